@@ -1,0 +1,57 @@
+# Engage. `make help` lists every target; README.md says what they are for.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down status test test-unit lint bench bench-quick clean
+
+DURATION ?=
+RATE ?=
+PROVISION := deploy/provision/provision.sh
+CTL := target/release/engagectl
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing on a Debian machine (as root), fetch Kafka, Debezium and ClickHouse
+	@$(PROVISION)
+
+build: setup ## Build every service and engagectl, optimised
+	cargo build --release --locked --workspace --bins
+
+demo: build ## Whole pipeline with a live view; DURATION=60s ends by itself and compares every sink with Postgres; RATE=100/s
+	@$(CTL) demo $(if $(DURATION),--duration $(DURATION)) $(if $(RATE),--rate $(RATE))
+
+up: build ## Start whatever is not running, in the background; RATE=100/s also generates a stream
+	@$(CTL) up $(if $(RATE),--rate $(RATE))
+
+down: ## Stop what `make up` started
+	@$(CTL) down
+
+status: ## Show what is running, with readiness of each service
+	@$(CTL) status
+
+test: ## Everything CI runs: format, lints, docs, licences, unit, integration and end-to-end tests
+	@$(PROVISION) --dev
+	$(MAKE) --no-print-directory lint
+	cargo build --locked --workspace --bins
+	cargo test --locked --workspace --doc
+	cargo test --locked --workspace --lib --bins --test it
+	cargo test --locked --workspace --test e2e
+
+test-unit: ## Unit tests only; no server is started
+	cargo test --workspace --lib --bins
+
+lint: ## Format, clippy, rustdoc and licence checks, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	$$($(PROVISION) --print cargo-deny) --offline --log-level error check bans licenses sources
+
+bench: ## Time of the pure transform per event, with confidence intervals
+	cargo bench --locked -p benches
+
+bench-quick: ## The same with few samples
+	cargo bench --locked -p benches -- --quick
+
+clean: ## Remove build output and the demo's data (stop it first with `make down`)
+	cargo clean
+	rm -rf .devstack
