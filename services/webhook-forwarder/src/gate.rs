@@ -1,0 +1,310 @@
+//! The way to one endpoint, shared by all of its partitions: slots, rate, breaker, pauses.
+//!
+//! Invariant: an attempt is made only while a [`Slot`] is held; a slot that is dropped without an
+//! outcome frees what it held, so that a cancelled probe never blocks the endpoint.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use governor::{DefaultDirectRateLimiter, Quota};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+
+use crate::breaker::{Admission, Breaker, Pass, Sign};
+use crate::endpoint::Endpoint;
+use crate::metrics;
+use crate::outcome::{Outcome, Verdict};
+
+/// Everything that decides when the next attempt may be made.
+pub struct Gate {
+    name: String,
+    slots: Semaphore,
+    limiter: Option<DefaultDirectRateLimiter>,
+    state: Mutex<State>,
+    changed: Notify,
+    deliveries: AtomicU64,
+}
+
+struct State {
+    breaker: Breaker,
+    hold_until: Option<Instant>,
+    disabled: bool,
+}
+
+enum Wait {
+    Until(Instant),
+    ForChange,
+}
+
+/// Permission for one attempt.
+#[must_use]
+pub struct Slot<'a> {
+    gate: &'a Gate,
+    pass: Option<Pass>,
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
+impl Gate {
+    /// The gate of an endpoint, open.
+    #[must_use]
+    pub fn new(endpoint: &Endpoint) -> Self {
+        let slots = usize::try_from(endpoint.concurrency.get()).unwrap_or(1);
+        let limiter = endpoint.max_per_second.map(|rate| {
+            DefaultDirectRateLimiter::direct(
+                Quota::per_second(rate).allow_burst(rate.min(endpoint.concurrency)),
+            )
+        });
+        metrics::breaker_level(&endpoint.name, 0);
+        Self {
+            name: endpoint.name.clone(),
+            slots: Semaphore::new(slots),
+            limiter,
+            state: Mutex::new(State {
+                breaker: Breaker::new(endpoint.breaker),
+                hold_until: None,
+                disabled: false,
+            }),
+            changed: Notify::new(),
+            deliveries: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits for permission to make one attempt: for ever, while the endpoint is disabled. Safe to
+    /// drop at any time.
+    pub async fn enter(&self) -> Slot<'_> {
+        let permit = self.slots.acquire().await.ok();
+        if let Some(limiter) = &self.limiter {
+            limiter.until_ready().await;
+        }
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match self.admit(Instant::now()) {
+                Ok(pass) => {
+                    return Slot {
+                        gate: self,
+                        pass: Some(pass),
+                        _permit: permit,
+                    };
+                }
+                Err(Wait::ForChange) => changed.await,
+                Err(Wait::Until(at)) => {
+                    tokio::select! {
+                        () = changed => {}
+                        () = tokio::time::sleep_until(at.into()) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Deliveries so far.
+    #[must_use]
+    pub fn deliveries(&self) -> u64 {
+        self.deliveries.load(Ordering::Relaxed)
+    }
+
+    /// Whether the receiver switched itself off (410).
+    #[must_use]
+    pub fn is_disabled(&self) -> bool {
+        self.lock().disabled
+    }
+
+    /// 0 closed, 1 half-open, 2 open.
+    #[must_use]
+    pub fn breaker_level(&self) -> u8 {
+        self.lock().breaker.level()
+    }
+
+    fn admit(&self, now: Instant) -> Result<Pass, Wait> {
+        let mut state = self.lock();
+        if state.disabled {
+            return Err(Wait::ForChange);
+        }
+        if let Some(at) = state.hold_until.filter(|at| *at > now) {
+            return Err(Wait::Until(at));
+        }
+        let before = state.breaker.level();
+        let admission = state.breaker.admit(now);
+        self.note(before, &state);
+        match admission {
+            Admission::Go(pass) => Ok(pass),
+            Admission::At(at) => Err(Wait::Until(at)),
+            Admission::AfterProbe => Err(Wait::ForChange),
+        }
+    }
+
+    fn report(&self, pass: Pass, sign: Sign, outcome: Option<&Outcome>) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if let Some(wait) = outcome.and_then(Outcome::retry_after) {
+            let until = now + wait;
+            state.hold_until = Some(state.hold_until.map_or(until, |at| at.max(until)));
+        }
+        if outcome == Some(&Outcome::Gone) && !state.disabled {
+            state.disabled = true;
+            metrics::breaker_level(&self.name, metrics::DISABLED);
+            tracing::error!(
+                endpoint = self.name,
+                "endpoint answered 410: disabled, its position is kept; remove it from the configuration, or restart to try again"
+            );
+        }
+        let before = state.breaker.level();
+        let changed = state.breaker.report(pass, sign, now);
+        self.note(before, &state);
+        drop(state);
+        if changed {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Metric and log of a change of the breaker.
+    fn note(&self, before: u8, state: &State) {
+        let level = state.breaker.level();
+        if level == before || state.disabled {
+            return;
+        }
+        metrics::breaker_level(&self.name, level);
+        match level {
+            0 => tracing::info!(endpoint = self.name, "breaker closed, the endpoint answers"),
+            1 => tracing::debug!(endpoint = self.name, "breaker half-open, one probe"),
+            _ => tracing::warn!(
+                endpoint = self.name,
+                "breaker open, the endpoint gets a rest"
+            ),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot<'_> {
+    /// Ends the attempt with what it came to.
+    pub fn settle(mut self, outcome: &Outcome) {
+        let sign = match outcome.verdict() {
+            Verdict::Delivered => {
+                self.gate.deliveries.fetch_add(1, Ordering::Relaxed);
+                Sign::Alive
+            }
+            Verdict::Permanent | Verdict::Disabled => Sign::Alive,
+            Verdict::Transient => Sign::Failing,
+        };
+        if let Some(pass) = self.pass.take() {
+            self.gate.report(pass, sign, Some(outcome));
+        }
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            self.gate.report(pass, Sign::Unknown, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EndpointConfig;
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    const DOWN: Outcome = Outcome::ServerError {
+        status: 500,
+        retry_after: None,
+    };
+
+    fn gate(change: impl FnOnce(&mut Endpoint)) -> Gate {
+        let config = EndpointConfig {
+            name: "crm".into(),
+            url: Some("https://crm.example.com/".parse().unwrap()),
+            ..EndpointConfig::default()
+        };
+        let mut endpoint = Endpoint::judge(&config, "", "e.t").unwrap();
+        endpoint.breaker.failures = 2;
+        endpoint.breaker.open = Duration::from_millis(20);
+        change(&mut endpoint);
+        Gate::new(&endpoint)
+    }
+
+    async fn waits(gate: &Gate) -> bool {
+        let short = Duration::from_millis(5);
+        tokio::time::timeout(short, gate.enter()).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn no_more_attempts_than_slots_are_under_way() {
+        let gate = gate(|e| e.concurrency = NonZeroU32::MIN);
+        let slot = gate.enter().await;
+        assert!(waits(&gate).await);
+        slot.settle(&Outcome::Delivered);
+        drop(gate.enter().await);
+        assert_eq!(gate.deliveries(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_dead_endpoint_gets_one_probe_and_its_success_lets_everybody_in() {
+        let gate = gate(|_| {});
+        for _ in 0..2 {
+            gate.enter().await.settle(&DOWN);
+        }
+        assert_eq!(gate.breaker_level(), 2);
+        let probe = gate.enter().await;
+        assert_eq!(gate.breaker_level(), 1);
+        let (waiting, ()) = tokio::join!(gate.enter(), async {
+            tokio::task::yield_now().await;
+            probe.settle(&Outcome::Delivered);
+        });
+        assert_eq!(gate.breaker_level(), 0);
+        drop(waiting);
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_is_dropped_does_not_block_the_endpoint() {
+        let gate = gate(|_| {});
+        for _ in 0..2 {
+            gate.enter().await.settle(&DOWN);
+        }
+        drop(gate.enter().await);
+        gate.enter().await.settle(&Outcome::Delivered);
+        assert_eq!(gate.breaker_level(), 0);
+    }
+
+    #[tokio::test]
+    async fn retry_after_holds_everybody_for_that_long() {
+        let gate = gate(|_| {});
+        let asked = Duration::from_millis(60);
+        let begin = Instant::now();
+        gate.enter().await.settle(&Outcome::Throttled {
+            status: 429,
+            retry_after: Some(asked),
+        });
+        drop(gate.enter().await);
+        assert!(begin.elapsed() >= asked);
+    }
+
+    #[tokio::test]
+    async fn a_410_lets_nobody_in_again() {
+        let gate = gate(|_| {});
+        gate.enter().await.settle(&Outcome::Gone);
+        assert!(gate.is_disabled());
+        assert!(waits(&gate).await);
+    }
+
+    #[tokio::test]
+    async fn the_rate_is_kept() {
+        let gate = gate(|e| {
+            e.max_per_second = NonZeroU32::new(100);
+            e.concurrency = NonZeroU32::MIN;
+        });
+        let begin = Instant::now();
+        for _ in 0..6 {
+            gate.enter().await.settle(&Outcome::Delivered);
+        }
+        assert!(begin.elapsed() >= Duration::from_millis(48));
+    }
+}

@@ -1,0 +1,29 @@
+//! Names and labels of this service's own metrics.
+//!
+//! Invariant: labels are configured names and enumerations, never data.
+
+use metrics::{counter, gauge};
+
+/// Attempts by endpoint and outcome (labels `endpoint`, `outcome`).
+pub const ATTEMPTS: &str = "engage_webhook_attempts_total";
+/// State of an endpoint (label `endpoint`): 0 closed, 1 half-open, 2 open, 3 disabled by a 410.
+pub const BREAKER: &str = "engage_breaker_state";
+/// Value of [`BREAKER`] for an endpoint that answered 410.
+pub const DISABLED: u8 = 3;
+/// Records not sent by choice (labels `endpoint`, `reason`: `historical`, `deletion`, ..).
+pub const SKIPPED: &str = "engage_webhook_skipped_total";
+
+/// Counts an attempt.
+pub fn attempt(endpoint: &str, outcome: &'static str) {
+    counter!(ATTEMPTS, "endpoint" => endpoint.to_owned(), "outcome" => outcome).increment(1);
+}
+
+/// Shows the state of an endpoint.
+pub fn breaker_level(endpoint: &str, level: u8) {
+    gauge!(BREAKER, "endpoint" => endpoint.to_owned()).set(f64::from(level));
+}
+
+/// Counts a record that is not sent.
+pub fn skipped(endpoint: &str, reason: &'static str) {
+    counter!(SKIPPED, "endpoint" => endpoint.to_owned(), "reason" => reason).increment(1);
+}
