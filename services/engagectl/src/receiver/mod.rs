@@ -1,0 +1,162 @@
+//! The demo receiver: takes webhooks, counts them exactly, shows them, and fails on request.
+//!
+//! Invariant: what is counted was answered with a 2xx; a request that fails (fault, signature, body)
+//! leaves no trace in the events. Memory is bounded whatever is sent.
+
+mod book;
+mod distinct;
+mod faults;
+mod http;
+mod message;
+mod quantile;
+mod verify;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use verify::{Key, SecretError};
+
+use book::Book;
+use faults::Faults;
+
+/// What the receiver can be told.
+#[derive(Clone, Debug)]
+pub struct ReceiverOptions {
+    /// Where to listen.
+    pub addr: SocketAddr,
+    /// Signing secrets (`whsec_..`); any of them makes a signature valid. Empty: nothing is verified.
+    pub secrets: Vec<SecretString>,
+    /// How many of the last events are kept for `/events` and the page.
+    pub keep: usize,
+    /// How many ids are kept to tell unique events from repeats; about 20 bytes each. Beyond it
+    /// `/stats` says `distinct_full`, and unique counts are lower bounds.
+    pub distinct_limit: usize,
+}
+
+impl Default for ReceiverOptions {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5001),
+            secrets: Vec::new(),
+            keep: 1000,
+            distinct_limit: 20_000_000,
+        }
+    }
+}
+
+/// Why the receiver does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiverError {
+    /// A secret does not parse.
+    #[error("signing secret number {number}: {source}")]
+    Secret {
+        /// Which one, from 1.
+        number: usize,
+        /// What is wrong with it.
+        source: SecretError,
+    },
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {addr}: {source}; stop what listens there, or choose another with --addr"
+    )]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The server failed while running.
+    #[error("the receiver failed: {0}")]
+    Serve(#[source] std::io::Error),
+}
+
+/// A receiver that has its port and does not answer yet.
+#[derive(Debug)]
+pub struct Receiver {
+    listener: TcpListener,
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// What the handlers share.
+#[derive(Debug)]
+struct Shared {
+    book: Mutex<Book>,
+    faults: Mutex<Faults>,
+    keys: Vec<Key>,
+}
+
+impl Shared {
+    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn faults(&self) -> std::sync::MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Receiver {
+    /// Parses the secrets and takes the port (0 = any free one).
+    ///
+    /// # Errors
+    /// [`ReceiverError::Secret`] and [`ReceiverError::Listen`].
+    pub async fn bind(options: &ReceiverOptions) -> Result<Self, ReceiverError> {
+        let keys = options.secrets.iter().zip(1..).map(|(secret, number)| {
+            Key::parse(secret.expose_secret())
+                .map_err(|source| ReceiverError::Secret { number, source })
+        });
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        let listen = |source| ReceiverError::Listen {
+            addr: options.addr,
+            source,
+        };
+        let listener = TcpListener::bind(options.addr).await.map_err(listen)?;
+        let addr = listener.local_addr().map_err(listen)?;
+        let book = Book::new(options.keep, options.distinct_limit, service::clock::now());
+        let shared = Arc::new(Shared {
+            book: Mutex::new(book),
+            faults: Mutex::new(Faults::default()),
+            keys,
+        });
+        Ok(Self {
+            listener,
+            addr,
+            shared,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Answers until `stop` is cancelled, then finishes the requests under way.
+    ///
+    /// # Errors
+    /// [`ReceiverError::Serve`].
+    pub async fn run(self, stop: CancellationToken) -> Result<(), ReceiverError> {
+        axum::serve(self.listener, http::router(self.shared))
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await
+            .map_err(ReceiverError::Serve)
+    }
+}
+
+/// Listens and answers until `stop` is cancelled.
+///
+/// # Errors
+/// See [`Receiver::bind`] and [`Receiver::run`].
+pub async fn serve(options: ReceiverOptions, stop: CancellationToken) -> Result<(), ReceiverError> {
+    let receiver = Receiver::bind(&options).await?;
+    tracing::info!(addr = %receiver.addr(), verified = !options.secrets.is_empty(), "receiver listens");
+    receiver.run(stop).await
+}
+
+#[cfg(test)]
+mod tests;
