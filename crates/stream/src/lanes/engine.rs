@@ -1,0 +1,304 @@
+//! The poll thread: rebalances, commits, gauges.
+//!
+//! Invariant: a revoke is answered only after its lanes have ended (or were abandoned) and their commits were sent;
+//! the thread never waits longer than the drain time, which is well below `max.poll.interval.ms`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::Committed;
+use super::context::{GroupEvent, acknowledge_assign};
+use super::group::{Group, is_rebalancing};
+use super::lane::{self, Lane, Open};
+use crate::error::{LaneError, RunError};
+
+const POLL: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_secs(1);
+/// After an abort a task ends at its next await; longer is not waited.
+const ABORTED: Duration = Duration::from_secs(1);
+/// How long leaving the group may take.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// Starts the thread and waits for its end.
+pub(super) async fn spawn(
+    group: Arc<Group>,
+    open: Open,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    let (done, ended) = oneshot::channel();
+    let runtime = Handle::current();
+    let name = format!("kafka-{}", group.options.group);
+    let body = move || {
+        let engine = Engine {
+            group,
+            open,
+            runtime,
+            lanes: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            stop,
+        };
+        // the receiver is gone only when nobody waits for the outcome
+        let _ = done.send(engine.run());
+    };
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .map_err(|error| RunError::Fatal {
+            cause: error.to_string(),
+        })?;
+    ended.await.unwrap_or_else(|_| {
+        Err(RunError::Fatal {
+            cause: "the poll thread panicked".into(),
+        })
+    })
+}
+
+struct Engine {
+    group: Arc<Group>,
+    open: Open,
+    runtime: Handle,
+    lanes: BTreeMap<i32, Lane>,
+    remembered: BTreeMap<i32, Committed>,
+    stop: CancellationToken,
+}
+
+impl Engine {
+    fn run(mut self) -> Result<(), RunError> {
+        let topic = self.group.options.topic.clone();
+        let outcome = match self.group.consumer.subscribe(&[&topic]) {
+            Ok(()) => self.turn(),
+            Err(error) => Err(RunError::Fatal {
+                cause: error.to_string(),
+            }),
+        };
+        self.leave();
+        outcome
+    }
+
+    fn turn(&mut self) -> Result<(), RunError> {
+        let mut ticked = Instant::now();
+        while !self.stop.is_cancelled() {
+            self.poll()?;
+            self.group.status.polled();
+            while let Some(event) = self.group.consumer.context().take_event() {
+                self.handle(event);
+            }
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                self.tick()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn poll(&self) -> Result<(), RunError> {
+        match self.group.consumer.poll(POLL) {
+            None => Ok(()),
+            Some(Err(error)) => self.trouble(&error),
+            Some(Ok(message)) => {
+                // every partition has a queue of its own; a record here has missed its lane, which must read it again
+                let partition = message.partition();
+                warn!(
+                    partition,
+                    offset = message.offset(),
+                    "record outside of its lane's queue"
+                );
+                if let Some(lane) = self.lanes.get(&partition) {
+                    lane.shared
+                        .cursor
+                        .fail(LaneError::retry("a record missed the lane's queue"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn trouble(&self, error: &KafkaError) -> Result<(), RunError> {
+        use RDKafkaErrorCode as Code;
+        let servers = || self.group.options.settings.bootstrap_servers.clone();
+        let cause = || {
+            self.group
+                .status
+                .last_error()
+                .map_or_else(|| error.to_string(), |(_, cause)| cause)
+        };
+        match (error, error.rdkafka_error_code()) {
+            (_, Some(Code::GroupAuthorizationFailed)) => {
+                let what = format!("group {}", self.group.options.group);
+                Err(RunError::Authorization {
+                    servers: servers(),
+                    what,
+                    cause: cause(),
+                })
+            }
+            (KafkaError::MessageConsumptionFatal(_), _) => Err(RunError::Fatal { cause: cause() }),
+            _ => {
+                debug!(%error, "client error");
+                Ok(())
+            }
+        }
+    }
+
+    fn handle(&mut self, event: GroupEvent) {
+        match event {
+            GroupEvent::Assigned(partitions) => self.assign(&partitions),
+            GroupEvent::Revoked(partitions) => self.revoke(&partitions),
+            GroupEvent::CommitFailed(partition) => {
+                if let Some(lane) = self.lanes.get(&partition) {
+                    lane.shared.unsent();
+                }
+            }
+        }
+    }
+
+    /// Acknowledged with nothing started: each lane starts its partition when it knows from where.
+    fn assign(&mut self, partitions: &[i32]) {
+        info!(group = %self.group.options.group, topic = %self.group.topic, ?partitions, "partitions assigned");
+        if let Err(error) = acknowledge_assign(&self.group.consumer) {
+            error!(%error, "assignment not acknowledged");
+        }
+        for partition in partitions {
+            let remembered = self.remembered.get(partition).cloned();
+            let lane = lane::spawn(
+                &self.runtime,
+                &self.group,
+                &self.open,
+                *partition,
+                remembered,
+            );
+            self.lanes.insert(*partition, lane);
+        }
+        self.group.status.joined();
+    }
+
+    fn revoke(&mut self, partitions: &[i32]) {
+        let lost = self.group.consumer.assignment_lost();
+        info!(group = %self.group.options.group, topic = %self.group.topic, ?partitions, lost, "partitions revoked");
+        self.close(partitions, lost);
+        if let Err(error) = self.group.end(partitions) {
+            error!(%error, "revocation not acknowledged");
+        }
+    }
+
+    /// Tells the lanes to stop, waits for them, and sends what they committed.
+    fn close(&mut self, partitions: &[i32], lost: bool) {
+        let closing: Vec<Lane> = partitions
+            .iter()
+            .filter_map(|partition| self.lanes.remove(partition))
+            .collect();
+        for lane in &closing {
+            lane.stop.cancel();
+        }
+        let shared: Vec<_> = closing
+            .iter()
+            .map(|lane| Arc::clone(&lane.shared))
+            .collect();
+        self.join(closing);
+        for lane in shared {
+            let pending = lane.take_commit();
+            lane.close();
+            if let Some(latest) = lane.latest_commit() {
+                self.remembered.insert(lane.partition, latest);
+            }
+            if let Some(committed) = pending.filter(|_| !lost) {
+                self.commit_last(lane.partition, &committed);
+            }
+            self.group.status.close_lane(lane.partition);
+        }
+    }
+
+    fn commit_last(&self, partition: i32, committed: &Committed) {
+        match self.group.commit_now(partition, committed) {
+            Ok(()) => debug!(partition, offset = committed.offset, "committed on close"),
+            Err(error) if is_rebalancing(&error) => {
+                debug!(partition, %error, "commit dropped: the group has moved on")
+            }
+            Err(error) => {
+                warn!(partition, offset = committed.offset, %error, "commit on close failed; the next owner proves its position")
+            }
+        }
+    }
+
+    fn join(&self, closing: Vec<Lane>) {
+        let aborts: Vec<_> = closing
+            .iter()
+            .map(|lane| (lane.shared.partition, lane.task.abort_handle()))
+            .collect();
+        let mut all = Box::pin(join_all(closing.into_iter().map(|lane| lane.task)));
+        let drain = self.group.options.drain;
+        let joined = self
+            .runtime
+            .block_on(async { tokio::time::timeout(drain, &mut all).await.is_ok() });
+        if joined {
+            return;
+        }
+        for (partition, task) in aborts.iter().filter(|(_, task)| !task.is_finished()) {
+            warn!(
+                partition,
+                drain_s = drain.as_secs(),
+                "lane did not end in time: aborted"
+            );
+            task.abort();
+        }
+        let _ = self
+            .runtime
+            .block_on(async { tokio::time::timeout(ABORTED, &mut all).await });
+    }
+
+    fn tick(&mut self) -> Result<(), RunError> {
+        let commits: Vec<(i32, Committed)> = self
+            .lanes
+            .iter()
+            .filter_map(|(partition, lane)| Some((*partition, lane.shared.take_commit()?)))
+            .collect();
+        if !commits.is_empty()
+            && let Err(error) = self.group.commit_soon(&commits)
+        {
+            debug!(%error, "commit not sent");
+            commits
+                .iter()
+                .filter_map(|(partition, _)| self.lanes.get(partition))
+                .for_each(|lane| lane.shared.unsent());
+        }
+        self.group.probe.release_idle();
+        self.group.status.publish((self.group.options.clock)());
+        match self.group.status.all_stopped() {
+            Some(lanes) => Err(RunError::NoLaneLeft {
+                topic: self.group.topic.to_string(),
+                lanes,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends every lane, gives the partitions back and leaves the group.
+    fn leave(&mut self) {
+        let partitions: Vec<i32> = self.lanes.keys().copied().collect();
+        self.close(&partitions, self.group.consumer.assignment_lost());
+        let consumer = &self.group.consumer;
+        consumer.context().close();
+        while consumer.context().take_event().is_some() {}
+        if let Err(error) = self.group.end(&partitions) {
+            debug!(%error, "delivery not ended");
+        }
+        if let Err(error) = consumer.close_queue() {
+            warn!(%error, "consumer not closed");
+            return;
+        }
+        let begun = Instant::now();
+        while !consumer.closed() && begun.elapsed() < LEAVE {
+            let _ = consumer.poll(POLL);
+        }
+        info!(group = %self.group.options.group, topic = %self.group.topic, "left the group");
+    }
+}

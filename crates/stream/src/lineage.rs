@@ -1,0 +1,17 @@
+//! The rules that make the log its own proof: duplicates, holes, and where to continue. Pure.
+//!
+//! Invariant: whatever the log does not prove is refused by name, never guessed.
+
+mod duplicates;
+mod reader;
+mod resume;
+
+pub use crate::checkpoint::{Checkpoint, Database, Mark};
+pub use duplicates::{
+    COMMIT_TIME_TOLERANCE, Change, Contradiction, Duplicates, Identity, Recognition, WINDOW,
+};
+pub use reader::{Reader, Verdict};
+pub use resume::{
+    EnricherResume, Proof, ReaderResume, Refusal, enricher_resume, reader_proof, reader_resume,
+    same_log,
+};

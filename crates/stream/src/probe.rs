@@ -1,0 +1,228 @@
+//! Reads single records, ranges and tails beside the consumer group.
+//!
+//! Invariant: never subscribes and never commits, so that asking changes nothing.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use crate::error::LaneError;
+use crate::lanes::Watermarks;
+use crate::record::Record;
+use crate::settings::KafkaSettings;
+use crate::sync::locked;
+
+/// How long one question may take.
+const ASK: Duration = Duration::from_secs(10);
+/// A side consumer that nobody asked for this long is closed.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The last records of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Start and end of the log when it was read.
+    pub log: Watermarks,
+    /// The last records, in offset order; empty only if the whole log holds none.
+    pub records: Vec<Record>,
+}
+
+/// A side consumer, created when first asked.
+#[derive(Clone)]
+pub struct Probe {
+    settings: KafkaSettings,
+    group: String,
+    client: Arc<Mutex<Option<Side>>>,
+}
+
+struct Side {
+    consumer: BaseConsumer,
+    asked: Instant,
+}
+
+impl Probe {
+    /// For readers outside of [`crate::lanes`] (tools, tests). `group` is only a name to connect with.
+    #[must_use]
+    pub fn new(settings: &KafkaSettings, group: &str) -> Self {
+        Self {
+            settings: settings.clone(),
+            group: group.to_owned(),
+            client: Arc::default(),
+        }
+    }
+
+    /// Start and end of a partition.
+    ///
+    /// # Errors
+    /// The broker did not answer, or there is no such partition.
+    pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, LaneError> {
+        self.ask(topic, partition, |side| side.watermarks()).await
+    }
+
+    /// The record at exactly this offset, if there is one.
+    ///
+    /// # Errors
+    /// The broker did not answer.
+    pub async fn read_one(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<Option<Record>, LaneError> {
+        Ok(self
+            .read_range(topic, partition, offset, offset.saturating_add(1))
+            .await?
+            .pop())
+    }
+
+    /// The records of `[from, to)` that are there; gaps are skipped.
+    ///
+    /// # Errors
+    /// The broker did not answer.
+    pub async fn read_range(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<Record>, LaneError> {
+        self.ask(topic, partition, move |side| {
+            let log = side.watermarks()?;
+            side.range(from.max(log.low), to.min(log.high))
+        })
+        .await
+    }
+
+    /// The last records: `wanted` offsets back from the end, further where these hold none.
+    ///
+    /// # Errors
+    /// The broker did not answer.
+    pub async fn tail(&self, topic: &str, partition: i32, wanted: u32) -> Result<Tail, LaneError> {
+        self.ask(topic, partition, move |side| {
+            let log = side.watermarks()?;
+            let mut back = i64::from(wanted.max(1));
+            loop {
+                let from = log.high.saturating_sub(back).max(log.low);
+                let records = side.range(from, log.high)?;
+                if !records.is_empty() || from == log.low {
+                    return Ok(Tail { log, records });
+                }
+                back = back.saturating_mul(4);
+            }
+        })
+        .await
+    }
+
+    /// Closes the side consumer if it has been idle.
+    pub(crate) fn release_idle(&self) {
+        // a question under way holds the lock: then it is not idle
+        let Ok(mut client) = self.client.try_lock() else {
+            return;
+        };
+        if client
+            .as_ref()
+            .is_some_and(|side| side.asked.elapsed() > IDLE)
+        {
+            *client = None;
+        }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        topic: &str,
+        partition: i32,
+        question: impl FnOnce(&Question<'_>) -> Result<T, LaneError> + Send + 'static,
+    ) -> Result<T, LaneError> {
+        let (probe, topic) = (self.clone(), Arc::<str>::from(topic));
+        crate::lanes::blocking(move || {
+            let mut client = locked(&probe.client);
+            if client.is_none() {
+                let consumer = probe.settings.probe_config(&probe.group).create()?;
+                *client = Some(Side {
+                    consumer,
+                    asked: Instant::now(),
+                });
+            }
+            let Some(side) = client.as_mut() else {
+                return Err(LaneError::retry("no side consumer"));
+            };
+            let answer = question(&Question {
+                consumer: &side.consumer,
+                topic: &topic,
+                partition,
+            });
+            side.asked = Instant::now();
+            if answer.is_err() {
+                *client = None;
+            }
+            answer.map_err(|error| at(&topic, partition, error))
+        })
+        .await
+    }
+}
+
+fn at(topic: &str, partition: i32, error: LaneError) -> LaneError {
+    match error {
+        LaneError::Retry { reason } => {
+            LaneError::retry(format!("topic {topic} partition {partition}: {reason}"))
+        }
+        stop @ LaneError::Stop { .. } => stop,
+    }
+}
+
+struct Question<'a> {
+    consumer: &'a BaseConsumer,
+    topic: &'a Arc<str>,
+    partition: i32,
+}
+
+impl Question<'_> {
+    fn watermarks(&self) -> Result<Watermarks, LaneError> {
+        let (low, high) = self
+            .consumer
+            .fetch_watermarks(self.topic, self.partition, ASK)?;
+        Ok(Watermarks { low, high })
+    }
+
+    /// Ends at `to` or at the end of the partition, whichever the broker tells first, so gaps cost nothing.
+    fn range(&self, from: i64, to: i64) -> Result<Vec<Record>, LaneError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(self.topic, self.partition, Offset::Offset(from))?;
+        self.consumer.assign(&list)?;
+        let records = self.collect(to);
+        self.consumer.unassign()?;
+        records
+    }
+
+    fn collect(&self, to: i64) -> Result<Vec<Record>, LaneError> {
+        let (mut records, begun) = (Vec::new(), Instant::now());
+        while begun.elapsed() < ASK {
+            match self.consumer.poll(Duration::from_millis(100)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
+                Some(Err(error)) => return Err(error.into()),
+                Some(Ok(message))
+                    if message.partition() != self.partition
+                        || message.topic() != &**self.topic => {}
+                Some(Ok(message)) if message.offset() >= to => return Ok(records),
+                Some(Ok(message)) => {
+                    records.push(Record::of(self.topic, &message));
+                    if message.offset() + 1 >= to {
+                        return Ok(records);
+                    }
+                }
+            }
+        }
+        Err(LaneError::retry(format!(
+            "reading up to offset {to} took longer than {} s",
+            ASK.as_secs()
+        )))
+    }
+}

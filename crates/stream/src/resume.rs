@@ -1,0 +1,100 @@
+//! Where a reader starts, with the proof that its topic is still the one it has read.
+//!
+//! Invariant: the resolved start is committed before the first record is delivered, so that "no position" can only
+//! mean "never started".
+
+use engagement::event::Position;
+use serde::Deserialize;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::LaneError;
+use crate::headers::{self, ENGAGEMENT_SOURCE};
+use crate::lanes::LaneHandle;
+use crate::lineage::{Reader, ReaderResume, Refusal, reader_proof, reader_resume};
+use crate::record::Record;
+
+/// Where a group without a position starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartPolicy {
+    /// At the oldest record.
+    #[default]
+    Earliest,
+    /// After the newest record.
+    Latest,
+}
+
+/// Rule 5 for one partition of a reader: the offset to [`LaneHandle::start`] at, and the reader's state there.
+///
+/// # Errors
+/// `Stop` when the commit does not belong to this topic or retention overtook it; `Retry` when the broker does not answer.
+pub async fn resolve_start(
+    lane: &LaneHandle,
+    policy: StartPolicy,
+) -> Result<(i64, Reader), LaneError> {
+    let log = lane.watermarks().await?;
+    let refuse = |refusal: Refusal| refused(lane, &refusal);
+    match reader_resume(log, lane.committed()).map_err(refuse)? {
+        ReaderResume::Fresh => {
+            let start = match policy {
+                StartPolicy::Earliest => log.low,
+                StartPolicy::Latest => log.high,
+            };
+            lane.commit_now(start, Checkpoint::default().to_string())
+                .await?;
+            Ok((start, Reader::new()))
+        }
+        ReaderResume::At {
+            next,
+            checkpoint,
+            before,
+        } => {
+            if let Some(expected) = before {
+                let found = position_before(lane, next, log.low).await?;
+                reader_proof(next, expected, found).map_err(refuse)?;
+            }
+            Ok((next, Reader::resume(&checkpoint)))
+        }
+    }
+}
+
+/// A refusal as the end of a lane, naming topic and partition.
+#[must_use]
+pub fn refused(lane: &LaneHandle, refusal: &Refusal) -> LaneError {
+    LaneError::stop(
+        format!(
+            "topic {} partition {}: {refusal}",
+            lane.topic(),
+            lane.partition()
+        ),
+        refusal.remedy(),
+    )
+}
+
+/// The source position that a record's `engagement-source` header names.
+#[must_use]
+pub fn source_position(record: &Record) -> Option<Position> {
+    headers::last_text(&record.headers, ENGAGEMENT_SOURCE)?
+        .parse()
+        .ok()
+}
+
+/// Position of the last record below `next`; the outer `None`: nothing is left below it. Offsets may have gaps.
+async fn position_before(
+    lane: &LaneHandle,
+    next: i64,
+    low: i64,
+) -> Result<Option<Option<Position>>, LaneError> {
+    let mut back = 1;
+    loop {
+        let from = next.saturating_sub(back).max(low);
+        let found = lane
+            .read_range(lane.topic(), lane.partition(), from, next)
+            .await?;
+        match found.last() {
+            Some(record) => return Ok(Some(source_position(record))),
+            None if from == low => return Ok(None),
+            None => back = back.saturating_mul(16),
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! Connection settings, and the only place with librdkafka property strings.
+//!
+//! Invariant: what the guarantees rest on (manual commits, no silent offset reset, idempotence) cannot be configured away.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+/// How to reach Kafka: section `[kafka]`. Environment: `KAFKA_` and the field's name in capitals;
+/// `KAFKA_PROP_<KEY>` for [`properties`](Self::properties).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KafkaSettings {
+    /// `host:port`, several separated by commas.
+    pub bootstrap_servers: String,
+    /// How to connect.
+    pub security_protocol: SecurityProtocol,
+    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`.
+    pub sasl_mechanism: Option<String>,
+    /// SASL user.
+    pub sasl_username: Option<String>,
+    /// SASL password.
+    pub sasl_password: Option<SecretString>,
+    /// File with the certificates of the authorities to trust.
+    pub ssl_ca_location: Option<PathBuf>,
+    /// File with the client's certificate.
+    pub ssl_certificate_location: Option<PathBuf>,
+    /// File with the client's private key.
+    pub ssl_key_location: Option<PathBuf>,
+    /// Password of the private key.
+    pub ssl_key_password: Option<SecretString>,
+    /// Further librdkafka properties, for every client of the process.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: "127.0.0.1:9092".to_owned(),
+            security_protocol: SecurityProtocol::Plaintext,
+            sasl_mechanism: None,
+            sasl_username: None,
+            sasl_password: None,
+            ssl_ca_location: None,
+            ssl_certificate_location: None,
+            ssl_key_location: None,
+            ssl_key_password: None,
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+/// Transport and authentication; read without regard to case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum SecurityProtocol {
+    /// Neither encrypted nor authenticated.
+    #[default]
+    Plaintext,
+    /// TLS.
+    Ssl,
+    /// SASL without TLS.
+    SaslPlaintext,
+    /// SASL over TLS.
+    SaslSsl,
+}
+
+impl SecurityProtocol {
+    const ALL: [Self; 4] = [
+        Self::Plaintext,
+        Self::Ssl,
+        Self::SaslPlaintext,
+        Self::SaslSsl,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Plaintext => "plaintext",
+            Self::Ssl => "ssl",
+            Self::SaslPlaintext => "sasl_plaintext",
+            Self::SaslSsl => "sasl_ssl",
+        }
+    }
+
+    const fn is_sasl(self) -> bool {
+        matches!(self, Self::SaslPlaintext | Self::SaslSsl)
+    }
+}
+
+impl TryFrom<String> for SecurityProtocol {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let wanted = text.trim().to_ascii_lowercase();
+        Self::ALL
+            .into_iter()
+            .find(|protocol| protocol.name() == wanted)
+            .ok_or_else(|| format!("{text:?} is none of plaintext, ssl, sasl_plaintext, sasl_ssl"))
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A property that the guarantees rest on.
+    #[error("kafka property {key} = {value:?} is refused: {why}")]
+    Guarded {
+        /// The property.
+        key: String,
+        /// What was configured.
+        value: String,
+        /// Why it cannot be changed.
+        why: &'static str,
+    },
+    /// librdkafka does not accept it.
+    #[error("kafka property {key} = {value:?}: {cause}")]
+    Refused {
+        /// The property.
+        key: String,
+        /// What was configured; empty for secrets.
+        value: String,
+        /// What librdkafka says.
+        cause: String,
+    },
+    /// Settings that need each other.
+    #[error("{what}; set {remedy}")]
+    Incomplete {
+        /// What is missing.
+        what: String,
+        /// The setting to give.
+        remedy: String,
+    },
+    /// The client cannot be created.
+    #[error("the Kafka client cannot be created: {cause}")]
+    Client {
+        /// What librdkafka says.
+        cause: String,
+    },
+}
+
+impl From<rdkafka::error::KafkaError> for SettingsError {
+    fn from(error: rdkafka::error::KafkaError) -> Self {
+        match error {
+            rdkafka::error::KafkaError::ClientConfig(_, cause, key, value) => {
+                let value = if is_secret(&key) {
+                    String::new()
+                } else {
+                    value
+                };
+                Self::Refused { key, value, cause }
+            }
+            other => Self::Client {
+                cause: other.to_string(),
+            },
+        }
+    }
+}
+
+/// How much one lane may hold that its service has not taken yet: whatever is reached first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InboxLimits {
+    /// Records per partition.
+    pub records: u32,
+    /// KiB per partition; one fetch of [`Self::fetch_kib`] may come on top.
+    pub kib: u32,
+    /// KiB that one fetch may bring per partition; a larger single record still comes through.
+    pub fetch_kib: u32,
+}
+
+impl Default for InboxLimits {
+    /// 16 lanes: at most 16 x (512 + 256) KiB = 12 MiB of payload.
+    fn default() -> Self {
+        Self {
+            records: 2000,
+            kib: 512,
+            fetch_kib: 256,
+        }
+    }
+}
+
+/// Upper end of one record that a producer of ours sends, unless `message.max.bytes` says otherwise (1 MiB is the CDC topic's).
+pub const DEFAULT_MESSAGE_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Properties with a value that must stand, and why.
+const GUARDED: [(&str, &str); 12] = [
+    (
+        "enable.auto.commit",
+        "offsets are committed after the effect",
+    ),
+    (
+        "enable.auto.offset.store",
+        "offsets are committed after the effect",
+    ),
+    (
+        "auto.offset.reset",
+        "a lost position is named, never skipped",
+    ),
+    (
+        "enable.idempotence",
+        "a retried batch must not repeat or reorder records",
+    ),
+    (
+        "enable.gapless.guarantee",
+        "a failed batch must not leave a hole",
+    ),
+    ("message.timeout.ms", "a timed-out record leaves a hole"),
+    ("delivery.timeout.ms", "a timed-out record leaves a hole"),
+    ("acks", "an acknowledged record must survive"),
+    (
+        "request.required.acks",
+        "an acknowledged record must survive",
+    ),
+    ("transactional.id", "the lineage replaces transactions"),
+    ("group.id", "the group is the service's own setting"),
+    ("enable.partition.eof", "the loop does not wait for ends"),
+];
+
+impl KafkaSettings {
+    /// Everything that cannot work, without connecting.
+    #[must_use]
+    pub fn problems(&self) -> Vec<SettingsError> {
+        let mut problems = Vec::new();
+        if self.bootstrap_servers.trim().is_empty() {
+            problems.push(SettingsError::Incomplete {
+                what: "no broker is named".into(),
+                remedy: "kafka.bootstrap_servers (KAFKA_BOOTSTRAP_SERVERS), such as 127.0.0.1:9092"
+                    .into(),
+            });
+        }
+        if self.security_protocol.is_sasl() && self.sasl_mechanism.is_none() {
+            problems.push(SettingsError::Incomplete {
+                what: format!("{} needs a mechanism", self.security_protocol.name()),
+                remedy: "kafka.sasl_mechanism (KAFKA_SASL_MECHANISM), such as SCRAM-SHA-512".into(),
+            });
+        }
+        for (key, value) in &self.properties {
+            if let Some((_, why)) = GUARDED.iter().find(|(guarded, _)| guarded == key) {
+                problems.push(SettingsError::Guarded {
+                    key: key.clone(),
+                    value: value.clone(),
+                    why,
+                });
+            }
+        }
+        if problems.is_empty() {
+            problems.extend(
+                self.consumer_config("check", InboxLimits::default())
+                    .create_native_config()
+                    .err()
+                    .map(Into::into),
+            );
+            problems.extend(
+                self.producer_config()
+                    .create_native_config()
+                    .err()
+                    .map(Into::into),
+            );
+        }
+        problems
+    }
+
+    /// A member of a consumer group; offsets only by hand.
+    #[must_use]
+    pub fn consumer_config(&self, group: &str, inbox: InboxLimits) -> ClientConfig {
+        let mut config = self.reader_config(group);
+        config
+            .set("queued.min.messages", inbox.records.max(1).to_string())
+            .set("queued.max.messages.kbytes", inbox.kib.max(64).to_string())
+            .set(
+                "fetch.message.max.bytes",
+                (inbox.fetch_kib.max(16) * 1024).to_string(),
+            )
+            .set("fetch.queue.backoff.ms", "20")
+            .set("max.poll.interval.ms", "120000")
+            .set("statistics.interval.ms", "5000");
+        if !self.is_kip848() {
+            config
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                .set("session.timeout.ms", "6000");
+        }
+        self.finish(config)
+    }
+
+    /// A reader outside of the group's protocol: committed offsets, watermarks, single records, ends of partitions.
+    #[must_use]
+    pub fn probe_config(&self, group: &str) -> ClientConfig {
+        let mut config = self.reader_config(group);
+        config
+            .set("enable.partition.eof", "true")
+            .set("queued.min.messages", "1000")
+            .set("queued.max.messages.kbytes", "1024")
+            .set("fetch.message.max.bytes", "262144");
+        self.finish_without(
+            config,
+            &[
+                "group.instance.id",
+                "group.protocol",
+                "group.remote.assignor",
+            ],
+        )
+    }
+
+    /// An idempotent producer that never gives up by itself.
+    #[must_use]
+    pub fn producer_config(&self) -> ClientConfig {
+        let mut config = self.base();
+        config
+            .set("enable.idempotence", "true")
+            .set("enable.gapless.guarantee", "true")
+            .set("acks", "all")
+            .set("message.timeout.ms", "0")
+            .set("linger.ms", "5")
+            .set("compression.codec", "lz4")
+            .set("batch.num.messages", "10000")
+            .set("queue.buffering.max.messages", "20000")
+            .set("queue.buffering.max.kbytes", "8192")
+            .set("message.max.bytes", DEFAULT_MESSAGE_MAX_BYTES.to_string())
+            .set("partitioner", "murmur2_random");
+        self.finish(config)
+    }
+
+    /// A client for the admin API.
+    #[must_use]
+    pub fn admin_config(&self) -> ClientConfig {
+        self.finish(self.base())
+    }
+
+    /// The largest record a producer of these settings takes, in bytes.
+    #[must_use]
+    pub fn message_max_bytes(&self) -> usize {
+        let configured = self
+            .properties
+            .get("message.max.bytes")
+            .and_then(|text| text.parse().ok());
+        configured.unwrap_or(DEFAULT_MESSAGE_MAX_BYTES)
+    }
+
+    fn reader_config(&self, group: &str) -> ClientConfig {
+        let mut config = self.base();
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("allow.auto.create.topics", "false")
+            .set("check.crcs", "true")
+            .set("fetch.wait.max.ms", "10");
+        config
+    }
+
+    fn base(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set_log_level(RDKafkaLogLevel::Warning)
+            .set("bootstrap.servers", &self.bootstrap_servers)
+            .set("security.protocol", self.security_protocol.name())
+            .set("client.id", "engage")
+            .set("socket.keepalive.enable", "true")
+            .set("socket.nagle.disable", "true")
+            .set("reconnect.backoff.ms", "100")
+            .set("reconnect.backoff.max.ms", "2000")
+            .set("topic.metadata.refresh.interval.ms", "60000");
+        let texts = [
+            ("sasl.mechanism", &self.sasl_mechanism),
+            ("sasl.username", &self.sasl_username),
+        ];
+        let secrets = [
+            ("sasl.password", &self.sasl_password),
+            ("ssl.key.password", &self.ssl_key_password),
+        ];
+        let files = [
+            ("ssl.ca.location", &self.ssl_ca_location),
+            ("ssl.certificate.location", &self.ssl_certificate_location),
+            ("ssl.key.location", &self.ssl_key_location),
+        ];
+        set_all(&mut config, texts.map(|(key, value)| (key, value.clone())));
+        set_all(
+            &mut config,
+            secrets.map(|(key, value)| (key, value.as_ref().map(|v| v.expose_secret().to_owned()))),
+        );
+        set_all(
+            &mut config,
+            files.map(|(key, value)| (key, value.as_ref().map(|v| v.display().to_string()))),
+        );
+        config
+    }
+
+    fn is_kip848(&self) -> bool {
+        self.properties
+            .get("group.protocol")
+            .is_some_and(|value| value.eq_ignore_ascii_case("consumer"))
+    }
+
+    fn finish(&self, config: ClientConfig) -> ClientConfig {
+        self.finish_without(config, &[])
+    }
+
+    fn finish_without(&self, mut config: ClientConfig, without: &[&str]) -> ClientConfig {
+        for (key, value) in &self.properties {
+            if !without.contains(&key.as_str()) {
+                config.set(key, value);
+            }
+        }
+        config
+    }
+}
+
+fn set_all<const N: usize>(config: &mut ClientConfig, pairs: [(&str, Option<String>); N]) {
+    for (key, value) in pairs {
+        if let Some(value) = value {
+            config.set(key, value);
+        }
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    key.contains("password")
+        || key.contains("secret")
+        || key.contains("token")
+        || key.contains("pem")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(key: &str, value: &str) -> KafkaSettings {
+        KafkaSettings {
+            properties: BTreeMap::from([(key.to_owned(), value.to_owned())]),
+            ..KafkaSettings::default()
+        }
+    }
+
+    #[test]
+    fn the_defaults_have_no_problem() {
+        assert_eq!(KafkaSettings::default().problems(), vec![]);
+    }
+
+    #[test]
+    fn what_the_guarantees_rest_on_cannot_be_configured_away() {
+        for (key, _) in GUARDED {
+            assert!(
+                matches!(
+                    &with(key, "x").problems()[..],
+                    [SettingsError::Guarded { .. }]
+                ),
+                "{key}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_property_that_librdkafka_does_not_know_is_named() {
+        let problems = with("fetch.wait.max.mss", "10").problems();
+        assert!(
+            problems
+                .iter()
+                .all(|p| p.to_string().contains("fetch.wait.max.mss"))
+                && !problems.is_empty(),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn the_new_group_protocol_goes_without_session_timeout_and_strategy() {
+        let config =
+            with("group.protocol", "consumer").consumer_config("g", InboxLimits::default());
+        assert_eq!(config.get("session.timeout.ms"), None);
+        assert_eq!(config.get("partition.assignment.strategy"), None);
+        assert_eq!(with("group.protocol", "consumer").problems(), vec![]);
+        let classic = KafkaSettings::default().consumer_config("g", InboxLimits::default());
+        assert_eq!(classic.get("session.timeout.ms"), Some("6000"));
+        assert_eq!(
+            classic.get("partition.assignment.strategy"),
+            Some("cooperative-sticky")
+        );
+    }
+
+    #[test]
+    fn sasl_without_a_mechanism_names_the_setting() {
+        let settings = KafkaSettings {
+            security_protocol: SecurityProtocol::SaslSsl,
+            ..KafkaSettings::default()
+        };
+        let problems = settings.problems();
+        assert!(
+            problems[0].to_string().contains("KAFKA_SASL_MECHANISM"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_neither_printed_nor_lost() {
+        let settings = KafkaSettings {
+            sasl_password: Some("hunter2".into()),
+            ..KafkaSettings::default()
+        };
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        assert_eq!(
+            settings.producer_config().get("sasl.password"),
+            Some("hunter2")
+        );
+    }
+
+    #[test]
+    fn the_protocol_is_read_without_regard_to_case_and_unknown_keys_are_refused() {
+        let read = |json: &str| serde_json::from_str::<KafkaSettings>(json);
+        assert_eq!(
+            read(r#"{"security_protocol":"SASL_SSL"}"#)
+                .unwrap()
+                .security_protocol,
+            SecurityProtocol::SaslSsl
+        );
+        assert!(
+            read(r#"{"security_protocol":"tls"}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("sasl_ssl")
+        );
+        assert!(
+            read(r#"{"bootstrap_server":"x"}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("bootstrap_servers")
+        );
+    }
+}

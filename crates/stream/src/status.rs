@@ -1,0 +1,479 @@
+//! What the loop knows about itself: readiness, liveness, lag and seconds behind.
+//!
+//! Invariant: not ready says why, naming topic and partition; numbers come from offsets and record timestamps only.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use metrics::gauge;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::statistics::Statistics;
+
+use crate::metrics::{BEHIND_SECONDS, CONSUMER_LAG, LANE_STOPPED};
+use crate::sync::locked;
+
+/// A poll thread that has not turned for this long is stuck (a drain may take 20 s).
+const STUCK: Duration = Duration::from_secs(60);
+/// Records waiting and none taken or done for this long is no progress.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// State of one [`crate::lanes::run`]; shared with the health endpoints.
+#[derive(Debug, Default)]
+pub struct Status {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    group: String,
+    topic: String,
+    joined: bool,
+    polled: Option<Instant>,
+    broker: Option<(RDKafkaErrorCode, String)>,
+    away: bool,
+    lanes: BTreeMap<i32, LaneEntry>,
+}
+
+#[derive(Debug)]
+struct LaneEntry {
+    state: LaneState,
+    high: i64,
+    behind_seconds: f64,
+    progress: Arc<Progress>,
+}
+
+/// What a lane is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LaneState {
+    /// Reads its commit and proves its position.
+    Opening,
+    /// Works.
+    Running,
+    /// Failed; is opened again after a pause.
+    Retrying {
+        /// What failed.
+        reason: String,
+    },
+    /// A human must repair.
+    Stopped {
+        /// What is wrong.
+        reason: String,
+        /// The next command to run.
+        remedy: String,
+    },
+}
+
+/// One lane, for display.
+#[derive(Clone, Debug)]
+pub struct LaneView {
+    /// Partition.
+    pub partition: i32,
+    /// What it is doing.
+    pub state: LaneState,
+    /// Everything below is done.
+    pub done: i64,
+    /// Records not done yet.
+    pub lag: i64,
+    /// Age of the oldest record not done, in seconds; 0 when caught up.
+    pub behind_seconds: f64,
+}
+
+impl Status {
+    /// Nothing known yet: not ready, alive.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Assigned (or waiting as a spare member), broker reachable, no lane stopped, failing or stalled.
+    ///
+    /// # Errors
+    /// The first reason why not, with its remedy where there is one.
+    pub fn readiness(&self) -> Result<(), String> {
+        let inner = locked(&self.inner);
+        let topic = &inner.topic;
+        if let Some((code, reason)) = inner.broker.as_ref().filter(|_| inner.away) {
+            return Err(format!("no broker reachable: {code}: {reason}"));
+        }
+        if !inner.joined {
+            return Err(format!(
+                "waiting for partitions of topic {topic} in group {}",
+                inner.group
+            ));
+        }
+        for (partition, lane) in &inner.lanes {
+            let at = format!("topic {topic} partition {partition}");
+            match &lane.state {
+                LaneState::Opening => return Err(format!("{at} is being opened")),
+                LaneState::Retrying { reason } => return Err(format!("{at} is retried: {reason}")),
+                LaneState::Stopped { reason, remedy } => {
+                    return Err(format!("{at} is stopped: {reason}; {remedy}"));
+                }
+                LaneState::Running if lane.progress.is_stalled(lane.high) => {
+                    return Err(format!(
+                        "{at} makes no progress at offset {}",
+                        lane.progress.done_offset()
+                    ));
+                }
+                LaneState::Running => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The poll thread turns (or has not started yet).
+    ///
+    /// # Errors
+    /// It has not turned for a minute.
+    pub fn liveness(&self) -> Result<(), String> {
+        let inner = locked(&self.inner);
+        match inner.polled {
+            Some(at) if at.elapsed() > STUCK => Err(format!(
+                "the consumer loop of topic {} has not turned for {} s",
+                inner.topic,
+                at.elapsed().as_secs()
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// All lanes, by partition.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneView> {
+        let inner = locked(&self.inner);
+        inner
+            .lanes
+            .iter()
+            .map(|(partition, lane)| lane.view(*partition))
+            .collect()
+    }
+
+    pub(crate) fn begin(&self, group: &str, topic: &str) {
+        *locked(&self.inner) = Inner {
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            ..Inner::default()
+        };
+    }
+
+    pub(crate) fn joined(&self) {
+        locked(&self.inner).joined = true;
+    }
+
+    pub(crate) fn polled(&self) {
+        locked(&self.inner).polled = Some(Instant::now());
+    }
+
+    pub(crate) fn open_lane(&self, partition: i32) -> Arc<Progress> {
+        let progress = Arc::new(Progress::default());
+        let entry = LaneEntry {
+            state: LaneState::Opening,
+            high: -1,
+            behind_seconds: 0.0,
+            progress: Arc::clone(&progress),
+        };
+        locked(&self.inner).lanes.insert(partition, entry);
+        progress
+    }
+
+    pub(crate) fn lane(&self, partition: i32, state: LaneState) {
+        if let Some(lane) = locked(&self.inner).lanes.get_mut(&partition) {
+            lane.state = state;
+        }
+    }
+
+    pub(crate) fn end_of_log(&self, partition: i32, high: i64) {
+        if let Some(lane) = locked(&self.inner).lanes.get_mut(&partition) {
+            lane.high = lane.high.max(high);
+        }
+    }
+
+    /// A partition given away reports nothing from here on; its gauges go to 0 so that sums stay right.
+    pub(crate) fn close_lane(&self, partition: i32) {
+        let mut inner = locked(&self.inner);
+        inner.lanes.remove(&partition);
+        inner.gauges(partition, 0.0, 0.0, false);
+    }
+
+    pub(crate) fn client_error(&self, code: RDKafkaErrorCode, reason: &str) {
+        let mut inner = locked(&self.inner);
+        inner.away |= code == RDKafkaErrorCode::AllBrokersDown;
+        inner.broker = Some((code, reason.to_owned()));
+    }
+
+    pub(crate) fn last_error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        locked(&self.inner).broker.clone()
+    }
+
+    pub(crate) fn statistics(&self, statistics: &Statistics) {
+        let mut inner = locked(&self.inner);
+        if statistics
+            .brokers
+            .values()
+            .any(|broker| broker.nodeid >= 0 && broker.state == "UP")
+        {
+            inner.away = false;
+        }
+        // a member without partitions is never told so by a rebalance
+        if statistics
+            .cgrp
+            .as_ref()
+            .is_some_and(|group| group.join_state == "steady")
+        {
+            inner.joined = true;
+        }
+        let Some(topic) = statistics.topics.get(&inner.topic) else {
+            return;
+        };
+        for (partition, numbers) in &topic.partitions {
+            if let Some(lane) = inner.lanes.get_mut(partition) {
+                lane.high = lane.high.max(numbers.hi_offset);
+            }
+        }
+    }
+
+    /// Sets the gauges; `now` in microseconds since 1970 UTC.
+    pub(crate) fn publish(&self, now: i64) {
+        let mut inner = locked(&self.inner);
+        let partitions: Vec<i32> = inner.lanes.keys().copied().collect();
+        for partition in partitions {
+            let Some(lane) = inner.lanes.get_mut(&partition) else {
+                continue;
+            };
+            lane.high = lane.high.max(lane.progress.delivered_offset());
+            lane.behind_seconds = lane.progress.behind_seconds(lane.high, now);
+            let view = lane.view(partition);
+            let stopped = matches!(view.state, LaneState::Stopped { .. });
+            inner.gauges(partition, view.behind_seconds, lag_f64(view.lag), stopped);
+        }
+    }
+
+    /// If there are lanes and all are stopped: what each says.
+    pub(crate) fn all_stopped(&self) -> Option<String> {
+        let inner = locked(&self.inner);
+        let mut said = Vec::new();
+        for (partition, lane) in &inner.lanes {
+            let LaneState::Stopped { reason, remedy } = &lane.state else {
+                return None;
+            };
+            said.push(format!("partition {partition}: {reason}; {remedy}"));
+        }
+        (!said.is_empty()).then(|| said.join(" | "))
+    }
+}
+
+impl Inner {
+    fn gauges(&self, partition: i32, behind: f64, lag: f64, stopped: bool) {
+        let set = |name: &'static str, value: f64| {
+            let labels = [
+                ("topic", self.topic.clone()),
+                ("partition", partition.to_string()),
+                ("group", self.group.clone()),
+            ];
+            gauge!(name, &labels).set(value);
+        };
+        set(BEHIND_SECONDS, behind);
+        set(CONSUMER_LAG, lag);
+        set(LANE_STOPPED, f64::from(u8::from(stopped)));
+    }
+}
+
+impl LaneEntry {
+    fn view(&self, partition: i32) -> LaneView {
+        let done = self.progress.done_offset();
+        let lag = if done < 0 {
+            0
+        } else {
+            (self.high - done).max(0)
+        };
+        LaneView {
+            partition,
+            state: self.state.clone(),
+            done,
+            lag,
+            behind_seconds: self.behind_seconds,
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge; offsets beyond 2^53 do not occur"
+)]
+fn lag_f64(lag: i64) -> f64 {
+    lag as f64
+}
+
+/// How far one lane is; samples of (offset, timestamp) tell the age of the oldest record that is not done.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    inner: Mutex<Samples>,
+}
+
+#[derive(Debug)]
+struct Samples {
+    done: i64,
+    delivered: i64,
+    moved: Instant,
+    open: VecDeque<(i64, i64)>,
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        Self {
+            done: -1,
+            delivered: -1,
+            moved: Instant::now(),
+            open: VecDeque::new(),
+        }
+    }
+}
+
+/// One sample per this many milliseconds of record time is exact enough for a gauge in seconds.
+const SAMPLE_MS: i64 = 100;
+const SAMPLES: usize = 4096;
+
+impl Progress {
+    pub(crate) fn begin(&self, offset: i64) {
+        *locked(&self.inner) = Samples {
+            done: offset,
+            delivered: offset,
+            ..Samples::default()
+        };
+    }
+
+    pub(crate) fn delivered(&self, offset: i64, timestamp_ms: Option<i64>) {
+        let mut samples = locked(&self.inner);
+        samples.delivered = offset + 1;
+        samples.moved = Instant::now();
+        let Some(at) = timestamp_ms else { return };
+        let due = samples
+            .open
+            .back()
+            .is_none_or(|(_, last)| at - last >= SAMPLE_MS);
+        if due && samples.open.len() < SAMPLES {
+            samples.open.push_back((offset, at));
+        }
+    }
+
+    pub(crate) fn done(&self, next: i64) {
+        let mut samples = locked(&self.inner);
+        samples.done = next;
+        samples.moved = Instant::now();
+        // a sample stands for the records up to the next one
+        while samples
+            .open
+            .get(1)
+            .is_some_and(|(offset, _)| *offset <= next)
+        {
+            samples.open.pop_front();
+        }
+        if next >= samples.delivered {
+            samples.open.clear();
+        }
+    }
+
+    fn done_offset(&self) -> i64 {
+        locked(&self.inner).done
+    }
+
+    fn delivered_offset(&self) -> i64 {
+        locked(&self.inner).delivered
+    }
+
+    fn is_stalled(&self, high: i64) -> bool {
+        let samples = locked(&self.inner);
+        samples.done >= 0 && samples.done < high && samples.moved.elapsed() > STALLED
+    }
+
+    fn behind_seconds(&self, high: i64, now: i64) -> f64 {
+        let samples = locked(&self.inner);
+        if samples.done < 0 || samples.done >= high.max(samples.delivered) {
+            return 0.0;
+        }
+        let waiting = samples.moved.elapsed().as_secs_f64();
+        let Some((_, oldest)) = samples.open.front() else {
+            return waiting;
+        };
+        let age = Duration::from_millis(u64::try_from(now / 1000 - oldest).unwrap_or(0));
+        age.as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    #[test]
+    fn behind_is_the_age_of_the_oldest_record_not_done() {
+        let progress = Progress::default();
+        progress.begin(10);
+        for (offset, at) in [(10, 1000), (11, 1050), (12, 2000), (13, 3000)] {
+            progress.delivered(offset, Some(at));
+        }
+        let behind = |now| progress.behind_seconds(14, now);
+        assert!((behind(11 * SECOND) - 10.0).abs() < 1e-9);
+        progress.done(11);
+        assert!(
+            (behind(11 * SECOND) - 10.0).abs() < 1e-9,
+            "11 lies within the first sample"
+        );
+        progress.done(12);
+        assert!((behind(11 * SECOND) - 9.0).abs() < 1e-9);
+        progress.done(14);
+        assert!(behind(11 * SECOND).abs() < 1e-9, "caught up");
+    }
+
+    #[test]
+    fn a_stopped_lane_among_others_makes_the_process_unready_but_not_ended() {
+        let status = Status::new();
+        status.begin("g", "t");
+        assert!(
+            status
+                .readiness()
+                .unwrap_err()
+                .contains("waiting for partitions")
+        );
+        status.joined();
+        assert_eq!(status.readiness(), Ok(()));
+        for partition in [0, 1] {
+            status.open_lane(partition);
+            status.lane(partition, LaneState::Running);
+        }
+        assert_eq!(status.readiness(), Ok(()));
+        let stopped = LaneState::Stopped {
+            reason: "a hole".into(),
+            remedy: "run x".into(),
+        };
+        status.lane(1, stopped.clone());
+        assert_eq!(
+            status.readiness(),
+            Err("topic t partition 1 is stopped: a hole; run x".into())
+        );
+        assert_eq!(status.all_stopped(), None);
+        status.lane(0, stopped);
+        assert!(
+            status
+                .all_stopped()
+                .unwrap()
+                .contains("partition 0: a hole; run x")
+        );
+    }
+
+    #[test]
+    fn a_broker_that_is_away_is_named_until_it_is_back() {
+        let status = Status::new();
+        status.begin("g", "t");
+        status.joined();
+        status.client_error(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
+        assert!(
+            status
+                .readiness()
+                .unwrap_err()
+                .contains("1/1 brokers are down")
+        );
+    }
+}
