@@ -114,10 +114,6 @@ impl EnrichedEvent {
 }
 
 /// The nearest `f64` of a decimal; prints back with the digits that went in (below 2^53).
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a view for people and JSON; the integer stays the truth"
-)]
 pub(crate) fn decimal(units: i64, scale: f64) -> f64 {
     units as f64 / scale
 }

@@ -29,6 +29,10 @@ impl Default for Sample {
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "ids as numbers or text, without ceremony at the call"
+)]
 impl Sample {
     /// The sample event.
     #[must_use]

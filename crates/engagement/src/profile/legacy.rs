@@ -7,11 +7,8 @@ use serde::{Serialize, Serializer};
 
 use super::RenderOptions;
 use crate::event::{EnrichedEvent, Micros, decimal};
+use crate::integer;
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's skip_serializing_if passes a reference"
-)]
 fn is_false(flag: &bool) -> bool {
     !flag
 }
@@ -100,17 +97,11 @@ struct Id<'a>(&'a str);
 
 impl Serialize for Id<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0.parse::<i64>() {
-            Ok(number) if is_canonical_integer(self.0) => serializer.serialize_i64(number),
-            _ => serializer.serialize_str(self.0),
+        match integer::canonical(self.0) {
+            Some(number) => serializer.serialize_i64(number),
+            None => serializer.serialize_str(self.0),
         }
     }
-}
-
-/// No leading zero, no plus sign: printing the number gives the text back.
-fn is_canonical_integer(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    text == "0" || (!digits.starts_with('0') && !text.starts_with('+'))
 }
 
 #[derive(Serialize)]
@@ -152,7 +143,7 @@ impl<'a> Percent2<'a> {
             content_title: event.content_title.as_deref(),
             content_slug: event.content_slug.as_deref(),
             publish_ts: event.publish_ts,
-            raw_payload: options.raw_payload.then(|| event.raw_payload.as_deref()),
+            raw_payload: options.raw_payload.then_some(event.raw_payload.as_deref()),
             deleted: event.deleted,
         }
     }

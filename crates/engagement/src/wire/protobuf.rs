@@ -163,7 +163,8 @@ fn read_previous(p: v1::Previous) -> Result<Previous, DecodeError> {
 fn read_source(s: v1::Source) -> Result<Source, DecodeError> {
     Ok(Source {
         lane: read_lane(s.lane())?,
-        epoch: u8::try_from(s.epoch).map_err(|_| invalid("source.epoch", s.epoch, "0 to 255"))?,
+        epoch: u8::try_from(s.epoch)
+            .map_err(|_| invalid("source.epoch", s.epoch.to_string(), "0 to 255"))?,
         partition: s.partition,
         offset: s.offset,
         prev: s.prev,
@@ -243,10 +244,10 @@ fn unknown(field: &'static str) -> DecodeError {
     )
 }
 
-fn invalid(field: &'static str, found: impl ToString, expected: &'static str) -> DecodeError {
+fn invalid(field: &'static str, found: impl Into<String>, expected: &'static str) -> DecodeError {
     DecodeError::Invalid {
         field,
-        found: found.to_string(),
+        found: found.into(),
         expected,
     }
 }
