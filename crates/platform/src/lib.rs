@@ -1,1 +1,24 @@
-//! platform
+//! What Engage needs to exist around it: tables' settings, role and publication in Postgres, topics in
+//! Kafka, the Debezium connector in Kafka Connect, table and views in ClickHouse.
+//!
+//! Everything is planned first and applied second: [`plan`] only reads, and [`Plan::apply`] runs exactly
+//! the [`Change`]s that the plan shows. Both may be repeated at any time.
+//!
+//! Invariant: nothing that exists is altered or dropped; what exists and is wrong becomes a [`Problem`]
+//! that names the remedy.
+
+mod clickhouse;
+mod connector;
+mod error;
+mod plan;
+mod postgres;
+mod settings;
+mod topics;
+
+pub use clickhouse::{ClickHouseSettings, EventIdType};
+pub use connector::ConnectSettings;
+pub use error::PlatformError;
+pub use plan::{Change, Component, Plan, Problem, inspect, plan};
+pub use postgres::DatabaseSettings;
+pub use settings::{Schema, Settings};
+pub use topics::{TopicSettings, TopicSpec};

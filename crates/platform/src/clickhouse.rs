@@ -1,0 +1,227 @@
+//! The analytics store: database, table and views from `deploy/clickhouse/*.sql`.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+use crate::plan::{Action, Component, Plan};
+use crate::{PlatformError, Settings};
+
+/// Applied in this order, one statement per semicolon.
+const FILES: [&str; 4] = [
+    include_str!("../../../deploy/clickhouse/01_database.sql"),
+    include_str!("../../../deploy/clickhouse/02_events_enriched.sql"),
+    include_str!("../../../deploy/clickhouse/03_views.sql"),
+    include_str!("../../../deploy/clickhouse/04_profiles.sql"),
+];
+
+/// The type of the `event_id` column: the source key's own.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+pub enum EventIdType {
+    /// `BIGINT` keys.
+    #[default]
+    Int64,
+    /// `UUID` keys.
+    #[serde(rename = "UUID")]
+    Uuid,
+    /// `TEXT` keys.
+    String,
+}
+
+impl EventIdType {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Int64 => "Int64",
+            Self::Uuid => "UUID",
+            Self::String => "String",
+        }
+    }
+}
+
+/// Where ClickHouse is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClickHouseSettings {
+    /// The HTTP interface (`CLICKHOUSE_URL`).
+    pub url: Url,
+    /// `CLICKHOUSE_USER`.
+    pub user: String,
+    /// `CLICKHOUSE_PASSWORD`.
+    pub password: Option<SecretString>,
+    /// `CLICKHOUSE_DATABASE`.
+    pub database: String,
+    /// The type of `events_enriched.event_id`, for when the table has to be created.
+    pub event_id_type: EventIdType,
+}
+
+impl Default for ClickHouseSettings {
+    fn default() -> Self {
+        Self {
+            url: Url::parse("http://127.0.0.1:8123").expect("the literal is a URL"),
+            user: "default".into(),
+            password: None,
+            database: "engagement".into(),
+            event_id_type: EventIdType::Int64,
+        }
+    }
+}
+
+pub(crate) async fn plan(settings: &ClickHouseSettings) -> Result<Plan, PlatformError> {
+    let mut plan = Plan::default();
+    let listing = "SELECT name FROM system.databases UNION ALL SELECT concat(database, '.', name) FROM system.tables";
+    let existing = query(settings, "reading the tables", listing).await?;
+    for statement in statements(settings) {
+        let Some(object) = created_object(&statement) else {
+            continue;
+        };
+        let what = format!("{} {}", object.kind, object.name);
+        if existing.lines().any(|line| line == object.name) {
+            plan.have(Component::ClickHouse, what);
+        } else {
+            plan.change(Component::ClickHouse, what, Action::ClickHouse(statement));
+        }
+    }
+    Ok(plan)
+}
+
+pub(crate) async fn execute(
+    settings: &Settings,
+    what: &str,
+    sql: &str,
+) -> Result<(), PlatformError> {
+    let Some(clickhouse) = &settings.clickhouse else {
+        return Ok(());
+    };
+    query(clickhouse, &format!("creating {what}"), sql)
+        .await
+        .map(drop)
+}
+
+async fn query(
+    settings: &ClickHouseSettings,
+    step: &str,
+    sql: &str,
+) -> Result<String, PlatformError> {
+    let mut request = client()
+        .post(settings.url.clone())
+        .header("X-ClickHouse-User", &settings.user);
+    if let Some(password) = &settings.password {
+        request = request.header("X-ClickHouse-Key", password.expose_secret());
+    }
+    let response =
+        request
+            .body(sql.to_owned())
+            .send()
+            .await
+            .map_err(|e| PlatformError::Unreachable {
+                component: Component::ClickHouse,
+                address: settings.url.to_string(),
+                cause: std::error::Error::source(&e)
+                    .map_or_else(|| e.to_string(), ToString::to_string),
+                setting: "CLICKHOUSE_URL",
+            })?;
+    // A 200 can carry an exception in its body: the header tells.
+    let failed = !response.status().is_success()
+        || response
+            .headers()
+            .contains_key("X-ClickHouse-Exception-Code");
+    let body = response
+        .text()
+        .await
+        .map_err(|e| PlatformError::refused(Component::ClickHouse, step, e))?;
+    if failed {
+        let cause: String = body.chars().take(600).collect();
+        return Err(PlatformError::refused(Component::ClickHouse, step, cause));
+    }
+    Ok(body)
+}
+
+struct Object {
+    kind: &'static str,
+    name: String,
+}
+
+fn statements(settings: &ClickHouseSettings) -> Vec<String> {
+    FILES
+        .iter()
+        .flat_map(|file| file.split(';'))
+        .map(|statement| {
+            statement
+                .replace("{database}", &settings.database)
+                .replace("{event_id_type}", settings.event_id_type.name())
+                .trim()
+                .to_owned()
+        })
+        .filter(|statement| created_object(statement).is_some())
+        .collect()
+}
+
+/// What a `CREATE ..` statement creates; comments in front of it are passed over.
+fn created_object(statement: &str) -> Option<Object> {
+    let sql: String = statement
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("--"))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut words = sql
+        .split_whitespace()
+        .filter(|w| !["OR", "REPLACE", "IF", "NOT", "EXISTS"].contains(&w.to_uppercase().as_str()));
+    if !words.next()?.eq_ignore_ascii_case("create") {
+        return None;
+    }
+    let kind = match words.next()?.to_ascii_lowercase().as_str() {
+        "database" => "database",
+        "table" => "table",
+        "view" => "view",
+        _ => return None,
+    };
+    let name = words.next()?.split('(').next()?.replace('`', "");
+    Some(Object { kind, name })
+}
+
+fn client() -> Client {
+    Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(30))
+        .build()
+        .expect("a client without certificates of its own builds")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_statement_creates_the_configured_database() {
+        let settings = ClickHouseSettings {
+            database: "media".into(),
+            ..Default::default()
+        };
+        let first = created_object(&statements(&settings)[0]).unwrap();
+        assert_eq!((first.kind, first.name.as_str()), ("database", "media"));
+    }
+
+    #[test]
+    fn no_marker_is_left_in_any_statement() {
+        for statement in statements(&ClickHouseSettings::default()) {
+            assert!(
+                !statement.contains("{database}") && !statement.contains("{event_id_type}"),
+                "{statement}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_comment_before_the_statement_does_not_hide_it() {
+        let object =
+            created_object("-- current rows\nCREATE OR REPLACE VIEW engagement.events AS SELECT 1")
+                .unwrap();
+        assert_eq!(
+            (object.kind, object.name.as_str()),
+            ("view", "engagement.events")
+        );
+    }
+}

@@ -1,0 +1,287 @@
+//! The Debezium connector: its configuration is `deploy/debezium/connector.json` plus what only the
+//! installation knows (host, role, table and key names).
+
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+use url::Url;
+
+use crate::plan::{Action, Component, Plan};
+use crate::postgres::{HEARTBEAT_TABLE, PUBLICATION};
+use crate::{PlatformError, Settings};
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Where Kafka Connect is, and how it reaches Postgres.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectSettings {
+    /// Connect's REST interface (`CONNECT_URL`).
+    pub url: Url,
+    /// The connector's name.
+    pub name: String,
+    /// The replication slot's name.
+    pub slot: String,
+    /// Host and port of Postgres as Connect sees it, where that differs from `database.url`.
+    pub database_host: Option<String>,
+    /// See `database_host`.
+    pub database_port: Option<u16>,
+}
+
+impl Default for ConnectSettings {
+    fn default() -> Self {
+        Self {
+            url: Url::parse("http://127.0.0.1:8083").expect("the literal is a URL"),
+            name: "engage-cdc".into(),
+            slot: "engage_cdc".into(),
+            database_host: None,
+            database_port: None,
+        }
+    }
+}
+
+impl ConnectSettings {
+    fn endpoint(&self, what: &str) -> String {
+        format!(
+            "{}/connectors/{}/{what}",
+            self.url.as_str().trim_end_matches('/'),
+            self.name
+        )
+    }
+}
+
+pub(crate) async fn plan(
+    settings: &Settings,
+    connect: &ConnectSettings,
+) -> Result<Plan, PlatformError> {
+    let mut plan = Plan::default();
+    let wanted = config(settings, connect)?;
+    let what = format!("connector {} (slot {})", connect.name, connect.slot);
+    let response = client()
+        .get(connect.endpoint("config"))
+        .send()
+        .await
+        .map_err(|e| unreachable(connect, &e))?;
+    if response.status() == StatusCode::NOT_FOUND {
+        plan.change(Component::Connect, what, Action::Connector(wanted));
+        return Ok(plan);
+    }
+    let found: Map<String, Value> = response
+        .error_for_status()
+        .map_err(|e| unreachable(connect, &e))?
+        .json()
+        .await
+        .map_err(|e| PlatformError::refused(Component::Connect, "reading the connector", e))?;
+    match first_difference(&wanted, &found) {
+        None => plan.have(Component::Connect, what),
+        Some(key) => plan.change(
+            Component::Connect,
+            format!("{what}: update of {key}"),
+            Action::Connector(wanted),
+        ),
+    }
+    Ok(plan)
+}
+
+pub(crate) async fn register(settings: &Settings, config: &Value) -> Result<(), PlatformError> {
+    let Some(connect) = &settings.connect else {
+        return Ok(());
+    };
+    let response = client()
+        .put(connect.endpoint("config"))
+        .json(config)
+        .send()
+        .await
+        .map_err(|e| unreachable(connect, &e))?;
+    let status = response.status();
+    if !status.is_success() {
+        let body = response.text().await.unwrap_or_default();
+        return Err(PlatformError::refused(
+            Component::Connect,
+            format!("registering {}", connect.name),
+            body,
+        ));
+    }
+    wait_until_running(connect).await
+}
+
+async fn wait_until_running(connect: &ConnectSettings) -> Result<(), PlatformError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    let mut last = Status::default();
+    while Instant::now() < deadline {
+        // A 404 is normal for a moment after the PUT.
+        if let Ok(response) = client().get(connect.endpoint("status")).send().await
+            && let Ok(status) = response.json::<Status>().await
+        {
+            last = status;
+            if last.is_running() {
+                return Ok(());
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    let step = format!(
+        "waiting {} s for connector {} to run",
+        READY_WITHIN.as_secs(),
+        connect.name
+    );
+    Err(PlatformError::refused(
+        Component::Connect,
+        step,
+        last.trouble(),
+    ))
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    connector: WorkerState,
+    #[serde(default)]
+    tasks: Vec<WorkerState>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct WorkerState {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    trace: String,
+}
+
+impl Status {
+    fn is_running(&self) -> bool {
+        self.connector.state == "RUNNING"
+            && !self.tasks.is_empty()
+            && self.tasks.iter().all(|t| t.state == "RUNNING")
+    }
+
+    fn trouble(&self) -> String {
+        let failed = std::iter::once(&self.connector)
+            .chain(&self.tasks)
+            .find(|w| w.state == "FAILED");
+        failed.map_or_else(
+            || {
+                format!(
+                    "connector {:?}, {} tasks",
+                    self.connector.state,
+                    self.tasks.len()
+                )
+            },
+            |worker| worker.trace.lines().take(6).collect::<Vec<_>>().join(" | "),
+        )
+    }
+}
+
+fn config(settings: &Settings, connect: &ConnectSettings) -> Result<Value, PlatformError> {
+    let database = settings.database.parsed()?;
+    let mut config: Map<String, Value> =
+        serde_json::from_str(include_str!("../../../deploy/debezium/connector.json"))
+            .expect("deploy/debezium/connector.json is a JSON object");
+    let host = connect
+        .database_host
+        .clone()
+        .or_else(|| database.host_str().map(str::to_owned));
+    let port = connect.database_port.or(database.port()).unwrap_or(5432);
+    let password = settings
+        .database
+        .cdc_password
+        .as_ref()
+        .map_or("", SecretString::expose_secret);
+    for (key, value) in [
+        (
+            "database.hostname",
+            host.unwrap_or_else(|| "127.0.0.1".into()),
+        ),
+        ("database.port", port.to_string()),
+        ("database.user", settings.database.cdc_role.clone()),
+        ("database.password", password.to_owned()),
+        (
+            "database.dbname",
+            database.path().trim_start_matches('/').to_owned(),
+        ),
+        (
+            "table.include.list",
+            "public.content,public.engagement_events".to_owned(),
+        ),
+        (
+            "message.key.columns",
+            "public.engagement_events:content_id".to_owned(),
+        ),
+        ("publication.name", PUBLICATION.to_owned()),
+        ("slot.name", connect.slot.clone()),
+        (
+            "heartbeat.action.query",
+            format!("UPDATE public.{HEARTBEAT_TABLE} SET ts = now() WHERE id = 1"),
+        ),
+    ] {
+        config.insert(key.into(), Value::String(value));
+    }
+    Ok(Value::Object(config))
+}
+
+fn first_difference(wanted: &Value, found: &Map<String, Value>) -> Option<String> {
+    wanted
+        .as_object()?
+        .iter()
+        .find(|(key, value)| found.get(*key) != Some(*value))
+        .map(|(key, _)| key.clone())
+}
+
+fn client() -> Client {
+    Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(10))
+        .build()
+        .expect("a client without certificates of its own builds")
+}
+
+fn unreachable(connect: &ConnectSettings, error: &reqwest::Error) -> PlatformError {
+    let cause =
+        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    PlatformError::Unreachable {
+        component: Component::Connect,
+        address: connect.url.to_string(),
+        cause,
+        setting: "CONNECT_URL",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_takes_host_and_database_from_the_url() {
+        let mut settings = Settings::default();
+        settings.database.url = SecretString::from("postgres://u:p@db.example:6543/media");
+        let config = config(&settings, &ConnectSettings::default()).unwrap();
+        assert_eq!(config["database.hostname"], "db.example");
+        assert_eq!(config["database.port"], "6543");
+        assert_eq!(config["database.dbname"], "media");
+        assert_eq!(
+            config["message.key.columns"],
+            "public.engagement_events:content_id"
+        );
+    }
+
+    #[test]
+    fn an_equal_configuration_with_extra_keys_is_no_difference() {
+        let wanted = serde_json::json!({"a": "1"});
+        let found = serde_json::from_str(r#"{"a":"1","name":"x"}"#).unwrap();
+        assert_eq!(first_difference(&wanted, &found), None);
+    }
+
+    #[test]
+    fn a_failed_task_shows_the_beginning_of_its_trace() {
+        let status: Status = serde_json::from_str(
+            r#"{"connector":{"state":"RUNNING"},"tasks":[{"state":"FAILED","trace":"no slot\nat x"}]}"#,
+        )
+        .unwrap();
+        assert!(!status.is_running());
+        assert_eq!(status.trouble(), "no slot | at x");
+    }
+}

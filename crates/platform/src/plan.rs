@@ -1,0 +1,151 @@
+//! The plan: what is there, what is missing, what is wrong.
+
+use std::fmt;
+
+use crate::{PlatformError, Settings, TopicSpec, clickhouse, connector, postgres, topics};
+
+/// One of the four servers that are set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// The source database.
+    Postgres,
+    /// The broker.
+    Kafka,
+    /// Kafka Connect, which runs Debezium.
+    Connect,
+    /// The analytics store.
+    ClickHouse,
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "postgres",
+            Self::Kafka => "kafka",
+            Self::Connect => "connect",
+            Self::ClickHouse => "clickhouse",
+        })
+    }
+}
+
+/// One thing that is missing, with what creates it.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Where it will be created.
+    pub component: Component,
+    /// What it is, for example `topic engagement.enriched.v1 (16 partitions)`.
+    pub what: String,
+    pub(crate) action: Action,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    Postgres(String),
+    Topic(TopicSpec),
+    Connector(serde_json::Value),
+    ClickHouse(String),
+}
+
+/// Something that exists and is not as it must be; a person decides what becomes of it.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// Where it was found.
+    pub component: Component,
+    /// What was found and what would be right.
+    pub what: String,
+    /// The command or setting that repairs it.
+    pub remedy: String,
+}
+
+/// The outcome of [`plan`].
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// What is missing, in the order in which it is created.
+    pub changes: Vec<Change>,
+    /// What is already as it should be.
+    pub present: Vec<(Component, String)>,
+    /// What is there and wrong. A plan with problems is not applied.
+    pub problems: Vec<Problem>,
+}
+
+impl Plan {
+    pub(crate) fn have(&mut self, component: Component, what: impl Into<String>) {
+        self.present.push((component, what.into()));
+    }
+
+    pub(crate) fn problem(
+        &mut self,
+        component: Component,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.problems.push(Problem {
+            component,
+            what: what.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    pub(crate) fn change(&mut self, component: Component, what: impl Into<String>, action: Action) {
+        self.changes.push(Change {
+            component,
+            what: what.into(),
+            action,
+        });
+    }
+
+    /// Creates everything the plan names, in its order, and waits until the connector runs.
+    /// `progress` is called before each change.
+    ///
+    /// # Errors
+    /// The first step that a server refuses; the steps before it stay done, and a new plan shows the rest.
+    pub async fn apply(
+        &self,
+        settings: &Settings,
+        mut progress: impl FnMut(&Change),
+    ) -> Result<(), PlatformError> {
+        for change in &self.changes {
+            progress(change);
+            match &change.action {
+                Action::Postgres(sql) => {
+                    postgres::execute(&settings.database, &change.what, sql).await?
+                }
+                Action::Topic(spec) => topics::create(&settings.kafka, spec).await?,
+                Action::Connector(config) => connector::register(settings, config).await?,
+                Action::ClickHouse(sql) => clickhouse::execute(settings, &change.what, sql).await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads every component that has settings, in the order in which they are set up. Changes nothing.
+pub async fn inspect(settings: &Settings) -> Vec<(Component, Result<Plan, PlatformError>)> {
+    let mut all = vec![(
+        Component::Postgres,
+        postgres::plan(&settings.database).await,
+    )];
+    all.push((Component::Kafka, topics::plan(settings).await));
+    if let Some(clickhouse) = &settings.clickhouse {
+        all.push((Component::ClickHouse, clickhouse::plan(clickhouse).await));
+    }
+    if let Some(connect) = &settings.connect {
+        all.push((Component::Connect, connector::plan(settings, connect).await));
+    }
+    all
+}
+
+/// One plan over all components.
+///
+/// # Errors
+/// [`PlatformError::Unreachable`] for the first component that cannot be asked.
+pub async fn plan(settings: &Settings) -> Result<Plan, PlatformError> {
+    let mut whole = Plan::default();
+    for (_, part) in inspect(settings).await {
+        let part = part?;
+        whole.changes.extend(part.changes);
+        whole.present.extend(part.present);
+        whole.problems.extend(part.problems);
+    }
+    Ok(whole)
+}

@@ -1,0 +1,235 @@
+//! The topics: their names, partition counts, retention and size limits.
+//!
+//! Invariant: the CDC topic of events, the enriched topic and the dead letters of its readers have the same
+//! partition count, and size limits rise along the way (CDC < enriched < dead letters), so that whatever
+//! entered can also leave.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::metadata::Metadata;
+use rdkafka::types::RDKafkaErrorCode;
+use serde::Deserialize;
+use stream::settings::KafkaSettings;
+
+use crate::plan::{Action, Component, Plan};
+use crate::{PlatformError, Settings};
+
+const DAY_MS: i64 = 86_400_000;
+const MIB: u64 = 1 << 20;
+
+/// Names and sizes of the topics.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicSettings {
+    /// Change events of `engagement_events`, as Debezium names them.
+    pub cdc: String,
+    /// Change events of `content`.
+    pub content: String,
+    /// What the enricher writes and every sink reads.
+    pub enriched: String,
+    /// Partitions of all of them. It cannot be changed later without a migration.
+    pub partitions: i32,
+    /// Copies of each partition; 3 on a cluster.
+    pub replication: i32,
+}
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        Self {
+            cdc: "cdc.public.engagement_events".into(),
+            content: "cdc.public.content".into(),
+            enriched: "engagement.enriched.v1".into(),
+            partitions: 16,
+            replication: 1,
+        }
+    }
+}
+
+/// One topic as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// Its partition count.
+    pub partitions: i32,
+    /// Copies of each partition.
+    pub replication: i32,
+    /// Topic settings that differ from the broker's.
+    pub config: Vec<(&'static str, String)>,
+}
+
+impl TopicSettings {
+    /// All topics of the pipeline.
+    #[must_use]
+    pub fn specs(&self) -> Vec<TopicSpec> {
+        let mut specs = vec![
+            self.deleting(&self.cdc, 7, 12 * MIB),
+            self.compacted(&self.content, self.partitions, 12 * MIB),
+            self.compacted("__debezium-heartbeat.cdc", 1, MIB),
+            self.deleting(&self.enriched, 7, 16 * MIB),
+        ];
+        for service in [
+            "enricher",
+            "clickhouse-sink",
+            "redis-aggregator",
+            "webhook-forwarder",
+        ] {
+            specs.push(self.deleting(&format!("engagement.dlq.{service}"), 14, 24 * MIB));
+        }
+        specs
+    }
+
+    fn deleting(&self, name: &str, days: i64, max_bytes: u64) -> TopicSpec {
+        let retention = ("retention.ms", (days * DAY_MS).to_string());
+        self.spec(
+            name,
+            self.partitions,
+            vec![("cleanup.policy", "delete".into()), retention],
+            max_bytes,
+        )
+    }
+
+    fn compacted(&self, name: &str, partitions: i32, max_bytes: u64) -> TopicSpec {
+        self.spec(
+            name,
+            partitions,
+            vec![("cleanup.policy", "compact".into())],
+            max_bytes,
+        )
+    }
+
+    fn spec(
+        &self,
+        name: &str,
+        partitions: i32,
+        mut config: Vec<(&'static str, String)>,
+        max_bytes: u64,
+    ) -> TopicSpec {
+        config.push(("max.message.bytes", max_bytes.to_string()));
+        TopicSpec {
+            name: name.into(),
+            partitions,
+            replication: self.replication,
+            config,
+        }
+    }
+}
+
+pub(crate) async fn plan(settings: &Settings) -> Result<Plan, PlatformError> {
+    let mut plan = Plan::default();
+    let metadata = fetch_metadata(&settings.kafka).await?;
+    for spec in settings.topics.specs() {
+        let what = format!("topic {} ({} partitions)", spec.name, spec.partitions);
+        match partitions_of(&metadata, &spec.name) {
+            None => plan.change(Component::Kafka, what, Action::Topic(spec)),
+            Some(found) if found == spec.partitions => plan.have(Component::Kafka, what),
+            Some(found) => plan.problem(
+                Component::Kafka,
+                format!("topic {} has {found} partitions, {} are configured", spec.name, spec.partitions),
+                format!("set topics.partitions = {found} if every topic has that many, or recreate the topic while it is empty"),
+            ),
+        }
+    }
+    Ok(plan)
+}
+
+pub(crate) async fn create(kafka: &KafkaSettings, spec: &TopicSpec) -> Result<(), PlatformError> {
+    let step = format!("creating topic {}", spec.name);
+    let admin: AdminClient<DefaultClientContext> = kafka
+        .admin_config()
+        .create()
+        .map_err(|e| PlatformError::refused(Component::Kafka, step.as_str(), e))?;
+    let mut topic = NewTopic::new(
+        &spec.name,
+        spec.partitions,
+        TopicReplication::Fixed(spec.replication),
+    );
+    for (key, value) in &spec.config {
+        topic = topic.set(key, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+    let results = admin
+        .create_topics([&topic], &options)
+        .await
+        .map_err(|e| PlatformError::refused(Component::Kafka, step.as_str(), e))?;
+    for result in results {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(PlatformError::refused(Component::Kafka, step, code)),
+        }
+    }
+    Ok(())
+}
+
+async fn fetch_metadata(kafka: &KafkaSettings) -> Result<Metadata, PlatformError> {
+    let kafka = kafka.clone();
+    tokio::task::spawn_blocking(move || {
+        let unreachable = |e: rdkafka::error::KafkaError| PlatformError::Unreachable {
+            component: Component::Kafka,
+            address: kafka.bootstrap_servers.clone(),
+            cause: e.to_string(),
+            setting: "KAFKA_BOOTSTRAP_SERVERS",
+        };
+        let admin: AdminClient<DefaultClientContext> =
+            kafka.admin_config().create().map_err(unreachable)?;
+        admin
+            .inner()
+            .fetch_metadata(None, Duration::from_secs(10))
+            .map_err(unreachable)
+    })
+    .await
+    .map_err(|e| PlatformError::refused(Component::Kafka, "reading the topics", e))?
+}
+
+fn partitions_of(metadata: &Metadata, topic: &str) -> Option<i32> {
+    let found = metadata
+        .topics()
+        .iter()
+        .find(|t| t.name() == topic && t.error().is_none())?;
+    i32::try_from(found.partitions().len())
+        .ok()
+        .filter(|count| *count > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(spec: &TopicSpec) -> u64 {
+        spec.config
+            .iter()
+            .find(|(key, _)| *key == "max.message.bytes")
+            .unwrap()
+            .1
+            .parse()
+            .unwrap()
+    }
+
+    #[test]
+    fn size_limits_rise_from_cdc_over_enriched_to_dead_letters() {
+        let specs = TopicSettings::default().specs();
+        let of = |name: &str| limit(specs.iter().find(|s| s.name == name).unwrap());
+        assert!(of("cdc.public.engagement_events") < of("engagement.enriched.v1"));
+        assert!(of("engagement.enriched.v1") < of("engagement.dlq.clickhouse-sink"));
+    }
+
+    #[test]
+    fn every_topic_states_its_policy_and_dead_letters_live_two_weeks() {
+        for spec in TopicSettings::default().specs() {
+            assert!(
+                spec.config.iter().any(|(key, _)| *key == "cleanup.policy"),
+                "{}",
+                spec.name
+            );
+            if spec.name.starts_with("engagement.dlq.") {
+                assert!(
+                    spec.config.contains(&("retention.ms", "1209600000".into())),
+                    "{}",
+                    spec.name
+                );
+            }
+        }
+    }
+}
