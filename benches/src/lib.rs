@@ -1,1 +1,1 @@
-//! benches
+//! Benchmarks; see `benches/`. Run them with `cargo bench -p benches`.

@@ -7,6 +7,7 @@
 mod cell;
 mod content;
 mod event;
+mod fields;
 mod key;
 mod meta;
 mod object;
