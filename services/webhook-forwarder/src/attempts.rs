@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use service::Backoff;
+
 use crate::outcome::{Outcome, Verdict};
 
 /// How often and how fast a record is tried.
@@ -21,8 +23,9 @@ pub struct AttemptLimits {
 }
 
 /// The attempts of one record so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Attempts {
+    backoff: Backoff,
     made: u32,
     transient: u32,
     permanent: u32,
@@ -44,6 +47,18 @@ pub enum Next {
 }
 
 impl Attempts {
+    /// None made yet.
+    #[must_use]
+    pub fn new(limits: &AttemptLimits) -> Self {
+        Self {
+            backoff: Backoff::new(limits.first_wait, limits.longest_wait),
+            made: 0,
+            transient: 0,
+            permanent: 0,
+            deliveries_seen: None,
+        }
+    }
+
     /// Attempts made.
     #[must_use]
     pub fn made(&self) -> u32 {
@@ -70,24 +85,13 @@ impl Attempts {
         if self.permanent >= limits.permanent || self.transient >= limits.transient {
             return Next::GiveUp;
         }
-        Next::Retry(self.wait(limits, random))
+        Next::Retry(self.backoff.next_delay(random))
     }
 
     fn count_transient(&mut self, deliveries: u64) {
         if self.deliveries_seen.is_some_and(|seen| deliveries > seen) {
             self.transient += 1;
         }
-    }
-
-    /// Between half of the step and the step.
-    fn wait(self, limits: &AttemptLimits, random: u64) -> Duration {
-        let doublings = self.made.saturating_sub(1).min(20);
-        let step = limits
-            .first_wait
-            .saturating_mul(1 << doublings)
-            .min(limits.longest_wait);
-        let half = u64::try_from(step.as_micros() / 2).unwrap_or(u64::MAX - 1);
-        step - Duration::from_micros(random % (half + 1))
     }
 }
 
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_record_is_never_given_up_while_nothing_else_is_delivered() {
-        let mut attempts = Attempts::default();
+        let mut attempts = Attempts::new(&LIMITS);
         for _ in 0..1000 {
             let next = attempts.record(&DOWN, 7, &LIMITS, 0);
             assert!(matches!(next, Next::Retry(_)));
@@ -119,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_record_that_fails_while_others_are_delivered_is_given_up() {
-        let mut attempts = Attempts::default();
+        let mut attempts = Attempts::new(&LIMITS);
         // the first failure proves nothing: the deliveries before it may be older than the outage
         assert!(matches!(
             attempts.record(&DOWN, 7, &LIMITS, 0),
@@ -143,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_permanent_failure_counts_always() {
-        let mut attempts = Attempts::default();
+        let mut attempts = Attempts::new(&LIMITS);
         assert!(matches!(
             attempts.record(&BAD, 0, &LIMITS, 0),
             Next::Retry(_)
@@ -154,7 +158,7 @@ mod tests {
     #[test]
     fn a_410_holds_the_record() {
         assert_eq!(
-            Attempts::default().record(&Outcome::Gone, 0, &LIMITS, 0),
+            Attempts::new(&LIMITS).record(&Outcome::Gone, 0, &LIMITS, 0),
             Next::Hold
         );
     }
@@ -162,7 +166,7 @@ mod tests {
     proptest! {
         #[test]
         fn waits_grow_within_half_a_step_and_the_limit(random: u64, failures in 1_u32..200) {
-            let mut attempts = Attempts::default();
+            let mut attempts = Attempts::new(&LIMITS);
             let mut last = Next::Finished;
             for _ in 0..failures { last = attempts.record(&DOWN, 0, &LIMITS, random); }
             let step = Duration::from_millis(100 * (1 << failures.min(6).saturating_sub(1))).min(LIMITS.longest_wait);

@@ -11,9 +11,77 @@ use std::time::Duration;
 use engagement::profile::Profile;
 use secrecy::SecretString;
 use serde::Deserialize;
+use service::config::EnvKey;
+use stream::KafkaSettings;
 use url::Url;
 
 use crate::address::Cidr;
+
+/// Everything the forwarder can be told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The broker, the topics, the group.
+    pub kafka: KafkaConfig,
+    /// `<database>.<table>` of the events: the first half of an event's uid, and so of a message's identity.
+    pub database_table: String,
+    /// The endpoints, `[[endpoint]]` in TOML.
+    #[serde(rename = "endpoint")]
+    pub endpoints: Vec<EndpointConfig>,
+    /// One endpoint by environment (`WEBHOOK_URL` ..), for simple deployments; named `default` unless it says otherwise.
+    pub webhook: Option<EndpointConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            kafka: KafkaConfig::default(),
+            database_table: "engage.engagement_events".into(),
+            endpoints: Vec::new(),
+            webhook: None,
+        }
+    }
+}
+
+/// Environment variables beside those that every service has.
+pub const ENV: &[EnvKey] = &[
+    EnvKey::plain("KAFKA_ENRICHED_TOPIC", "kafka.enriched_topic"),
+    EnvKey::plain("KAFKA_GROUP_ID", "kafka.group_id"),
+    EnvKey::plain("WEBHOOK_NAME", "webhook.name"),
+    EnvKey::plain("WEBHOOK_URL", "webhook.url"),
+    EnvKey::secret("WEBHOOK_SECRET", "webhook.secret"),
+    EnvKey::secret("WEBHOOK_BEARER_TOKEN", "webhook.bearer_token"),
+    EnvKey::plain("WEBHOOK_PROFILE", "webhook.profile"),
+    EnvKey::plain("WEBHOOK_START", "webhook.start"),
+    EnvKey::plain("WEBHOOK_ALLOW_INSECURE", "webhook.allow_insecure"),
+    EnvKey::plain("WEBHOOK_ALLOW_PRIVATE", "webhook.allow_private"),
+];
+
+/// The broker, the topics, the group.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct KafkaConfig {
+    /// How to reach the broker.
+    #[serde(flatten)]
+    pub connection: KafkaSettings,
+    /// Enriched events.
+    pub enriched_topic: String,
+    /// Where records go that cannot be delivered, with their original bytes.
+    pub dead_letter_topic: String,
+    /// Each endpoint reads in its own group, `<group_id>.<name>`.
+    pub group_id: String,
+}
+
+impl Default for KafkaConfig {
+    fn default() -> Self {
+        Self {
+            connection: KafkaSettings::default(),
+            enriched_topic: "engagement.enriched.v1".into(),
+            dead_letter_topic: format!("engagement.dlq.{}", crate::NAME),
+            group_id: crate::NAME.into(),
+        }
+    }
+}
 
 /// One endpoint.
 #[derive(Clone, Debug, Deserialize)]

@@ -4,35 +4,19 @@
 //! header values and the path of the URL (which often holds a token) show in no error and no `Debug`.
 
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::time::Duration;
 
 use engagement::event::{EnrichedEvent, Operation};
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
-use url::{Host, Url};
+use http::HeaderMap;
+use url::Url;
 
 use crate::address::AddressPolicy;
 use crate::attempts::AttemptLimits;
 use crate::breaker::BreakerSettings;
 use crate::config::{EndpointConfig, Start};
+use crate::judge::Judge;
 use crate::message::MessageShape;
 use crate::signature::SigningKey;
-
-/// Headers that are ours or the protocol's.
-const RESERVED: [&str; 11] = [
-    "webhook-id",
-    "webhook-timestamp",
-    "webhook-signature",
-    "traceparent",
-    "tracestate",
-    "content-type",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "host",
-    "user-agent",
-];
 
 /// What is wrong with an endpoint's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -195,174 +179,12 @@ fn limits(config: &EndpointConfig) -> AttemptLimits {
     }
 }
 
-/// Collects problems.
-struct Judge {
-    endpoint: String,
-    problems: Vec<EndpointProblem>,
-}
-
-impl Judge {
-    fn new(config: &EndpointConfig, place: &str) -> Self {
-        let endpoint = if config.name.is_empty() {
-            place.to_owned()
-        } else {
-            config.name.clone()
-        };
-        Self {
-            endpoint,
-            problems: Vec::new(),
-        }
-    }
-
-    fn problem(&mut self, key: &'static str, problem: impl Into<String>) {
-        self.problems.push(EndpointProblem {
-            endpoint: self.endpoint.clone(),
-            key,
-            problem: problem.into(),
-        });
-    }
-
-    fn name(&mut self, name: &str) {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
-            self.problem(
-                "name",
-                "expected 1 to 64 lower-case letters, digits or `-`, for example `name = \"crm\"`",
-            );
-        }
-    }
-
-    fn times(&mut self, config: &EndpointConfig) {
-        for (key, time) in [
-            ("timeout", config.timeout),
-            ("connect_timeout", config.connect_timeout),
-            ("retry.first_wait", config.retry.first_wait),
-            ("breaker.open", config.breaker.open),
-        ] {
-            if time.is_zero() {
-                self.problem(key, "is zero; expected for example `10s`");
-            }
-        }
-    }
-
-    fn url(&mut self, config: &EndpointConfig, addresses: &AddressPolicy) -> Option<Url> {
-        let Some(url) = config.url.clone() else {
-            self.problem(
-                "url",
-                "is missing; expected for example `url = \"https://crm.example.com/hooks\"`",
-            );
-            return None;
-        };
-        match url.scheme() {
-            "https" => {}
-            "http" if config.allow_insecure => {}
-            "http" => self.problem(
-                "url",
-                "is http://, which anybody on the way can read; use https:// or set `allow_insecure = true`",
-            ),
-            other => self.problem("url", format!("has scheme `{other}`; expected https")),
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            self.problem(
-                "url",
-                "holds credentials; use `bearer_token` or `headers` instead",
-            );
-        }
-        let literal = match url.host() {
-            Some(Host::Ipv4(ip)) => Some(ip.into()),
-            Some(Host::Ipv6(ip)) => Some(ip.into()),
-            Some(Host::Domain(_)) => None,
-            None => {
-                self.problem("url", "has no host");
-                None
-            }
-        };
-        let host = url.host_str().unwrap_or_default();
-        if let Some(Err(refused)) = literal.map(|ip| addresses.check(host, ip)) {
-            self.problem("url", refused.to_string());
-        }
-        Some(url)
-    }
-
-    fn keys(&mut self, config: &EndpointConfig) -> Vec<SigningKey> {
-        let mut keys = Vec::new();
-        for secret in config.secrets.iter().chain(&config.secret) {
-            keys.extend(self.key("secrets", secret.expose_secret()));
-        }
-        if let Some(text) = self.file("secrets_file", config.secrets_file.as_deref()) {
-            for line in text
-                .expose_secret()
-                .lines()
-                .filter(|l| !l.trim().is_empty())
-            {
-                keys.extend(self.key("secrets_file", line));
-            }
-        }
-        keys
-    }
-
-    fn key(&mut self, key: &'static str, text: &str) -> Option<SigningKey> {
-        SigningKey::parse(text)
-            .map_err(|error| self.problem(key, error.to_string()))
-            .ok()
-    }
-
-    fn headers(&mut self, config: &EndpointConfig) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &config.headers {
-            match name.parse::<HeaderName>() {
-                Ok(parsed) if !RESERVED.contains(&parsed.as_str()) => {
-                    self.header("headers", &mut headers, parsed, value.expose_secret());
-                }
-                Ok(parsed) => {
-                    self.problem("headers", format!("`{parsed}` is set by the forwarder"));
-                }
-                Err(_) => self.problem("headers", format!("`{name}` is no header name")),
-            }
-        }
-        let file = self.file("bearer_token_file", config.bearer_token_file.as_deref());
-        if let Some(token) = config.bearer_token.clone().or(file) {
-            let value = format!("Bearer {}", token.expose_secret().trim());
-            self.header("bearer_token", &mut headers, AUTHORIZATION, &value);
-        }
-        headers
-    }
-
-    fn header(
-        &mut self,
-        key: &'static str,
-        headers: &mut HeaderMap,
-        name: HeaderName,
-        value: &str,
-    ) {
-        match HeaderValue::from_str(value) {
-            Ok(mut value) => {
-                value.set_sensitive(true);
-                headers.insert(name, value);
-            }
-            Err(_) => self.problem(
-                key,
-                format!("the value of `{name}` holds characters that no header can"),
-            ),
-        }
-    }
-
-    fn file(&mut self, key: &'static str, path: Option<&Path>) -> Option<SecretString> {
-        let path = path?;
-        std::fs::read_to_string(path)
-            .map(SecretString::from)
-            .map_err(|e| {
-                self.problem(key, format!("{} cannot be read: {e}", path.display()));
-            })
-            .ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use engagement::event::Origin;
     use engagement::testing::Sample;
+    use http::header::AUTHORIZATION;
     use rstest::rstest;
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

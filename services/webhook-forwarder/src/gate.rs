@@ -111,6 +111,19 @@ impl Gate {
         self.lock().disabled
     }
 
+    /// Why nothing gets through, if nothing does.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let state = self.lock();
+        match (state.disabled, state.breaker.level()) {
+            (true, _) => Some(
+                "answered 410: disabled until it is removed or the process restarts".to_owned(),
+            ),
+            (false, 0) => None,
+            (false, _) => Some("does not answer: breaker open, records wait in Kafka".to_owned()),
+        }
+    }
+
     /// 0 closed, 1 half-open, 2 open.
     #[must_use]
     pub fn breaker_level(&self) -> u8 {

@@ -10,7 +10,7 @@ pub const ATTEMPTS: &str = "engage_webhook_attempts_total";
 pub const BREAKER: &str = "engage_breaker_state";
 /// Value of [`BREAKER`] for an endpoint that answered 410.
 pub const DISABLED: u8 = 3;
-/// Records not sent by choice (labels `endpoint`, `reason`: `historical`, `deletion`, ..).
+/// Records that an endpoint does not want: historical events, deletions (label `endpoint`).
 pub const SKIPPED: &str = "engage_webhook_skipped_total";
 
 /// Counts an attempt.
@@ -24,6 +24,6 @@ pub fn breaker_level(endpoint: &str, level: u8) {
 }
 
 /// Counts a record that is not sent.
-pub fn skipped(endpoint: &str, reason: &'static str) {
-    counter!(SKIPPED, "endpoint" => endpoint.to_owned(), "reason" => reason).increment(1);
+pub fn skipped(endpoint: &str) {
+    counter!(SKIPPED, "endpoint" => endpoint.to_owned()).increment(1);
 }

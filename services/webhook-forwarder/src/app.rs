@@ -1,0 +1,198 @@
+//! The process: one consumer per endpoint, none of which can touch another.
+//!
+//! Invariant: an endpoint that ends, for whatever reason, ends alone; the process ends when it is
+//! told to or when no endpoint is left.
+
+use std::sync::Arc;
+
+use service::{App, Condition, Context, Exit, Failure, Finding};
+use stream::dead_letter::DeadLetters;
+
+use stream::{LanesOptions, RunError, RunErrorKind, Status, lanes};
+use tokio::task::JoinSet;
+
+use crate::config::{Config, ENV, KafkaConfig};
+use crate::endpoint::Endpoint;
+use crate::enrol::{EnrolError, Enrolment, enrol};
+use crate::runtime::Runtime;
+use crate::{check, endpoints, lane};
+
+/// The service.
+pub struct WebhookForwarder;
+
+impl App for WebhookForwarder {
+    const NAME: &str = crate::NAME;
+    const ABOUT: &str =
+        "Sends enriched events to webhook endpoints, in order per content, at least once";
+    const ADMIN_PORT: u16 = 9104;
+    const ENV: &'static [service::config::EnvKey] = ENV;
+    type Config = Config;
+
+    async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
+        let endpoints = judged(&config)?;
+        let kafka = &config.kafka;
+        let dead_letters =
+            DeadLetters::with_topic(&kafka.connection, crate::NAME, &kafka.dead_letter_topic)
+                .map_err(|error| failure(RunError::Settings(error), "the dead letters"))?;
+        let mut running = JoinSet::new();
+        for endpoint in endpoints {
+            let name = endpoint.name.clone();
+            let condition = ctx.health.condition(format!("endpoint {name}"));
+            let work = host(endpoint, kafka.clone(), dead_letters.clone(), ctx.clone());
+            running.spawn(async move {
+                condition.ready();
+                let outcome = work.await;
+                ended(&name, &condition, &outcome);
+                outcome
+            });
+        }
+        supervise(running).await
+    }
+
+    async fn check(config: &Config) -> Vec<Finding> {
+        check::check(config).await
+    }
+}
+
+/// The endpoints, or all problems in one failure.
+fn judged(config: &Config) -> Result<Vec<Endpoint>, Failure> {
+    endpoints::judge(config).map_err(|problems| {
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        Failure::usage("the endpoints are not usable")
+            .cause(lines.join("\n"))
+            .remedy("correct what is named above")
+            .next(format!("{} check", crate::NAME))
+    })
+}
+
+/// Waits for all endpoints; the gravest failure is the process's, if nothing is left to do.
+async fn supervise(mut running: JoinSet<Result<(), Failure>>) -> Result<(), Failure> {
+    let mut worst: Option<Failure> = None;
+    while let Some(joined) = running.join_next().await {
+        let outcome = joined.unwrap_or_else(|panic| {
+            Err(Failure::internal("an endpoint's task panicked").cause(panic.to_string()))
+        });
+        if let Err(failure) = outcome
+            && worst
+                .as_ref()
+                .is_none_or(|worst| worst.exit() < failure.exit())
+        {
+            worst = Some(failure);
+        }
+    }
+    worst.map_or(Ok(()), Err)
+}
+
+fn ended(name: &str, condition: &Condition, outcome: &Result<(), Failure>) {
+    let Err(failure) = outcome else { return };
+    let causes = failure.causes().join(": ");
+    condition.not_ready(format!("{}: {causes}", failure.what()));
+    tracing::error!(
+        endpoint = name,
+        error = failure.what(),
+        cause = causes,
+        remedy = failure.remedy_text(),
+        "endpoint ended, the others go on"
+    );
+}
+
+/// One endpoint from its first position to its end.
+async fn host(
+    endpoint: Endpoint,
+    kafka: KafkaConfig,
+    dead_letters: DeadLetters,
+    ctx: Context,
+) -> Result<(), Failure> {
+    let stop = ctx.lifecycle.soft();
+    let group = format!("{}.{}", kafka.group_id, endpoint.name);
+    let place = format!("endpoint {}", endpoint.name);
+    let mut options = LanesOptions::new(
+        kafka.connection.clone(),
+        &group,
+        &kafka.enriched_topic,
+        service::clock::now,
+    );
+    options.drain = options.drain.max(endpoint.timeout + lane::DRAIN_MARGIN);
+    let enrolment = Enrolment {
+        settings: kafka.connection,
+        group: group.clone(),
+        topic: kafka.enriched_topic,
+        start: endpoint.start,
+        patience: options.startup,
+    };
+    let runtime = runtime(endpoint, group, dead_letters)?;
+    let status = Arc::new(Status::default());
+    watch(&ctx, &runtime, &status);
+    enrol(enrolment, &stop)
+        .await
+        .map_err(|error| not_enrolled(error, &place))?;
+    let work = move |handle| lane::run(Arc::clone(&runtime), handle);
+    lanes::run(options, stop, status, work)
+        .await
+        .map_err(|error| failure(error, &place))
+}
+
+fn runtime(
+    endpoint: Endpoint,
+    group: String,
+    dead_letters: DeadLetters,
+) -> Result<Arc<Runtime>, Failure> {
+    tracing::info!(
+        endpoint = endpoint.name,
+        group,
+        origin = endpoint.origin(),
+        secrets = endpoint.keys.len(),
+        profile = %endpoint.shape.profile,
+        "endpoint starts"
+    );
+    if endpoint.keys.is_empty() {
+        tracing::warn!(
+            endpoint = endpoint.name,
+            "no secret is configured: messages are not signed"
+        );
+    }
+    let name = endpoint.name.clone();
+    let runtime = Runtime::new(endpoint, group, dead_letters).map_err(|error| {
+        Failure::usage(format!("endpoint {name}: the HTTP client cannot be built"))
+            .cause(error)
+            .remedy("install the system's root certificates (package ca-certificates)")
+    })?;
+    Ok(Arc::new(runtime))
+}
+
+/// What `/readyz` and `/livez` say about an endpoint.
+fn watch(ctx: &Context, runtime: &Arc<Runtime>, status: &Arc<Status>) {
+    let name = &runtime.endpoint.name;
+    let (ready, live) = (Arc::clone(status), Arc::clone(status));
+    ctx.health
+        .readiness(format!("endpoint {name}: kafka"), move || ready.readiness());
+    ctx.health
+        .liveness(format!("endpoint {name}: kafka"), move || live.liveness());
+    let runtime = Arc::clone(runtime);
+    ctx.health
+        .readiness(format!("endpoint {name}: receiver"), move || {
+            runtime.gate.trouble().map_or(Ok(()), Err)
+        });
+}
+
+fn not_enrolled(error: EnrolError, place: &str) -> Failure {
+    match error {
+        EnrolError::Broker(error) => failure(error, place),
+        lost @ EnrolError::Lost { .. } => Failure::repair(format!("{place} has lost its positions"))
+            .cause(lost)
+            .remedy("choose where to continue with `engagectl reset`, or set start = \"latest\" or \"earliest\" to begin anew"),
+    }
+}
+
+fn failure(error: RunError, place: &str) -> Failure {
+    let exit = match error.kind() {
+        RunErrorKind::Usage => Exit::Usage,
+        RunErrorKind::Unavailable => Exit::Unavailable,
+        RunErrorKind::Internal => Exit::Internal,
+        RunErrorKind::Repair => Exit::Repair,
+    };
+    let remedy = error.remedy().into_owned();
+    Failure::new(exit, format!("{place} cannot go on"))
+        .cause(error)
+        .remedy(remedy)
+}

@@ -1,0 +1,87 @@
+//! One attempt with everything around it: gate, trace, metrics, log.
+//!
+//! Invariant: an attempt that was not begun when the lane stops is never begun.
+
+use std::sync::Arc;
+
+use engagement::event::Micros;
+use stream::headers::{Headers, TRACEPARENT, TRACESTATE};
+use stream::{Record, trace};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::attempts::Attempts;
+use crate::client::Answer;
+use crate::message::Message;
+use crate::metrics;
+use crate::outcome::Outcome;
+use crate::runtime::Runtime;
+
+/// A record on its way.
+#[derive(Debug)]
+pub struct Job {
+    /// As it was read, for the dead letters.
+    pub record: Record,
+    /// What is sent.
+    pub message: Message,
+    /// What happened so far.
+    pub attempts: Attempts,
+    /// When the first attempt failed.
+    pub first_failed_at: Option<Micros>,
+}
+
+/// Waits for the gate and posts once. `None`: the lane stopped before the attempt began.
+pub async fn attempt(
+    runtime: &Arc<Runtime>,
+    job: &Job,
+    stop: &CancellationToken,
+) -> Option<Answer> {
+    let slot = stop.run_until_cancelled(runtime.gate.enter()).await?;
+    if stop.is_cancelled() {
+        return None;
+    }
+    let span = trace::process_span(&job.record, &runtime.group);
+    let mut headers = trace_of(&job.record);
+    trace::inject_span(&span, &mut headers);
+    let post = runtime
+        .poster
+        .post(&runtime.endpoint, &job.message, &headers);
+    let answer = post.instrument(span).await;
+    slot.settle(&answer.outcome);
+    note(runtime, job, &answer);
+    Some(answer)
+}
+
+/// The trace the record is part of; replaced by the attempt's own span where spans are exported.
+fn trace_of(record: &Record) -> Headers {
+    let ours = |name: &str| name == TRACEPARENT || name == TRACESTATE;
+    let headers = record.headers.iter().filter(|(name, _)| ours(name));
+    headers.cloned().collect()
+}
+
+fn note(runtime: &Runtime, job: &Job, answer: &Answer) {
+    metrics::attempt(&runtime.endpoint.name, answer.outcome.label());
+    if answer.outcome == Outcome::Delivered {
+        let micros = answer.at.saturating_sub(job.message.committed_at.0).max(0);
+        runtime.freshness.record(seconds(micros));
+        return;
+    }
+    tracing::debug!(
+        endpoint = runtime.endpoint.name,
+        partition = job.record.partition,
+        offset = job.record.offset,
+        webhook_id = job.message.id,
+        attempt = job.attempts.made() + 1,
+        outcome = %answer.outcome,
+        detail = answer.detail,
+        "attempt failed"
+    );
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a metric; exact below 285 years"
+)]
+fn seconds(micros: i64) -> f64 {
+    micros as f64 / 1e6
+}

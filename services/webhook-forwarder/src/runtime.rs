@@ -1,0 +1,95 @@
+//! Everything an endpoint has, built once and shared by its partitions.
+//!
+//! Invariant: nothing in it is optional or filled in later.
+
+use std::sync::{Mutex, PoisonError};
+
+use engagement::event::Micros;
+use metrics::Histogram;
+use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
+use stream::{LaneError, Record};
+
+use crate::client::Poster;
+use crate::endpoint::Endpoint;
+use crate::gate::Gate;
+use crate::rejection;
+
+/// Records over which the share of dead letters is judged: above half of them the endpoint stops.
+const JUDGED_RECORDS: usize = 100;
+
+/// One endpoint at work.
+pub struct Runtime {
+    /// Its configuration.
+    pub endpoint: Endpoint,
+    /// Its consumer group.
+    pub group: String,
+    /// The way to it.
+    pub gate: Gate,
+    /// Its HTTP client.
+    pub poster: Poster,
+    /// Commit in Postgres to 2xx.
+    pub freshness: Histogram,
+    /// Attempts and dead letters under way at once, per partition.
+    pub most_under_way: usize,
+    dead_letters: DeadLetters,
+    budget: Mutex<RejectBudget>,
+}
+
+impl Runtime {
+    /// Builds it.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be built.
+    pub fn new(
+        endpoint: Endpoint,
+        group: String,
+        dead_letters: DeadLetters,
+    ) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            gate: Gate::new(&endpoint),
+            poster: Poster::new(&endpoint)?,
+            freshness: service::metrics::freshness(crate::NAME),
+            most_under_way: usize::try_from(endpoint.concurrency.get()).unwrap_or(usize::MAX),
+            budget: Mutex::new(RejectBudget::new(JUDGED_RECORDS)),
+            endpoint,
+            group,
+            dead_letters,
+        })
+    }
+
+    /// Writes a dead letter and waits until the broker has it.
+    ///
+    /// # Errors
+    /// See [`DeadLetters::send`].
+    pub async fn dead_letter(&self, record: &Record, reject: &Reject) -> Result<(), LaneError> {
+        let record = rejection::addressed(record, &self.endpoint.name);
+        let now = Micros(service::clock::now());
+        self.dead_letters.send(&record, reject, now).await?;
+        tracing::warn!(
+            endpoint = self.endpoint.name,
+            partition = record.partition,
+            offset = record.offset,
+            reason = reject.message,
+            "dead letter written"
+        );
+        Ok(())
+    }
+
+    /// Notes a delivery.
+    pub fn taken(&self) {
+        // a delivery cannot use the budget up
+        let _ = self.budget().note(false);
+    }
+
+    /// Notes a dead letter.
+    ///
+    /// # Errors
+    /// `Stop`, when most records become dead letters: the endpoint's configuration is wrong, not its records.
+    pub fn spend(&self, record: &Record, reject: &Reject) -> Result<(), LaneError> {
+        self.budget().spend(record, reject)
+    }
+
+    fn budget(&self) -> std::sync::MutexGuard<'_, RejectBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,172 @@
+//! What a receiver gets.
+
+use std::collections::BTreeMap;
+
+use engagement::event::{EnrichedEvent, Origin};
+use engagement::profile::{Profile, RenderOptions};
+use engagement::testing::Sample;
+
+use crate::support::{Forwarder, Receiver, Reply, Topics, config, endpoint};
+
+/// `count` events of `contents` contents in one partition.
+pub(crate) fn events(partition: i32, count: i64, contents: i64) -> Vec<EnrichedEvent> {
+    let event = |n: i64| {
+        let sample = Sample::new().event_id(i64::from(partition) * 1_000_000 + n);
+        sample
+            .content_id(format!("content-{partition}-{}", n % contents))
+            .at_position(partition, n)
+    };
+    (0..count).map(|n| event(n).build()).collect()
+}
+
+#[tokio::test]
+async fn every_event_arrives_signed_with_identity_body_and_trace() {
+    let topics = Topics::new("delivery-signed", 2).await;
+    let receiver = Receiver::start().await;
+    topics.write(&events(0, 10, 3)).await;
+    topics.write(&events(1, 10, 3)).await;
+    let mut plain = endpoint("crm", &receiver.url());
+    plain.bearer_token = Some("t0ken".into());
+    let forwarder = Forwarder::start(config(&topics, vec![plain]));
+    receiver.wait_for_events(20).await;
+    forwarder.stop().await;
+    let calls = receiver.calls();
+    assert_eq!(
+        calls.len(),
+        20,
+        "each event exactly once while nothing fails"
+    );
+    let verifier = standardwebhooks::Webhook::new(crate::support::SECRET).unwrap();
+    for call in &calls {
+        verifier.verify(&call.body, &call.headers).unwrap();
+        assert_eq!(call.headers["authorization"], "Bearer t0ken");
+        assert_eq!(call.headers["content-type"], "application/json");
+        assert!(
+            call.headers["user-agent"]
+                .to_str()
+                .unwrap()
+                .starts_with("engage-webhook-forwarder/")
+        );
+        let body = call.json();
+        assert_eq!(body["type"], "engagement_event.created");
+        assert_eq!(
+            body["uid"],
+            format!("engage.engagement_events:{}", call.event_id())
+        );
+        assert_eq!(body["timestamp"], "2026-01-08T14:21:52Z");
+    }
+    let mut ids: Vec<_> = calls.iter().map(crate::support::Call::webhook_id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 20);
+    assert!(topics.letters().await.is_empty());
+}
+
+#[tokio::test]
+async fn events_of_a_content_arrive_in_order_even_while_a_third_of_all_attempts_fails() {
+    let topics = Topics::new("delivery-order", 2).await;
+    let mut count = 0;
+    let receiver = Receiver::deciding(move |_| {
+        count += 1;
+        Reply::status(if count % 3 == 0 { 500 } else { 200 })
+    })
+    .await;
+    topics.write(&events(0, 60, 5)).await;
+    topics.write(&events(1, 60, 5)).await;
+    let forwarder = Forwarder::start(config(&topics, vec![endpoint("crm", &receiver.url())]));
+    receiver.wait_for_events(120).await;
+    forwarder.stop().await;
+    let mut by_content: BTreeMap<String, Vec<(i64, u16)>> = BTreeMap::new();
+    for call in receiver.calls() {
+        let attempt = (call.event_id().parse().unwrap(), call.status);
+        by_content.entry(call.content()).or_default().push(attempt);
+    }
+    assert_eq!(by_content.len(), 10);
+    for (content, attempts) in by_content {
+        for pair in attempts.windows(2) {
+            let [(before, status), (after, _)] = pair else {
+                panic!()
+            };
+            let expected = if *status == 200 {
+                before < after
+            } else {
+                before == after
+            };
+            assert!(expected, "{content}: {attempts:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn historical_events_and_unwanted_deletions_are_not_sent_but_updates_are() {
+    let topics = Topics::new("delivery-selection", 1).await;
+    let receiver = Receiver::start().await;
+    let first = Sample::new().event_id(1).at_position(0, 0).build();
+    topics
+        .write(&[
+            first.clone(),
+            Sample::new()
+                .event_id(2)
+                .at_position(0, 1)
+                .origin(Origin::Snapshot)
+                .build(),
+            Sample::new()
+                .event_id(1)
+                .at_position(0, 2)
+                .replacing(&first)
+                .build(),
+            Sample::new()
+                .event_id(1)
+                .at_position(0, 3)
+                .deleted()
+                .moved()
+                .build(),
+            Sample::new()
+                .event_id(1)
+                .at_position(0, 4)
+                .deleted()
+                .build(),
+        ])
+        .await;
+    let forwarder = Forwarder::start(config(&topics, vec![endpoint("crm", &receiver.url())]));
+    receiver.wait_for_calls(3).await;
+    forwarder.stop().await;
+    let kinds: Vec<_> = receiver
+        .calls()
+        .iter()
+        .map(|c| c.json()["type"].to_string())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["created", "updated", "deleted"].map(|kind| format!("\"engagement_event.{kind}\""))
+    );
+    assert_eq!(
+        topics.committed("delivery-selection.enriched.crm"),
+        [Some(5)]
+    );
+}
+
+#[tokio::test]
+async fn each_endpoint_gets_its_own_profile() {
+    let topics = Topics::new("delivery-profile", 1).await;
+    let receivers = [Receiver::start().await, Receiver::start().await];
+    let sample = Sample::new().at_position(0, 0).build();
+    topics.write(std::slice::from_ref(&sample)).await;
+    let mut nested = endpoint("nested", &receivers[1].url());
+    nested.profile = Profile::PercentageNested;
+    let canonical = endpoint("canonical", &receivers[0].url());
+    let forwarder = Forwarder::start(config(&topics, vec![canonical, nested]));
+    for receiver in &receivers {
+        receiver.wait_for_calls(1).await;
+    }
+    forwarder.stop().await;
+    let options = RenderOptions::default();
+    assert_eq!(
+        receivers[0].calls()[0].json()["data"],
+        Profile::Canonical.value(&sample, &options)
+    );
+    assert_eq!(
+        receivers[1].calls()[0].json(),
+        Profile::PercentageNested.value(&sample, &options)
+    );
+}

@@ -1,0 +1,165 @@
+//! What becomes a dead letter, and what does not.
+
+use engagement::testing::Sample;
+use engagement::wire::{Format, encode};
+
+use crate::delivery::events;
+use crate::support::{
+    Call, Forwarder, Letter, Receiver, Reply, Topics, config, endpoint, eventually,
+};
+
+async fn letters(topics: &Topics, count: usize) -> Vec<Letter> {
+    eventually("dead letters", async || {
+        let letters = topics.letters().await;
+        if letters.len() >= count {
+            Ok(letters)
+        } else {
+            Err(format!("{} of {count}", letters.len()))
+        }
+    })
+    .await
+}
+
+fn refusing(event_id: &'static str, status: u16) -> impl FnMut(&Call) -> Reply {
+    move |call| {
+        Reply::status(if call.event_id() == event_id {
+            status
+        } else {
+            200
+        })
+    }
+}
+
+#[tokio::test]
+async fn poison_becomes_a_dead_letter_with_its_bytes_and_the_stream_goes_on() {
+    let topics = Topics::new("letters-poison", 1).await;
+    let receiver = Receiver::start().await;
+    let all = events(0, 3, 1);
+    topics.write(&all[..1]).await;
+    let poison = b"\xff\xfe not protobuf";
+    let headers = [
+        ("content-type", "application/x-protobuf"),
+        ("engagement-source", "live/0/0/1"),
+        ("x", "y"),
+    ];
+    topics
+        .write_raw(0, Some("content-0-0".into()), Some(poison), &headers)
+        .await;
+    topics.write(&all[2..]).await;
+    let forwarder = Forwarder::start(config(&topics, vec![endpoint("crm", &receiver.url())]));
+    receiver.wait_for_events(2).await;
+    let letters = letters(&topics, 1).await;
+    forwarder.stop().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].payload.as_deref(), Some(&poison[..]));
+    let header = |name: &str| letters[0].headers[name].as_str();
+    assert_eq!(header("x"), "y");
+    assert_eq!(header("__connect.errors.topic"), topics.enriched);
+    assert_eq!(header("__connect.errors.offset"), "1");
+    assert_eq!(
+        header("__connect.errors.connector.name"),
+        "webhook-forwarder"
+    );
+    assert_eq!(header("engage.dlq.endpoint"), "crm");
+    assert_eq!(header("engage.dlq.error_kind"), "malformed");
+    assert_eq!(topics.committed("letters-poison.enriched.crm"), [Some(3)]);
+}
+
+#[tokio::test]
+async fn a_permanent_refusal_becomes_a_dead_letter_with_the_original_bytes_after_few_attempts() {
+    let topics = Topics::new("letters-rejected", 1).await;
+    let receiver = Receiver::deciding(refusing("2", 422)).await;
+    let all = events(0, 5, 1);
+    topics.write(&all).await;
+    let forwarder = Forwarder::start(config(&topics, vec![endpoint("crm", &receiver.url())]));
+    receiver.wait_for_events(4).await;
+    let letters = letters(&topics, 1).await;
+    forwarder.stop().await;
+    assert_eq!(
+        letters[0].payload.as_deref(),
+        Some(&encode(&all[2], Format::Protobuf)[..])
+    );
+    let header = |name: &str| letters[0].headers[name].as_str();
+    assert_eq!(header("engage.dlq.error_kind"), "rejected");
+    assert_eq!(header("engage.dlq.attempts"), "3");
+    let message = header("__connect.errors.exception.message");
+    assert!(
+        message.contains("endpoint crm") && message.contains("status 422"),
+        "{message}"
+    );
+    let order: Vec<_> = receiver.calls().iter().map(Call::event_id).collect();
+    assert_eq!(
+        order,
+        ["0", "1", "2", "2", "2", "3", "4"],
+        "later events of the content waited"
+    );
+    assert_eq!(topics.committed("letters-rejected.enriched.crm"), [Some(5)]);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let topics = Topics::new("letters-redirect", 1).await;
+    let receiver = Receiver::deciding(refusing("0", 307)).await;
+    topics.write(&events(0, 3, 3)).await;
+    let forwarder = Forwarder::start(config(&topics, vec![endpoint("crm", &receiver.url())]));
+    receiver.wait_for_events(2).await;
+    let letters = letters(&topics, 1).await;
+    forwarder.stop().await;
+    assert!(letters[0].headers["__connect.errors.exception.message"].contains("redirect"));
+}
+
+#[tokio::test]
+async fn a_record_that_fails_while_others_are_delivered_becomes_a_dead_letter() {
+    let topics = Topics::new("letters-undeliverable", 1).await;
+    let receiver = Receiver::deciding(refusing("0", 500)).await;
+    let mut quick = endpoint("crm", &receiver.url());
+    quick.retry.transient_failures = 3.try_into().unwrap();
+    let forwarder = Forwarder::start(config(&topics, vec![quick]));
+    let mut written = 0;
+    let letters = eventually("dead letter", async || {
+        // each further event, delivered, shows that the endpoint is well
+        let event = Sample::new()
+            .event_id(written)
+            .content_id(written)
+            .at_position(0, written)
+            .build();
+        topics.write(&[event]).await;
+        written += 1;
+        let letters = topics.letters().await;
+        if letters.is_empty() {
+            Err(format!("none after {written} events"))
+        } else {
+            Ok(letters)
+        }
+    })
+    .await;
+    receiver
+        .wait_for_events(usize::try_from(written).unwrap() - 1)
+        .await;
+    forwarder.stop().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].headers["engage.dlq.error_kind"], "undeliverable");
+    assert_eq!(
+        topics.committed("letters-undeliverable.enriched.crm"),
+        [Some(written)]
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_most_records_stops_instead_of_flooding_the_dead_letters() {
+    let topics = Topics::new("letters-flood", 1).await;
+    let receiver = Receiver::deciding(|_| Reply::status(401)).await;
+    topics.write(&events(0, 300, 50)).await;
+    let mut wrong = endpoint("crm", &receiver.url());
+    wrong.retry.permanent_failures = 1.try_into().unwrap();
+    let forwarder = Forwarder::start(config(&topics, vec![wrong]));
+    let failure = forwarder.failure().await;
+    assert_eq!(failure.exit().code(), 78, "{failure:?}");
+    let text = failure.causes().join(": ");
+    assert!(
+        text.contains("status 401") && text.contains("rejected"),
+        "{text}"
+    );
+    let letters = topics.letters().await.len();
+    assert!((100..=120).contains(&letters), "{letters} dead letters");
+}
