@@ -1,5 +1,42 @@
 //! Layered configuration: defaults < TOML file < environment < `--set`.
 //! Invariant: all errors are found at once, each with its origin; a secret's value never appears in any output.
+//!
+//! A service gets its configuration from [`crate::main`]; a tool uses the [`Loader`]:
+//!
+//! ```
+//! use serde::Deserialize;
+//! use service::config::{EnvKey, Loader};
+//!
+//! #[derive(Deserialize, Default)]
+//! #[serde(default, deny_unknown_fields)]
+//! struct Config { rows: u32 }
+//!
+//! let loader = Loader::new(&[EnvKey::plain("BATCH_ROWS", "rows")]).environment([("BATCH_ROWS", "7")]);
+//! let loaded = loader.load::<Config>().unwrap();
+//! assert_eq!(loaded.config.rows, 7);
+//! ```
+
+mod access;
+mod common;
+mod de;
+mod decode;
+mod environment;
+mod file;
+mod load;
+mod problem;
+mod schema;
+mod show;
+mod suggest;
+mod value;
+
+pub use common::{
+    AdminConfig, COMMON_ENV, CommonConfig, LifecycleConfig, LogConfig, LogFilter, LogFormat, Ratio,
+    Sampler, TelemetryConfig,
+};
+pub use load::{Loaded, Loader, ServiceConfig, known_keys};
+pub use problem::{ConfigError, Problem};
+pub use show::{Entry, render};
+pub use value::Origin;
 
 /// An environment variable that sets one configuration key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
