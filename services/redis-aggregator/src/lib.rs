@@ -1,1 +1,25 @@
-//! redis-aggregator
+#![doc = include_str!("../docs/architecture.md")]
+
+pub mod batch;
+pub mod board;
+pub mod config;
+pub mod connection;
+pub mod decode;
+pub mod error;
+pub mod history;
+pub mod metrics;
+pub mod msgpack;
+pub mod position;
+pub mod publish;
+pub mod reader_keys;
+pub mod republish;
+pub mod resume;
+pub mod script;
+mod service_app;
+pub mod sink;
+pub mod store;
+pub mod sums;
+pub mod window;
+pub mod write;
+
+pub use service_app::{RedisAggregator, serve};

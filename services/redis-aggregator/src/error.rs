@@ -1,0 +1,164 @@
+//! What goes wrong with Redis, and what to do about it.
+//!
+//! Invariant: the reaction is a property of the variant, decided in one match.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+use service::Failure;
+use stream::LaneError;
+
+/// Something about Redis that is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer, or one that says "later". Whatever was sent may have run.
+    #[error("redis at {server} did not do it: {cause}")]
+    Doubt {
+        /// Address without credentials.
+        server: String,
+        /// What the client reported.
+        cause: RedisError,
+    },
+    /// The URL is none.
+    #[error("redis.url (REDIS_URL) is not usable: {cause}")]
+    Url {
+        /// What is wrong with it.
+        cause: RedisError,
+    },
+    /// The server refuses this user.
+    #[error("redis at {server} refuses the credentials or the command: {cause}")]
+    Denied {
+        /// Address without credentials.
+        server: String,
+        /// What the server said.
+        cause: RedisError,
+    },
+    /// The server may throw keys away.
+    #[error(
+        "redis at {server} has maxmemory-policy {policy}: it would drop counted sums without a trace"
+    )]
+    Evicts {
+        /// Address without credentials.
+        server: String,
+        /// The policy found.
+        policy: String,
+    },
+    /// A key of ours holds something else.
+    #[error("{what}")]
+    Damaged {
+        /// Which key, what it holds, what it should hold.
+        what: String,
+        /// The next command to run.
+        remedy: String,
+    },
+    /// The state is gone.
+    #[error(
+        "{key} is gone although partition {partition} had been applied up to offset {offset}: redis was wiped, or is another server"
+    )]
+    Wiped {
+        /// The key of the position.
+        key: String,
+        /// The partition.
+        partition: i32,
+        /// Offset up to which it was applied.
+        offset: i64,
+    },
+    /// The position in Redis is not the one that this lane counted on.
+    #[error(
+        "the position of partition {partition} is {found}, not {expected}: redis lost writes, or another process writes; reading it again"
+    )]
+    Moved {
+        /// The partition.
+        partition: i32,
+        /// What is stored.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+}
+
+impl StoreError {
+    /// An error of the client, sorted.
+    #[must_use]
+    pub fn of(server: &str, cause: RedisError) -> Self {
+        let server = server.to_owned();
+        match cause.kind() {
+            ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {
+                Self::Denied { server, cause }
+            }
+            ErrorKind::InvalidClientConfig => Self::Url { cause },
+            _ => match cause.code() {
+                Some("NOAUTH" | "WRONGPASS") => Self::Denied { server, cause },
+                Some("WRONGTYPE") => Self::Damaged {
+                    what: format!(
+                        "a key of the aggregates' state on {server} holds another type: {cause}"
+                    ),
+                    remedy: REBUILD.into(),
+                },
+                _ => Self::Doubt { server, cause },
+            },
+        }
+    }
+
+    /// Whether trying again, without a person, is right.
+    #[must_use]
+    pub const fn is_doubt(&self) -> bool {
+        matches!(self, Self::Doubt { .. })
+    }
+
+    /// The fixed word for `engage_sink_errors_total{kind}`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Doubt { .. } => "outage",
+            Self::Url { .. } | Self::Denied { .. } | Self::Evicts { .. } => "configuration",
+            Self::Damaged { .. } => "damaged",
+            Self::Wiped { .. } => "wiped",
+            Self::Moved { .. } => "moved",
+        }
+    }
+
+    /// What would be right, and the next command to run.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Doubt { .. } => "check REDIS_URL and that the server runs: redis-aggregator check".into(),
+            Self::Url { .. } => "it looks like redis://user:password@host:6379/0, or rediss:// for TLS".into(),
+            Self::Denied { .. } => "check the user and password in REDIS_URL and the user's ACL; the scripts need EVALSHA and SCRIPT LOAD".into(),
+            Self::Evicts { .. } => "set it: redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf".into(),
+            Self::Damaged { remedy, .. } => remedy.clone(),
+            Self::Wiped { .. } => REBUILD.into(),
+            Self::Moved { .. } => "nothing to do".into(),
+        }
+    }
+}
+
+/// The command that makes the aggregates anew.
+pub const REBUILD: &str = "rebuild the aggregates: engagectl rebuild redis";
+
+impl From<StoreError> for LaneError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Doubt { .. } | StoreError::Moved { .. } => Self::retry(error.to_string()),
+            StoreError::Url { .. }
+            | StoreError::Denied { .. }
+            | StoreError::Evicts { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Wiped { .. } => Self::stop(error.to_string(), error.remedy()),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let failure = match &error {
+            StoreError::Doubt { .. } | StoreError::Moved { .. } => {
+                Self::unavailable(error.to_string())
+            }
+            StoreError::Url { .. } => Self::usage(error.to_string()),
+            StoreError::Denied { .. }
+            | StoreError::Evicts { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Wiped { .. } => Self::repair(error.to_string()),
+        };
+        failure.remedy(error.remedy())
+    }
+}

@@ -1,0 +1,130 @@
+//! Where a partition goes on, and the proof that its topic is still the one the sums were made from.
+//!
+//! Invariant: a partition starts at zero only if its group has never applied anything.
+
+use engagement::event::Position;
+use stream::checkpoint::Checkpoint;
+use stream::lineage::{reader_proof, reader_resume};
+use stream::resume::{refused, source_position};
+use stream::{Committed, LaneError, LaneHandle, Watermarks};
+
+use crate::error::StoreError;
+use crate::history::History;
+use crate::position::{Applied, State};
+use crate::republish;
+use crate::store::Store;
+
+/// An opened partition.
+pub struct Opened {
+    /// What Redis says.
+    pub state: State,
+}
+
+/// Reads the position from Redis and proves it, or makes a new one.
+///
+/// # Errors
+/// `Stop` when Redis was wiped or the topic is another one; `Retry` when one of them does not answer.
+pub async fn open(handle: &LaneHandle, store: &Store) -> Result<Opened, LaneError> {
+    let partition = handle.partition();
+    let log = handle.watermarks().await?;
+    let Some(state) = store.read(partition).await? else {
+        if let Some(committed) = handle
+            .committed()
+            .filter(|committed| has_applied(committed))
+        {
+            let key = store.position_key(partition);
+            return Err(StoreError::Wiped {
+                key,
+                partition,
+                offset: committed.offset - 1,
+            }
+            .into());
+        }
+        return begin(handle, store, log).await;
+    };
+    store.register(partition).await?;
+    prove(handle, &state.applied, log).await?;
+    republish::after_open(store, partition, &state).await?;
+    tracing::info!(partition, position = %state.applied, "continuing from the position in redis");
+    Ok(Opened { state })
+}
+
+async fn begin(handle: &LaneHandle, store: &Store, log: Watermarks) -> Result<Opened, LaneError> {
+    let applied = Applied::nothing_before(log.low);
+    store.initialise(handle.partition(), applied, 0).await?;
+    handle
+        .commit_now(log.low, Checkpoint::default().to_string())
+        .await?;
+    tracing::info!(
+        partition = handle.partition(),
+        offset = log.low,
+        "no position in redis, beginning at the start of the log"
+    );
+    let state = State {
+        applied,
+        history: History::Empty,
+        watermark: 0,
+        newest_commit: None,
+        bucket_us: store.config.window.bucket_us(),
+        origin: store.config.input.enriched_topic.clone(),
+    };
+    Ok(Opened { state })
+}
+
+/// Whether a commit speaks of records that were applied; one of a fresh start does not.
+fn has_applied(committed: &Committed) -> bool {
+    match committed.metadata.parse::<Checkpoint>() {
+        Ok(checkpoint) => checkpoint.position.is_some() || checkpoint.before.is_some(),
+        Err(_) => committed.offset > 0,
+    }
+}
+
+/// Rule 5, with the position of Redis in place of the committed one: the record there must be the one that was applied.
+async fn prove(handle: &LaneHandle, applied: &Applied, log: Watermarks) -> Result<(), LaneError> {
+    let checkpoint = Checkpoint {
+        epoch: applied.source.map_or(0, |source| source.epoch),
+        position: applied.source,
+        before: applied.before,
+        ..Checkpoint::default()
+    };
+    let next = applied.enriched + 1;
+    let stored = Committed {
+        offset: next,
+        metadata: checkpoint.to_string(),
+    };
+    reader_resume(log, Some(&stored)).map_err(|refusal| refused(handle, &refusal))?;
+    let Some(expected) = applied.before.filter(|_| applied.enriched >= log.low) else {
+        return Ok(());
+    };
+    let found = position_at(handle, applied.enriched).await?;
+    reader_proof(next, expected, Some(found)).map_err(|refusal| refused(handle, &refusal))
+}
+
+/// The source position of the record at an offset that is within the log.
+async fn position_at(handle: &LaneHandle, offset: i64) -> Result<Option<Position>, LaneError> {
+    let record = handle
+        .read_one(handle.topic(), handle.partition(), offset)
+        .await?;
+    Ok(record.as_ref().and_then(source_position))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_commit_that_speaks_of_records_means_that_redis_was_wiped() {
+        let committed = |offset, metadata: &str| Committed {
+            offset,
+            metadata: metadata.to_owned(),
+        };
+        assert!(!has_applied(&committed(0, "engage1 epoch=0")));
+        assert!(!has_applied(&committed(7, "engage1 epoch=0")));
+        assert!(has_applied(&committed(
+            7,
+            "engage1 epoch=0 position=live/0/3/6"
+        )));
+        assert!(has_applied(&committed(7, "another tool's words")));
+        assert!(!has_applied(&committed(0, "")));
+    }
+}

@@ -1,0 +1,137 @@
+//! The service as the process skeleton sees it.
+//!
+//! Invariant: the process starts only on a server that it may write to; what goes wrong later pauses, and says so.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use service::config::EnvKey;
+use service::{App, Backoff, Context, Failure, Finding};
+use stream::dead_letter::DeadLetters;
+use stream::{LanesOptions, RunError, RunErrorKind, Status};
+
+use crate::config::Config;
+use crate::connection::Server;
+use crate::error::StoreError;
+use crate::metrics::SERVICE;
+use crate::sink::{self, Shared};
+use crate::store::Store;
+use crate::window::Heard;
+
+/// Keeps the last minutes in Redis.
+pub struct RedisAggregator;
+
+impl App for RedisAggregator {
+    const NAME: &str = SERVICE;
+    const ABOUT: &str = "Keeps counts, last events and rolling leaderboards of content in Redis";
+    const ADMIN_PORT: u16 = 9103;
+    const ENV: &'static [EnvKey] = &[
+        EnvKey::plain("KAFKA_ENRICHED_TOPIC", "input.enriched_topic"),
+        EnvKey::plain("KAFKA_GROUP_ID", "input.group_id"),
+        EnvKey::secret("REDIS_URL", "redis.url"),
+    ];
+    type Config = Config;
+
+    async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
+        serve(config, ctx).await
+    }
+
+    async fn check(config: &Config) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = config.problems().into_iter().map(misconfigured).collect();
+        findings.push(check_redis(config).await);
+        findings
+    }
+}
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// The configuration makes no sense, Redis or Kafka never came up, or nothing is left to do.
+pub async fn serve(config: Config, ctx: Context) -> Result<(), Failure> {
+    if let Some(problem) = config.problems().into_iter().next() {
+        return Err(Failure::usage(problem).next(format!("{SERVICE} check")));
+    }
+    let store = Store::new(config, ctx.health.condition("redis"))?;
+    if !reach(&store, &ctx).await? {
+        return Ok(());
+    }
+    let input = &store.config.input;
+    let kafka = store.config.kafka.clone();
+    let dead_letters = DeadLetters::with_topic(&kafka, SERVICE, &input.dead_letter_topic)
+        .map_err(|error| Failure::usage(error.to_string()).next(format!("{SERVICE} check")))?;
+    let options = LanesOptions::new(
+        kafka,
+        &input.group_id,
+        &input.enriched_topic,
+        service::clock::now,
+    );
+    let status = Status::new();
+    let (ready, alive) = (Arc::clone(&status), Arc::clone(&status));
+    ctx.health.readiness("kafka", move || ready.readiness());
+    ctx.health.liveness("kafka", move || alive.liveness());
+    let shared = Arc::new(Shared {
+        store,
+        dead_letters,
+        heard: Heard::default(),
+    });
+    let lanes = stream::lanes::run(options, ctx.lifecycle.soft(), status, move |handle| {
+        sink::run(handle, Arc::clone(&shared))
+    });
+    lanes.await.map_err(|error| failed(&error))
+}
+
+/// Waits for Redis; `false`: told to stop meanwhile.
+async fn reach(store: &Store, ctx: &Context) -> Result<bool, Failure> {
+    let (began, stop) = (Instant::now(), ctx.lifecycle.soft());
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    loop {
+        let Some(opened) = stop.run_until_cancelled(store.lease()).await else {
+            return Ok(false);
+        };
+        match opened {
+            Ok(_) => return Ok(true),
+            Err(error @ StoreError::Doubt { .. })
+                if began.elapsed() < store.config.redis.start_timeout =>
+            {
+                tracing::warn!(error = %error, "redis is not there yet");
+            }
+            Err(error) => return Err(Failure::from(error).next(format!("{SERVICE} check"))),
+        }
+        if !backoff.wait(&stop).await {
+            return Ok(false);
+        }
+    }
+}
+
+fn failed(error: &RunError) -> Failure {
+    let failure = match error.kind() {
+        RunErrorKind::Usage => Failure::usage(error.to_string()),
+        RunErrorKind::Unavailable => Failure::unavailable(error.to_string()),
+        RunErrorKind::Internal => Failure::internal(error.to_string()),
+        RunErrorKind::Repair => Failure::repair(error.to_string()),
+    };
+    failure.remedy(error.remedy())
+}
+
+fn misconfigured(problem: String) -> Finding {
+    Finding::problem(
+        "configuration",
+        service::Exit::Usage,
+        problem,
+        "correct the setting named",
+    )
+}
+
+async fn check_redis(config: &Config) -> Finding {
+    let seen = match Server::new(&config.redis) {
+        Ok(server) => server.inspect().await,
+        Err(error) => Err(error),
+    };
+    match seen {
+        Ok(seen) => Finding::ok("redis", seen),
+        Err(error) => {
+            let (cause, remedy) = (error.to_string(), error.remedy());
+            Finding::problem("redis", Failure::from(error).exit(), cause, remedy)
+        }
+    }
+}

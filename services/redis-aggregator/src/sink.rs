@@ -1,0 +1,410 @@
+//! The lane of one partition: reads, sums, applies, and moves the window when nothing comes.
+//!
+//! Invariant: the offset committed to Kafka is never ahead of the position in Redis, and only the latter is resumed from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engagement::event::{EnrichedEvent, Micros, Source};
+use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
+use stream::lineage::{Reader, Verdict as Lineage};
+use stream::{LaneError, LaneHandle, Record};
+use tokio::time::{Instant, timeout_at};
+
+use crate::batch::{Batch, Wanted};
+use crate::decode::{Poison, check_duration, decode, header_position};
+use crate::history::{History, Verdict};
+use crate::metrics;
+use crate::position::Applied;
+use crate::publish;
+use crate::resume;
+use crate::store::Store;
+use crate::window::{Heard, bucket_of};
+use crate::write::{Change, Writer, Written};
+
+/// What all lanes of a process share.
+pub struct Shared {
+    /// Redis.
+    pub store: Arc<Store>,
+    /// Where records go that cannot be counted.
+    pub dead_letters: DeadLetters,
+    /// The newest commit of any partition.
+    pub heard: Heard,
+}
+
+/// Runs the lane of an assigned partition until it must end.
+///
+/// # Errors
+/// See [`LaneError`].
+pub async fn run(mut handle: LaneHandle, shared: Arc<Shared>) -> Result<(), LaneError> {
+    let stop = handle.stopping();
+    let Some(opened) = stop
+        .run_until_cancelled(resume::open(&handle, &shared.store))
+        .await
+    else {
+        return Ok(());
+    };
+    let opened = opened?;
+    handle.start(opened.state.applied.enriched + 1).await?;
+    let publishes = handle.partition() == 0;
+    let lane = Lane::new(handle, Arc::clone(&shared), opened);
+    if publishes {
+        tokio::select! {
+            ended = lane.work() => ended,
+            () = publish::forever(Arc::clone(&shared.store)) => Ok(()),
+        }
+    } else {
+        lane.work().await
+    }
+}
+
+struct Lane {
+    handle: LaneHandle,
+    shared: Arc<Shared>,
+    writer: Writer,
+    reader: Reader,
+    budget: RejectBudget,
+    wanted: Wanted,
+    /// The record before could not be read at all, so the next one names a predecessor that was not seen.
+    unread: bool,
+    freshness: ::metrics::Histogram,
+}
+
+/// Records taken but not yet applied.
+struct Pending {
+    batch: Batch,
+    applied: Applied,
+    history: History,
+    newest_commit: Option<Micros>,
+    records: usize,
+}
+
+/// Whether the lane goes on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Continue,
+    End,
+}
+
+impl Lane {
+    fn new(handle: LaneHandle, shared: Arc<Shared>, opened: resume::Opened) -> Self {
+        let config = &shared.store.config;
+        let keys = &config.keys;
+        let wanted = Wanted {
+            bucket_us: config.window.bucket_us(),
+            last: keys.content_last.enabled || keys.content_stats.enabled,
+            recent: if keys.recent_events.enabled {
+                keys.recent_events.max
+            } else {
+                0
+            },
+            users: keys.content_users.enabled,
+            minutes: keys.minute_bucket.enabled,
+        };
+        let budget = RejectBudget::new(config.dead_letters.window.get());
+        let applied = opened.state.applied;
+        let writer = Writer::new(
+            Arc::clone(&shared.store),
+            handle.partition(),
+            opened.state,
+            handle.stopping(),
+        );
+        Self {
+            handle,
+            shared,
+            writer,
+            reader: Reader::at(applied.source),
+            budget,
+            wanted,
+            unread: applied.before.is_none() && applied.source.is_some(),
+            freshness: service::metrics::freshness(metrics::SINK),
+        }
+    }
+
+    async fn work(mut self) -> Result<(), LaneError> {
+        let tick = self.shared.store.config.window.tick;
+        let mut records = Vec::new();
+        let mut next_tick = Instant::now();
+        loop {
+            match timeout_at(next_tick, self.gather(&mut records)).await {
+                Ok(Next::End) => return Ok(()),
+                Ok(Next::Continue) => {
+                    if self.process(&mut records).await? == Next::End {
+                        return Ok(());
+                    }
+                }
+                Err(_) => {
+                    if self.tick().await? == Next::End {
+                        return Ok(());
+                    }
+                    next_tick = Instant::now() + tick;
+                }
+            }
+        }
+    }
+
+    /// Waits for a record, then shortly for more. Safe to cancel: what was taken stays in `records`.
+    async fn gather(&mut self, records: &mut Vec<Record>) -> Next {
+        let batching = &self.shared.store.config.batch;
+        let (max, wait) = (batching.max_records.get(), batching.wait);
+        if records.is_empty() && self.handle.recv_many(records, max).await == 0 {
+            return Next::End;
+        }
+        let deadline = Instant::now() + wait;
+        while records.len() < max {
+            let room = max - records.len();
+            match timeout_at(deadline, self.handle.recv_many(records, room)).await {
+                Ok(0) | Err(_) => break, // told to stop: what is here is applied first
+                Ok(_) => {}
+            }
+        }
+        Next::Continue
+    }
+
+    async fn process(&mut self, records: &mut Vec<Record>) -> Result<Next, LaneError> {
+        let mut pending = self.pending();
+        for record in records.drain(..) {
+            match decode(&record) {
+                Ok(event) => {
+                    if self.take(&mut pending, &record, &event).await? == Next::End {
+                        return Ok(Next::End);
+                    }
+                }
+                Err(poison) => {
+                    self.reject(&record, &poison).await?;
+                    self.skip_unreadable(&mut pending, &record);
+                }
+            }
+        }
+        self.flush(pending).await
+    }
+
+    fn pending(&self) -> Pending {
+        let state = self.writer.state();
+        Pending {
+            batch: Batch::new(self.wanted),
+            applied: state.applied,
+            history: state.history,
+            newest_commit: state.newest_commit,
+            records: 0,
+        }
+    }
+
+    /// Adds an event to the batch, if the chain and the history say that it counts.
+    async fn take(
+        &mut self,
+        pending: &mut Pending,
+        record: &Record,
+        event: &EnrichedEvent,
+    ) -> Result<Next, LaneError> {
+        let counts = self.follows(&event.source)?;
+        if counts {
+            let (verdict, history) = pending.history.judge(event);
+            if verdict == Verdict::Replace && self.replace(pending, history).await? == Next::End {
+                return Ok(Next::End);
+            }
+            pending.history = history;
+            match verdict {
+                Verdict::Skip => metrics::historical_skipped(),
+                Verdict::Count | Verdict::Replace => self.count(pending, record, event).await?,
+            }
+        }
+        pending.applied.source = self.reader.last();
+        pending.applied.enriched = record.offset;
+        pending.applied.before = (!self.unread).then(|| event.source.position());
+        pending.records += 1;
+        Ok(Next::Continue)
+    }
+
+    async fn count(
+        &mut self,
+        pending: &mut Pending,
+        record: &Record,
+        event: &EnrichedEvent,
+    ) -> Result<(), LaneError> {
+        match check_duration(event) {
+            // it still takes away what it replaces
+            Err(poison) => self.reject(record, &poison).await?,
+            Ok(()) => {
+                // within the budget: a record that counts never exceeds it
+                let _ = self.budget.note(false);
+            }
+        }
+        pending.batch.add(event, record.offset);
+        pending.newest_commit = pending.newest_commit.max(Some(event.source.committed_at));
+        Ok(())
+    }
+
+    /// Whether the record is the next of the chain; `false`: a duplicate, or beside the chain.
+    fn follows(&mut self, source: &Source) -> Result<bool, LaneError> {
+        let mut verdict = self.reader.check(source);
+        if let (Lineage::Hole { found, prev, .. }, true) = (verdict, self.unread) {
+            // the record in between is in the dead letters
+            self.reader = Reader::at(Some(engagement::event::Position {
+                offset: prev,
+                ..found
+            }));
+            verdict = self.reader.check(source);
+        }
+        match verdict {
+            Lineage::Apply => {
+                self.unread = false;
+                Ok(true)
+            }
+            Lineage::Duplicate => {
+                service::metrics::duplicates_dropped(metrics::SERVICE, "lineage", 1);
+                Ok(false)
+            }
+            Lineage::Redriven => Ok(true),
+            Lineage::Hole { last, prev, found } => {
+                service::metrics::lineage_violation();
+                Err(LaneError::stop(
+                    format!(
+                        "topic {} partition {}: {found} follows offset {prev}, but the last record seen is {last}: records are missing",
+                        self.handle.topic(),
+                        self.handle.partition()
+                    ),
+                    format!("see engagectl lineage show; then {}", crate::error::REBUILD),
+                ))
+            }
+        }
+    }
+
+    /// A newer snapshot holds everything again: what the older one brought goes.
+    async fn replace(
+        &mut self,
+        pending: &mut Pending,
+        history: History,
+    ) -> Result<Next, LaneError> {
+        let partition = self.handle.partition();
+        let before = std::mem::replace(pending, self.pending());
+        if self.flush(before).await? == Next::End {
+            return Ok(Next::End);
+        }
+        tracing::warn!(partition, %history, "a snapshot was taken again, counting it instead of the one before");
+        metrics::snapshot_replaced();
+        let written = self.writer.reset(history).await?;
+        *pending = self.pending();
+        Ok(if written == Written::Stopped {
+            Next::End
+        } else {
+            Next::Continue
+        })
+    }
+
+    async fn reject(&mut self, record: &Record, poison: &Poison) -> Result<(), LaneError> {
+        let reject = Reject::new(
+            poison.kind(),
+            "decode",
+            "redis_aggregator::decode",
+            poison.to_string(),
+        );
+        tracing::warn!(
+            partition = record.partition,
+            offset = record.offset,
+            reason = reject.message,
+            "record dead-lettered"
+        );
+        self.shared
+            .dead_letters
+            .send(record, &reject, Micros(service::clock::now()))
+            .await?;
+        self.budget.spend(record, &reject)
+    }
+
+    /// A record that cannot be read keeps its place in the chain if its header names it.
+    fn skip_unreadable(&mut self, pending: &mut Pending, record: &Record) {
+        match header_position(record) {
+            Some(position) => {
+                let last = self.reader.last();
+                if last.is_none_or(|last| {
+                    (last.epoch, last.offset) < (position.epoch, position.offset)
+                }) {
+                    self.reader = Reader::at(Some(position));
+                }
+                pending.applied.before = (!self.unread).then_some(position);
+            }
+            None => {
+                self.unread = true;
+                pending.applied.before = None;
+            }
+        }
+        pending.applied.source = self.reader.last();
+        pending.applied.enriched = record.offset;
+        pending.records += 1;
+    }
+
+    async fn flush(&mut self, mut pending: Pending) -> Result<Next, LaneError> {
+        if pending.records == 0 {
+            return Ok(Next::Continue);
+        }
+        if let Some(newest) = pending.newest_commit {
+            self.shared.heard.events(newest);
+        }
+        let change = Change {
+            applied: pending.applied,
+            history: pending.history,
+            newest_commit: pending.newest_commit,
+            watermark: self.watermark(),
+            payload: pending.batch.encode(),
+        };
+        let began = Instant::now();
+        if self.writer.apply(&change).await? == Written::Stopped {
+            return Ok(Next::End);
+        }
+        self.measure(&pending, began.elapsed());
+        self.handle
+            .commit(change.applied.enriched + 1, self.checkpoint());
+        Ok(Next::Continue)
+    }
+
+    /// Moves the window when time has passed a bucket without an event.
+    async fn tick(&mut self) -> Result<Next, LaneError> {
+        let watermark = self.watermark();
+        if watermark <= self.writer.state().watermark {
+            return Ok(Next::Continue);
+        }
+        let state = self.writer.state();
+        let change = Change {
+            applied: state.applied,
+            history: state.history,
+            newest_commit: state.newest_commit,
+            watermark,
+            payload: Batch::new(self.wanted).encode(),
+        };
+        Ok(if self.writer.apply(&change).await? == Written::Stopped {
+            Next::End
+        } else {
+            Next::Continue
+        })
+    }
+
+    /// The bucket of now, never below the stored one.
+    fn watermark(&self) -> i64 {
+        let bounds = self.shared.store.config.window.bounds();
+        let now = self
+            .shared
+            .heard
+            .watermark(Micros(service::clock::now()), bounds);
+        let stored = self.writer.state().watermark;
+        now.map_or(stored, |now| {
+            bucket_of(now, self.wanted.bucket_us).max(stored)
+        })
+    }
+
+    fn checkpoint(&self) -> String {
+        let mut checkpoint = self.reader.checkpoint();
+        checkpoint.before = self.writer.state().applied.before;
+        checkpoint.to_string()
+    }
+
+    fn measure(&self, pending: &Pending, took: Duration) {
+        service::metrics::sink_write(metrics::SINK, pending.records, took.as_secs_f64());
+        let now = service::clock::now();
+        for commit in pending.batch.commits() {
+            let micros = u64::try_from(now - commit.0).unwrap_or(0);
+            self.freshness
+                .record(Duration::from_micros(micros).as_secs_f64());
+        }
+    }
+}

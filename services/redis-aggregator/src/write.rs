@@ -1,0 +1,221 @@
+//! Writes the changes of one partition, each exactly once.
+//!
+//! Invariant: [`Writer::applied`] is what Redis holds or held; a change is confirmed only by the position that Redis
+//! answers with. A change that is in doubt is sent again: the comparison inside the script is the re-reading of the
+//! position, and both answers, "applied now" and "was applied already", settle it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engagement::event::Micros;
+use redis::RedisResult;
+use redis::aio::ConnectionLike as _;
+use service::Backoff;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::StoreError;
+use crate::history::History;
+use crate::metrics;
+use crate::position::{Applied, State};
+use crate::script::{Answer, Verdict};
+use crate::store::{Lease, Store};
+
+/// One change of the state.
+#[derive(Debug)]
+pub struct Change {
+    /// The position after it.
+    pub applied: Applied,
+    /// What kinds of records were counted after it.
+    pub history: History,
+    /// The newest commit after it.
+    pub newest_commit: Option<Micros>,
+    /// The watermark to move to, as a bucket number; a lower one than stored changes nothing.
+    pub watermark: i64,
+    /// The sums, as [`crate::batch::Batch::encode`] gives them.
+    pub payload: Vec<u8>,
+}
+
+/// The writer of one partition.
+pub struct Writer {
+    store: Arc<Store>,
+    partition: i32,
+    state: State,
+    stop: CancellationToken,
+}
+
+/// How a write ended, other than by an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Written {
+    /// It is in Redis.
+    Done,
+    /// The lane must end; whether it was written is unknown, the position in Redis says it.
+    Stopped,
+}
+
+impl Writer {
+    /// Continues from a state read from Redis.
+    #[must_use]
+    pub fn new(store: Arc<Store>, partition: i32, state: State, stop: CancellationToken) -> Self {
+        Self {
+            store,
+            partition,
+            state,
+            stop,
+        }
+    }
+
+    /// The state after the last confirmed change.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Applies a change and waits for as long as Redis is away.
+    ///
+    /// # Errors
+    /// The position in Redis is another one, or gone, or the state is damaged.
+    pub async fn apply(&mut self, change: &Change) -> Result<Written, StoreError> {
+        let (key, expected) = (
+            self.store.position_key(self.partition),
+            self.state.applied.to_string(),
+        );
+        let store = Arc::clone(&self.store);
+        let mut call = store.scripts.apply.prepare_invoke();
+        call.key(key)
+            .arg(expected)
+            .arg(change.applied.to_string())
+            .arg(change.applied.enriched)
+            .arg(change.watermark);
+        call.arg(change.history.to_string())
+            .arg(change.newest_commit.map_or(0, |at| at.0))
+            .arg(&change.payload[..]);
+        let Some(answer) = self.settle(&call, change.applied).await? else {
+            return Ok(Written::Stopped);
+        };
+        self.state.applied = change.applied;
+        self.state.history = change.history;
+        self.state.newest_commit = change.newest_commit;
+        self.state.watermark = answer.watermark;
+        Ok(Written::Done)
+    }
+
+    /// Drops the sums of the partition; the position stays.
+    ///
+    /// # Errors
+    /// As [`Writer::apply`].
+    pub async fn reset(&mut self, history: History) -> Result<Written, StoreError> {
+        self.forget_counts().await?;
+        let (key, at) = (self.store.position_key(self.partition), self.state.applied);
+        let store = Arc::clone(&self.store);
+        let mut call = store.scripts.reset.prepare_invoke();
+        call.key(key).arg(at.to_string()).arg(history.to_string());
+        let Some(_) = self.settle(&call, at).await? else {
+            return Ok(Written::Stopped);
+        };
+        self.state.history = history;
+        Ok(Written::Done)
+    }
+
+    /// Sends the call until an answer settles it; `None` when the lane must end before.
+    async fn settle(
+        &self,
+        call: &redis::ScriptInvocation<'_>,
+        target: Applied,
+    ) -> Result<Option<Answer>, StoreError> {
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+        loop {
+            match self.send(call).await {
+                Ok(answer) => return self.judge(answer, target).map(Some),
+                Err(error) if error.is_doubt() => {
+                    service::metrics::sink_error(metrics::SINK, error.kind());
+                    metrics::doubt();
+                    tracing::warn!(partition = self.partition, error = %error, "in doubt, asking again");
+                }
+                Err(error) => return Err(error),
+            }
+            if !backoff.wait(&self.stop).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn send(&self, call: &redis::ScriptInvocation<'_>) -> Result<Answer, StoreError> {
+        let mut lease = self.store.lease().await?;
+        let answered: RedisResult<Answer> = call.invoke_async(&mut lease.connection).await;
+        match answered {
+            Ok(answer) => {
+                self.forward(&mut lease, &answer).await?;
+                Ok(answer)
+            }
+            Err(cause) => Err(self.store.failed(&lease, cause).await),
+        }
+    }
+
+    /// In cluster mode reader keys live in other slots; the script hands the commands back.
+    async fn forward(&self, lease: &mut Lease, answer: &Answer) -> Result<(), StoreError> {
+        if answer.emitted.is_empty() {
+            return Ok(());
+        }
+        for words in &answer.emitted {
+            let mut command = redis::Cmd::new();
+            for word in words {
+                let text: Vec<u8> =
+                    redis::FromRedisValue::from_redis_value_ref(word).unwrap_or_default();
+                command.arg(text);
+            }
+            if let Err(cause) = lease.connection.req_packed_command(&command).await {
+                return Err(self.store.failed(lease, cause).await);
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, answer: Answer, target: Applied) -> Result<Answer, StoreError> {
+        let moved = |found: Option<Applied>| StoreError::Moved {
+            partition: self.partition,
+            found: found.map_or_else(|| "absent".into(), |at| at.to_string()),
+            expected: self.state.applied.to_string(),
+        };
+        match answer.verdict {
+            Verdict::Applied => Ok(answer),
+            Verdict::Already if answer.applied == Some(target) => Ok(answer),
+            Verdict::Already | Verdict::Gap => Err(moved(answer.applied)),
+            Verdict::Wiped => Err(StoreError::Wiped {
+                key: self.store.position_key(self.partition),
+                partition: self.partition,
+                offset: self.state.applied.enriched,
+            }),
+        }
+    }
+
+    /// Counts of contents that the next snapshot may not bring again would stay for ever: they are removed first.
+    async fn forget_counts(&self) -> Result<(), StoreError> {
+        let (totals, keys) = (self.store.key(self.partition, "t"), &self.store.config.keys);
+        let mut cursor = 0_u64;
+        loop {
+            let mut lease = self.store.lease().await?;
+            let mut scan = redis::cmd("HSCAN");
+            scan.arg(&totals).arg(cursor).arg("COUNT").arg(1000);
+            let page: RedisResult<(u64, Vec<(String, Vec<u8>)>)> =
+                scan.query_async(&mut lease.connection).await;
+            let (next, entries) = match page {
+                Ok(page) => page,
+                Err(cause) => return Err(self.store.failed(&lease, cause).await),
+            };
+            let mut gone = redis::pipe();
+            for (id, _) in &entries {
+                for key in [&keys.content_count, &keys.content_last, &keys.content_stats] {
+                    gone.del(key.of(id)).ignore();
+                }
+            }
+            let done: RedisResult<()> = gone.query_async(&mut lease.connection).await;
+            if let Err(cause) = done {
+                return Err(self.store.failed(&lease, cause).await);
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
