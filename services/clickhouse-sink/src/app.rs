@@ -1,0 +1,242 @@
+//! The service: opens everything once, runs the lanes, and says how it ended.
+//!
+//! Invariant: nothing is consumed before the table was looked at.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use service::config::EnvKey;
+use service::{Backoff, Condition, Context, Exit, Failure, Finding, backoff, clock};
+use stream::dead_letter::DeadLetters;
+use stream::probe::Probe;
+use stream::{LanesOptions, RunError, RunErrorKind, Status, lanes};
+use tokio::sync::Semaphore;
+
+use crate::config::{Config, ENV};
+use crate::error::Reaction;
+use crate::http::Http;
+use crate::metrics::{Metrics, SERVICE};
+use crate::outage::Outage;
+use crate::pulse::Pulse;
+use crate::sink::{Sink, lane};
+use crate::write::{Found, TableError, Writer, inspect};
+
+/// The service.
+pub struct ClickHouseSink;
+
+impl service::App for ClickHouseSink {
+    const NAME: &str = SERVICE;
+    const ABOUT: &str = "Writes enriched events into ClickHouse, each exactly once";
+    const ADMIN_PORT: u16 = 9102;
+    const ENV: &'static [EnvKey] = ENV;
+    type Config = Config;
+
+    async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
+        run(config, ctx).await
+    }
+
+    async fn check(config: &Config) -> Vec<Finding> {
+        let mut findings = problems(config);
+        if findings.is_empty() {
+            findings.push(check_table(config).await);
+            findings.push(check_topic(config).await);
+        }
+        findings
+    }
+}
+
+async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
+    if let Some(problem) = config.problems().into_iter().next() {
+        return Err(Failure::usage(problem.to_string()).next(format!("{SERVICE} check")));
+    }
+    let stop = ctx.lifecycle.soft();
+    let condition = ctx.health.condition("clickhouse");
+    let opened = stop.run_until_cancelled(open(&config, &condition)).await;
+    let Some(writer) = opened.transpose()? else {
+        return Ok(());
+    };
+    let pulse = Pulse::new(Instant::now());
+    let beating = pulse.clone();
+    let until = stop.clone();
+    ctx.lifecycle.spawn("pulse", async move {
+        until.run_until_cancelled(beating.run()).await;
+        Ok(())
+    });
+    let sink = Arc::new(share(&config, writer, Outage::new(condition), pulse)?);
+    let status = Status::new();
+    let (ready, alive) = (Arc::clone(&status), Arc::clone(&status));
+    ctx.health.readiness("kafka", move || ready.readiness());
+    ctx.health.liveness("consumer", move || alive.liveness());
+    let kafka = &config.kafka;
+    let options = LanesOptions::new(
+        kafka.connection.clone(),
+        &kafka.group_id,
+        &kafka.enriched_topic,
+        clock::now,
+    );
+    let ended = lanes::run(options, stop, status, move |handle| {
+        lane(Arc::clone(&sink), handle)
+    })
+    .await;
+    ended.map_err(|error| failure(&error))
+}
+
+fn share(config: &Config, writer: Writer, outage: Outage, pulse: Pulse) -> Result<Sink, Failure> {
+    let kafka = &config.kafka;
+    let letters = DeadLetters::with_topic(&kafka.connection, SERVICE, &kafka.dead_letter_topic);
+    Ok(Sink {
+        writer,
+        letters: letters.map_err(|error| Failure::usage(error.to_string()))?,
+        limits: config.batch.limits(),
+        memory: Arc::new(Semaphore::new(config.batch.total_kib.get() as usize)),
+        inserts: Semaphore::new(config.batch.concurrent_inserts.get() as usize),
+        insert_deadline: config.clickhouse.insert_deadline,
+        outage,
+        pulse,
+        metrics: Metrics::default(),
+        clock: clock::now,
+    })
+}
+
+/// Opens the table, waiting for a server that does not answer yet.
+async fn open(config: &Config, condition: &Condition) -> Result<Writer, Failure> {
+    let http = Http::new(&config.clickhouse)
+        .map_err(|error| Failure::internal("no HTTP client").cause(error))?;
+    let (until, mut pause) = (
+        Instant::now() + config.clickhouse.startup,
+        Backoff::default(),
+    );
+    loop {
+        match Writer::open(http.clone(), &config.clickhouse, backoff::random()).await {
+            Ok((writer, found)) => {
+                report(config, &found);
+                return Ok(writer);
+            }
+            Err(error) if is_final(&error) || Instant::now() >= until => {
+                return Err(refusal(&error));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "waiting for ClickHouse");
+                condition.not_ready(format!("waiting for ClickHouse: {error}"));
+                tokio::time::sleep(
+                    pause
+                        .next_delay(backoff::random())
+                        .min(Duration::from_secs(2)),
+                )
+                .await;
+            }
+        }
+    }
+}
+
+fn report(config: &Config, found: &Found) {
+    let (database, table) = (&config.clickhouse.database, &config.clickhouse.table);
+    tracing::info!(
+        database,
+        table,
+        event_id = found.id_type.name(),
+        "table found"
+    );
+    if !found.synced {
+        tracing::warn!(
+            database,
+            table,
+            "answered inserts may be lost with the machine's power: ALTER TABLE .. MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1"
+        );
+    }
+}
+
+fn is_final(error: &TableError) -> bool {
+    match error {
+        TableError::Schema(_) => true,
+        TableError::Server(error) => error.reaction() == Reaction::Stop,
+    }
+}
+
+fn refusal(error: &TableError) -> Failure {
+    let (exit, remedy) = verdict(error);
+    Failure::new(exit, error.to_string())
+        .remedy(remedy)
+        .next(format!("{SERVICE} check"))
+}
+
+fn verdict(error: &TableError) -> (Exit, &'static str) {
+    match error {
+        TableError::Schema(error) => (Exit::Repair, error.remedy()),
+        TableError::Server(error) if error.reaction() == Reaction::Stop => {
+            (Exit::Repair, error.remedy())
+        }
+        TableError::Server(error) => (Exit::Unavailable, error.remedy()),
+    }
+}
+
+fn failure(error: &RunError) -> Failure {
+    let exit = match error.kind() {
+        RunErrorKind::Usage => Exit::Usage,
+        RunErrorKind::Unavailable => Exit::Unavailable,
+        RunErrorKind::Internal => Exit::Internal,
+        RunErrorKind::Repair => Exit::Repair,
+    };
+    Failure::new(exit, error.to_string()).remedy(error.remedy())
+}
+
+fn problems(config: &Config) -> Vec<Finding> {
+    let expected = "correct the value in the file, the environment or --set";
+    let ours = config
+        .problems()
+        .into_iter()
+        .map(|problem| problem.to_string());
+    let kafka = config
+        .kafka
+        .connection
+        .problems()
+        .into_iter()
+        .map(|problem| problem.to_string());
+    ours.chain(kafka)
+        .map(|problem| Finding::problem("configuration", Exit::Usage, problem, expected))
+        .collect()
+}
+
+async fn check_table(config: &Config) -> Finding {
+    let table = config.clickhouse.table();
+    let what = format!("clickhouse table {}.{}", table.database, table.name);
+    let http = match Http::new(&config.clickhouse) {
+        Ok(http) => http,
+        Err(error) => {
+            return Finding::problem(what, Exit::Internal, error.to_string(), "report it");
+        }
+    };
+    match inspect(&http, &table).await {
+        Ok(found) if found.synced => {
+            Finding::ok(what, format!("event_id is {}", found.id_type.name()))
+        }
+        Ok(_) => Finding::ok(
+            what,
+            "an answered insert may be lost with the machine's power (fsync_after_insert is off)",
+        ),
+        Err(error) => {
+            let (exit, remedy) = verdict(&error);
+            Finding::problem(what, exit, error.to_string(), remedy)
+        }
+    }
+}
+
+async fn check_topic(config: &Config) -> Finding {
+    let kafka = &config.kafka;
+    let what = format!("kafka topic {}", kafka.enriched_topic);
+    match Probe::new(&kafka.connection, &kafka.group_id)
+        .watermarks(&kafka.enriched_topic, 0)
+        .await
+    {
+        Ok(log) => Finding::ok(
+            what,
+            format!("partition 0 holds offsets {} to {}", log.low, log.high),
+        ),
+        Err(error) => Finding::problem(
+            what,
+            Exit::Unavailable,
+            error.to_string(),
+            "check KAFKA_BOOTSTRAP_SERVERS, or create the topic with: engagectl init",
+        ),
+    }
+}

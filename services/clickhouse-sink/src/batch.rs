@@ -1,0 +1,230 @@
+//! Collects entries of one Kafka partition until a batch is due.
+//!
+//! Invariant: the offset to commit covers exactly the records that were offered, whether they have rows or not.
+
+use std::time::{Duration, Instant};
+
+use engagement::event::{Lane, Position};
+
+use crate::plan::Entry;
+
+/// When a batch is closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Entries.
+    pub rows: usize,
+    /// Bytes in memory.
+    pub bytes: usize,
+    /// Time since its first entry.
+    pub age: Duration,
+}
+
+/// Entries that are written together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    entries: Vec<Entry>,
+    bytes: usize,
+    opened: Option<Instant>,
+    next: Option<i64>,
+}
+
+/// Source offsets of one lane and epoch, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The chain.
+    pub lane: Lane,
+    /// Its epoch.
+    pub epoch: u8,
+    /// Partition of the source records.
+    pub partition: i32,
+    /// Lowest offset.
+    pub from: i64,
+    /// Highest offset.
+    pub to: i64,
+}
+
+impl Span {
+    fn of(position: Position) -> Self {
+        let Position {
+            lane,
+            epoch,
+            partition,
+            offset,
+        } = position;
+        Self {
+            lane,
+            epoch,
+            partition,
+            from: offset,
+            to: offset,
+        }
+    }
+
+    fn takes(&mut self, position: Position) -> bool {
+        let same = (self.lane, self.epoch, self.partition)
+            == (position.lane, position.epoch, position.partition);
+        if same {
+            self.from = self.from.min(position.offset);
+            self.to = self.to.max(position.offset);
+        }
+        same
+    }
+}
+
+impl Batch {
+    /// Adds a record's entry.
+    pub fn push(&mut self, entry: Entry, now: Instant) {
+        self.opened.get_or_insert(now);
+        self.next = Some(entry.offset + 1);
+        self.bytes += entry.weight();
+        self.entries.push(entry);
+    }
+
+    /// Passes over a record that has no rows: a duplicate, or a dead letter.
+    pub fn pass(&mut self, offset: i64, now: Instant) {
+        self.opened.get_or_insert(now);
+        self.next = Some(offset + 1);
+    }
+
+    /// Its entries, in offset order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Bytes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The offset to commit when everything is written; `None` when nothing was offered.
+    #[must_use]
+    pub fn next(&self) -> Option<i64> {
+        self.next
+    }
+
+    /// Whether rows or bytes have reached their limit.
+    #[must_use]
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.entries.len() >= limits.rows || self.bytes >= limits.bytes
+    }
+
+    /// When it is closed at the latest; `None` while nothing was offered.
+    #[must_use]
+    pub fn due(&self, limits: &Limits) -> Option<Instant> {
+        self.opened.map(|opened| opened + limits.age)
+    }
+
+    /// The ranges of positions whose entries are applied by position.
+    #[must_use]
+    pub fn spans(&self) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        for entry in self.entries.iter().filter(|entry| !entry.by_id) {
+            if !spans.iter_mut().any(|span| span.takes(entry.position)) {
+                spans.push(Span::of(entry.position));
+            }
+        }
+        spans
+    }
+
+    /// The encoded event ids of the entries that are applied by id, each once.
+    #[must_use]
+    pub fn ids(&self) -> Vec<&[u8]> {
+        let mut ids: Vec<&[u8]> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.by_id)
+            .map(|entry| entry.row.id())
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engagement::event::Origin;
+    use engagement::testing::Sample;
+
+    use super::*;
+    use crate::row::EventIdType;
+
+    const LIMITS: Limits = Limits {
+        rows: 3,
+        bytes: 100_000,
+        age: Duration::from_secs(1),
+    };
+
+    fn entry(offset: i64, sample: Sample) -> Entry {
+        Entry::of(&sample.build(), offset, EventIdType::Int64).unwrap()
+    }
+
+    fn at(offset: i64) -> Entry {
+        entry(offset + 1000, Sample::new().at_position(3, offset))
+    }
+
+    #[test]
+    fn rows_bytes_or_age_close_a_batch() {
+        let (mut batch, start) = (Batch::default(), Instant::now());
+        assert_eq!((batch.due(&LIMITS), batch.next()), (None, None));
+        batch.push(at(1), start);
+        batch.push(at(2), start + LIMITS.age);
+        assert!(
+            !batch.is_full(&LIMITS)
+                && batch.is_full(&Limits {
+                    bytes: 200,
+                    ..LIMITS
+                })
+        );
+        assert_eq!(batch.due(&LIMITS), Some(start + LIMITS.age));
+        batch.push(at(3), start);
+        assert!(batch.is_full(&LIMITS));
+        assert_eq!(batch.next(), Some(1004));
+    }
+
+    #[test]
+    fn records_without_rows_move_the_offset_too() {
+        let mut batch = Batch::default();
+        batch.pass(7, Instant::now());
+        assert_eq!((batch.next(), batch.entries().len()), (Some(8), 0));
+        assert!(
+            batch.due(&LIMITS).is_some(),
+            "or the offset would wait for the next row"
+        );
+    }
+
+    #[test]
+    fn each_lane_and_epoch_is_one_span_and_snapshots_are_none() {
+        let mut batch = Batch::default();
+        for entry in [
+            at(5),
+            at(9),
+            entry(20, Sample::new().at_position(3, 1).epoch(1)),
+            entry(
+                21,
+                Sample::new()
+                    .at_position(3, 10)
+                    .origin(Origin::Snapshot)
+                    .event_id(7),
+            ),
+            entry(
+                22,
+                Sample::new()
+                    .at_position(3, 11)
+                    .origin(Origin::Snapshot)
+                    .event_id(7),
+            ),
+        ] {
+            batch.push(entry, Instant::now());
+        }
+        let spans: Vec<_> = batch
+            .spans()
+            .iter()
+            .map(|span| (span.epoch, span.from, span.to))
+            .collect();
+        assert_eq!(spans, [(0, 5, 9), (1, 1, 1)]);
+        assert_eq!(batch.ids(), [7_i64.to_le_bytes()]);
+    }
+}

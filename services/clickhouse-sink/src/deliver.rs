@@ -1,0 +1,309 @@
+//! Brings a batch into the table: does what [`Delivery`] says, and waits where the server is away.
+//!
+//! Invariant: it ends with every row in the table or its record in the dead letters, or says that it did not.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engagement::event::{Lane, Micros};
+use opentelemetry::trace::SpanContext;
+use service::Backoff;
+use stream::dead_letter::{Reject, RejectBudget};
+use stream::headers::{self, TRACEPARENT};
+use stream::{LaneError, LaneHandle, trace};
+use tracing::{Instrument as _, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::batch::Batch;
+use crate::delivery::{Delivery, Step};
+use crate::error::{Reaction, ServerError};
+use crate::plan::{Held, plan};
+use crate::sink::Sink;
+use crate::write::TableError;
+
+/// The writing half of a lane.
+pub struct Deliverer {
+    sink: Arc<Sink>,
+    partition: i32,
+    /// What the ids of this lane's inserts begin with.
+    prefix: String,
+    /// Who owned the partition before us may still have inserts on the way.
+    owner: Owner,
+    standstills: u64,
+    backoff: Backoff,
+    /// Rows that the server refused, among those delivered.
+    refused: RejectBudget,
+}
+
+/// What is known about other owners' rows.
+enum Owner {
+    /// Nothing yet; an insert of theirs may begin until then.
+    Unknown(Option<Instant>),
+    /// They got so far in each lane and epoch.
+    Reached(HashMap<(Lane, u8), i64>),
+}
+
+/// Why a step was not done.
+enum Trouble {
+    /// Wait, then read back and try again.
+    Wait(String),
+    /// The lane ends.
+    End(LaneError),
+}
+
+impl Deliverer {
+    /// For a partition that was just assigned. `foreign`: until when an insert of its last owner could still begin.
+    #[must_use]
+    pub fn new(sink: Arc<Sink>, handle: &LaneHandle, foreign: Option<Instant>) -> Self {
+        let partition = handle.partition();
+        Self {
+            prefix: sink
+                .writer
+                .table()
+                .query_prefix(Lane::Live.name(), partition),
+            standstills: sink.pulse.standstills(Instant::now()),
+            owner: Owner::Unknown(foreign),
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            refused: RejectBudget::default(),
+            partition,
+            sink,
+        }
+    }
+
+    /// Delivers a batch. `false`: the lane was told to stop before that was done.
+    ///
+    /// # Errors
+    /// The lane cannot go on.
+    pub async fn deliver(
+        &mut self,
+        handle: &LaneHandle,
+        batch: &Batch,
+        links: Vec<SpanContext>,
+    ) -> Result<bool, LaneError> {
+        if batch.entries().is_empty() {
+            return Ok(true);
+        }
+        let span = tracing::info_span!(
+            "write batch",
+            otel.kind = "client",
+            db.system.name = "clickhouse",
+            db.collection.name = self.sink.writer.table().name,
+            messaging.destination.partition.id = self.partition,
+            rows = batch.entries().len(),
+        );
+        for link in links {
+            span.add_link(link);
+        }
+        let done = self.steps(handle, batch).instrument(span).await;
+        self.sink.outage.ends(self.partition);
+        done
+    }
+
+    async fn steps(&mut self, handle: &LaneHandle, batch: &Batch) -> Result<bool, LaneError> {
+        let mut delivery = self.begin(batch);
+        loop {
+            let outcome = match delivery.next() {
+                Step::Done => break,
+                Step::Resolve { settle } => self.resolve(settle, batch, &mut delivery).await,
+                Step::Bury(entry, reason) => self
+                    .bury(handle, batch, entry, reason)
+                    .await
+                    .map(|()| delivery.buried())
+                    .map_err(Trouble::End),
+                Step::Insert(run) => self.insert(run, batch, &mut delivery).await,
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(Trouble::End(error)) => return Err(error),
+                Err(Trouble::Wait(reason)) => {
+                    self.sink.outage.begins(self.partition, reason);
+                    if !self.backoff.wait(&handle.stopping()).await {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        self.backoff.reset();
+        let visible = batch
+            .entries()
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !delivery.buried_entries().contains(index));
+        self.sink
+            .metrics
+            .visible(visible.map(|(_, entry)| entry), Micros((self.sink.clock)()));
+        tracing::debug!(
+            partition = self.partition,
+            rows = batch.entries().len(),
+            "batch written"
+        );
+        Ok(true)
+    }
+
+    /// Nothing has to be asked for a batch of which nobody else can have written a part.
+    fn begin(&mut self, batch: &Batch) -> Delivery {
+        let standstills = self.sink.pulse.standstills(Instant::now());
+        if std::mem::replace(&mut self.standstills, standstills) != standstills {
+            tracing::warn!(
+                partition = self.partition,
+                "the process stood still, reading back"
+            );
+            self.owner = Owner::Unknown(Some(Instant::now() + self.sink.insert_deadline));
+        }
+        let (settle, ask) = match &self.owner {
+            Owner::Unknown(_) => (true, true),
+            Owner::Reached(highest) => (
+                false,
+                batch.entries().iter().any(|entry| {
+                    let reached = highest.get(&(entry.position.lane, entry.position.epoch));
+                    entry.by_id || reached.is_some_and(|reached| entry.position.offset <= *reached)
+                }),
+            ),
+        };
+        let mut delivery = Delivery::new(settle);
+        if !ask {
+            delivery.resolved(plan(
+                batch.entries(),
+                Held::default(),
+                delivery.buried_entries(),
+            ));
+        }
+        delivery
+    }
+
+    async fn resolve(
+        &mut self,
+        settle: bool,
+        batch: &Batch,
+        delivery: &mut Delivery,
+    ) -> Result<(), Trouble> {
+        let writer = &self.sink.writer;
+        if settle {
+            let foreign = if let Owner::Unknown(foreign) = self.owner {
+                foreign
+            } else {
+                None
+            };
+            writer
+                .settle(&self.prefix, foreign)
+                .await
+                .map_err(|error| self.table_trouble(error))?;
+        }
+        if let Owner::Unknown(_) = self.owner {
+            let highest = writer
+                .highest(self.partition)
+                .await
+                .map_err(|error| self.trouble(&error))?;
+            self.owner = Owner::Reached(highest);
+        }
+        let held = writer
+            .read_back(batch)
+            .await
+            .map_err(|error| self.trouble(&error))?;
+        self.sink.metrics.read_back(held.positions.len());
+        delivery.resolved(plan(batch.entries(), held, delivery.buried_entries()));
+        Ok(())
+    }
+
+    async fn insert(
+        &mut self,
+        run: Range<usize>,
+        batch: &Batch,
+        delivery: &mut Delivery,
+    ) -> Result<(), Trouble> {
+        let Ok(_slot) = self.sink.inserts.acquire().await else {
+            return Err(Trouble::Wait("this process ends".into()));
+        };
+        let rows = delivery.rows(run);
+        let mut data = Vec::with_capacity(rows.len() * 384);
+        rows.iter()
+            .for_each(|row| row.write(batch.entries(), &mut data));
+        let (count, started) = (rows.len(), Instant::now());
+        let parent = traceparent();
+        match self
+            .sink
+            .writer
+            .insert(&self.prefix, count as u64, data.into(), parent.as_deref())
+            .await
+        {
+            Ok(()) => {
+                self.sink.metrics.inserted(count, started.elapsed());
+                delivery.inserted();
+                for _ in 0..count {
+                    let _ = self.refused.note(false);
+                }
+                Ok(())
+            }
+            Err(error) if error.reaction() == Reaction::Halve => {
+                self.sink.metrics.failed(&error);
+                tracing::warn!(partition = self.partition, rows = count, %error, "a row was refused, halving");
+                delivery.refused_for_a_row(error.to_string());
+                Ok(())
+            }
+            Err(error) => {
+                delivery.doubted();
+                Err(self.trouble(&error))
+            }
+        }
+    }
+
+    /// The row is alone and refused: its record goes to the dead letters before anything else happens.
+    async fn bury(
+        &mut self,
+        handle: &LaneHandle,
+        batch: &Batch,
+        entry: usize,
+        reason: String,
+    ) -> Result<(), LaneError> {
+        let offset = batch.entries()[entry].offset;
+        let record = handle
+            .read_one(handle.topic(), self.partition, offset)
+            .await?;
+        let record = record.ok_or_else(|| {
+            LaneError::stop(
+                format!("topic {} partition {} offset {offset} was refused ({reason}) and has expired since", handle.topic(), self.partition),
+                "`engagectl verify` names the missing event and `engagectl backfill` brings it",
+            )
+        })?;
+        let reject = Reject::new("refused", "write", "clickhouse_sink::deliver", reason);
+        self.sink
+            .letters
+            .send(&record, &reject, Micros((self.sink.clock)()))
+            .await?;
+        tracing::warn!(
+            partition = self.partition,
+            offset,
+            reason = reject.message,
+            "record dead-lettered"
+        );
+        self.refused.spend(&record, &reject)
+    }
+
+    fn table_trouble(&self, error: TableError) -> Trouble {
+        match error {
+            TableError::Server(error) => self.trouble(&error),
+            TableError::Schema(error) => {
+                service::metrics::sink_error(crate::metrics::SINK, "configuration");
+                Trouble::End(LaneError::stop(error.to_string(), error.remedy()))
+            }
+        }
+    }
+
+    fn trouble(&self, error: &ServerError) -> Trouble {
+        self.sink.metrics.failed(error);
+        if error.reaction() == Reaction::Stop {
+            return Trouble::End(LaneError::stop(error.to_string(), error.remedy()));
+        }
+        tracing::warn!(partition = self.partition, %error, "insert in doubt, reading back");
+        Trouble::Wait(error.to_string())
+    }
+}
+
+/// The current span as a `traceparent`, if it is exported.
+fn traceparent() -> Option<String> {
+    let mut carrier = Vec::new();
+    trace::inject_span(&Span::current(), &mut carrier);
+    headers::last_text(&carrier, TRACEPARENT).map(str::to_owned)
+}

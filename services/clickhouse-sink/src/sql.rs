@@ -1,0 +1,297 @@
+//! Every statement this sink sends, as text.
+//!
+//! Invariant: no value of an event is ever pasted into SQL except its id, as a literal of the column's type.
+
+use std::fmt::Write as _;
+
+use crate::batch::Span;
+use crate::row::{COLUMNS, EventIdType};
+
+/// The table, and the names by which its inserts are known to the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its database.
+    pub database: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Table {
+    fn quoted(&self) -> String {
+        format!("{}.{}", identifier(&self.database), identifier(&self.name))
+    }
+
+    /// What the `query_id` of every insert of one lane of Kafka begins with: sink, table, lane, partition.
+    #[must_use]
+    pub fn query_prefix(&self, lane: &str, partition: i32) -> String {
+        format!(
+            "clickhouse-sink/{}.{}/{lane}/{partition}/",
+            self.database, self.name
+        )
+    }
+
+    /// Writes the rows of the request's body, unless it begins after the deadline (milliseconds since 1970, server's clock).
+    ///
+    /// `now64` is a constant of the query, taken after the query was entered into `system.processes`: an insert that is
+    /// not to be seen there and whose deadline has passed will never write.
+    #[must_use]
+    pub fn insert(&self, id_type: EventIdType, deadline_ms: i64) -> String {
+        let names = COLUMNS.map(|(name, _)| name).join(", ");
+        let structure = COLUMNS
+            .map(|(name, sent_as)| format!("{name} {}", typed(sent_as, id_type)))
+            .join(", ");
+        format!(
+            "INSERT INTO {} ({names}) SELECT {names} FROM input({}) \
+             WHERE now64(3) < fromUnixTimestamp64Milli({deadline_ms}) FORMAT RowBinary",
+            self.quoted(),
+            literal(&structure),
+        )
+    }
+
+    /// The rows whose positions lie in a range: `src_offset`, `src_row`.
+    #[must_use]
+    pub fn read_back(&self, span: &Span) -> String {
+        let Span {
+            lane,
+            epoch,
+            partition,
+            from,
+            to,
+        } = span;
+        format!(
+            "SELECT src_offset, src_row FROM {} WHERE src_partition = {partition} AND src_offset BETWEEN {from} AND {to} \
+             AND src_lane = {} AND src_epoch = {epoch} FORMAT RowBinary",
+            self.quoted(),
+            literal(lane.name()),
+        )
+    }
+
+    /// The highest positions of one partition: `src_lane`, `src_epoch`, `max(src_offset)`.
+    #[must_use]
+    pub fn highest(&self, partition: i32) -> String {
+        format!(
+            "SELECT CAST(src_lane, 'String'), src_epoch, max(src_offset) FROM {} WHERE src_partition = {partition} \
+             GROUP BY src_lane, src_epoch FORMAT RowBinary",
+            self.quoted(),
+        )
+    }
+
+    /// Per sort key of these events its row with the highest revision: `event_id`, `content_id`, `event_ts`, then
+    /// `user_id`, `event_type`, `device`, `duration_ms`, then month, revision, `deleted` and whether its content was missing.
+    #[must_use]
+    pub fn events(&self, ids: &[String]) -> String {
+        format!(
+            "SELECT event_id, content_id, event_ts, user_id, CAST(event_type, 'String'), CAST(device, 'Nullable(String)'), duration_ms, \
+             toYYYYMM(event_ts), revision, deleted, enrichment_status = 'MISSING' FROM {} WHERE event_id IN ({}) \
+             ORDER BY revision DESC, deleted DESC LIMIT 1 BY event_id, content_id, event_ts FORMAT RowBinary",
+            self.quoted(),
+            ids.join(", "),
+        )
+    }
+
+    /// Name, type and kind of default of each column.
+    #[must_use]
+    pub fn columns(&self) -> String {
+        format!(
+            "SELECT name, type, default_kind FROM system.columns WHERE database = {} AND table = {} FORMAT RowBinary",
+            literal(&self.database),
+            literal(&self.name),
+        )
+    }
+
+    /// The engine with its settings.
+    #[must_use]
+    pub fn engine(&self) -> String {
+        format!(
+            "SELECT engine_full FROM system.tables WHERE database = {} AND name = {} FORMAT RowBinary",
+            literal(&self.database),
+            literal(&self.name),
+        )
+    }
+}
+
+/// Ends every query of ours whose id begins so, and waits until it has ended.
+#[must_use]
+pub fn kill(prefix: &str) -> String {
+    format!(
+        "KILL QUERY WHERE startsWith(query_id, {}) SYNC",
+        literal(prefix)
+    )
+}
+
+/// How many queries whose id begins so are running.
+#[must_use]
+pub fn running(prefix: &str) -> String {
+    format!(
+        "SELECT count() FROM system.processes WHERE startsWith(query_id, {}) FORMAT RowBinary",
+        literal(prefix)
+    )
+}
+
+/// The server's clock: milliseconds since 1970.
+pub const SERVER_CLOCK: &str = "SELECT toUnixTimestamp64Milli(now64(3)) FORMAT RowBinary";
+
+/// Which of the settings of an insert this server knows.
+#[must_use]
+pub fn known_settings() -> String {
+    let names: Vec<String> = INSERT_SETTINGS
+        .iter()
+        .map(|(name, _)| literal(name))
+        .collect();
+    format!(
+        "SELECT name FROM system.settings WHERE name IN ({}) FORMAT RowBinary",
+        names.join(", ")
+    )
+}
+
+/// Rows and bytes above any batch, so that one insert is one block and one part.
+const ONE_BLOCK: &str = "1000000000";
+
+/// Settings of an insert. Those that a server does not know are left out: they came with later versions.
+/// (`fsync_after_insert` and `fsync_part_directory` are settings of the table, not of a query.)
+pub const INSERT_SETTINGS: [(&str, &str); 17] = [
+    ("async_insert", "0"),
+    ("wait_end_of_query", "1"),
+    ("insert_deduplicate", "0"),
+    ("deduplicate_insert", "disable"),
+    ("deduplicate_insert_select", "disable"),
+    ("max_insert_block_size", ONE_BLOCK),
+    ("max_insert_block_size_bytes", "0"),
+    ("min_insert_block_size_rows", ONE_BLOCK),
+    ("min_insert_block_size_bytes", ONE_BLOCK),
+    ("input_format_max_block_size_bytes", "0"),
+    ("max_block_size", ONE_BLOCK),
+    ("max_insert_threads", "1"),
+    ("max_threads", "1"),
+    ("input_format_parallel_parsing", "0"),
+    ("optimize_on_insert", "0"),
+    ("max_execution_time", "60"),
+    ("timeout_overflow_mode", "throw"),
+];
+
+fn typed(sent_as: &'static str, id_type: EventIdType) -> &'static str {
+    if sent_as.is_empty() {
+        id_type.name()
+    } else {
+        sent_as
+    }
+}
+
+/// A string literal.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    quoted(text, '\'')
+}
+
+fn identifier(text: &str) -> String {
+    quoted(text, '`')
+}
+
+fn quoted(text: &str, quote: char) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            c if c == quote => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\{c}");
+            }
+            '\0' => out.push_str("\\0"),
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use engagement::event::Lane;
+
+    use super::*;
+
+    fn table() -> Table {
+        Table {
+            database: "engagement".into(),
+            name: "events_enriched".into(),
+        }
+    }
+
+    fn span() -> Span {
+        Span {
+            lane: Lane::Live,
+            epoch: 2,
+            partition: 7,
+            from: 10,
+            to: 90,
+        }
+    }
+
+    #[test]
+    fn the_insert_selects_from_its_body_before_its_deadline() {
+        let sql = table().insert(EventIdType::Uuid, 1_767_882_112_000);
+        assert!(
+            sql.starts_with(
+                "INSERT INTO `engagement`.`events_enriched` (event_id, content_id, event_ts, "
+            ),
+            "{sql}"
+        );
+        assert!(sql.contains("FROM input('event_id UUID, content_id Nullable(String), event_ts DateTime64(6, \\'UTC\\'), "), "{sql}");
+        assert!(
+            sql.ends_with(
+                " WHERE now64(3) < fromUnixTimestamp64Milli(1767882112000) FORMAT RowBinary"
+            ),
+            "{sql}"
+        );
+    }
+
+    #[test]
+    fn the_read_back_names_lane_epoch_partition_and_range() {
+        assert_eq!(
+            table().read_back(&span()),
+            "SELECT src_offset, src_row FROM `engagement`.`events_enriched` WHERE src_partition = 7 AND src_offset BETWEEN 10 AND 90 \
+             AND src_lane = 'live' AND src_epoch = 2 FORMAT RowBinary"
+        );
+        assert!(
+            table()
+                .highest(7)
+                .contains("WHERE src_partition = 7 GROUP BY src_lane, src_epoch")
+        );
+    }
+
+    #[test]
+    fn only_queries_of_this_sink_table_lane_and_partition_are_killed() {
+        let prefix = table().query_prefix("live", 1);
+        assert_eq!(
+            kill(&prefix),
+            "KILL QUERY WHERE startsWith(query_id, 'clickhouse-sink/engagement.events_enriched/live/1/') SYNC"
+        );
+        assert!(!table().query_prefix("live", 10).starts_with(&prefix));
+        assert!(running(&prefix).contains("FROM system.processes WHERE startsWith(query_id, "));
+    }
+
+    #[test]
+    fn events_are_asked_for_by_literals_of_their_type() {
+        let sql = table().events(&["1".into(), "2".into()]);
+        assert!(sql.contains("WHERE event_id IN (1, 2) ORDER BY revision DESC, deleted DESC LIMIT 1 BY event_id, content_id, event_ts"), "{sql}");
+    }
+
+    #[test]
+    fn quotes_do_not_end_a_literal() {
+        assert_eq!(literal(r"a'b\c"), r"'a\'b\\c'");
+        assert_eq!(identifier("a`b"), r"`a\`b`");
+    }
+
+    #[test]
+    fn an_insert_is_synchronous_one_block_and_not_deduplicated() {
+        for expected in [
+            ("async_insert", "0"),
+            ("wait_end_of_query", "1"),
+            ("insert_deduplicate", "0"),
+            ("max_insert_threads", "1"),
+        ] {
+            assert!(INSERT_SETTINGS.contains(&expected), "{expected:?}");
+        }
+    }
+}
