@@ -1,0 +1,242 @@
+//! One partition's chain as a state machine without I/O: what each change record is, and what the next output links to.
+//!
+//! Invariant: in the order of offsets, every change that is neither re-sent nor refused is emitted exactly once, and
+//! `prev` of each emitted record is the offset of the one emitted before it.
+
+use engagement::enrich::Place;
+use engagement::envelope::{CdcRecord, EventChange, Input, Meta, Parser, Reject, RejectKind, is_move_header};
+use engagement::event::{Lane, Position};
+use stream::Record;
+use stream::lineage::{
+    Change, Checkpoint, Contradiction, Database, Duplicates, EnricherResume, Identity, Mark, Recognition,
+};
+
+/// Changes remembered where the envelope has no `sequence`.
+const WINDOW: i64 = 8192;
+
+/// What one record of the change topic is.
+#[derive(Debug, PartialEq)]
+pub enum Verdict<'a> {
+    /// A change to enrich; tell [`Chain::emitted`] once it is on its way.
+    Emit(EventChange<'a>),
+    /// Nothing to do.
+    Skip(Skip),
+    /// Re-sent by Debezium.
+    Duplicate,
+    /// Not processable: to the dead letters, the stream goes on.
+    Reject(Reject),
+    /// The lane must not go on.
+    Stop(Halt),
+}
+
+/// What a record from before the resume point is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// A streamed change of an earlier mark: nothing before it can be at the mark.
+    BelowMark,
+    /// A streamed change without `sequence` (flattened form).
+    Unmarked,
+    /// Anything else.
+    Other,
+}
+
+/// Why a record needs nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// A null value after a deletion.
+    Tombstone,
+    /// A logical message, a heartbeat for instance.
+    Message,
+    /// Named in `lineage.skip`.
+    Listed,
+}
+
+impl Skip {
+    /// Label for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tombstone => "tombstone",
+            Self::Message => "message",
+            Self::Listed => "listed",
+        }
+    }
+}
+
+/// Why a lane must not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// TRUNCATE cannot be mirrored (rule 19).
+    Truncate,
+    /// The record's key does not carry the content's id.
+    WrongKey(Reject),
+    /// The order of the log contradicts the mark.
+    Contradiction(Contradiction),
+}
+
+impl Halt {
+    /// What is wrong, without the place.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Truncate => "the event table was truncated, which sinks cannot mirror".into(),
+            Self::WrongKey(reject) => reject.message.clone(),
+            Self::Contradiction(contradiction) => contradiction.to_string(),
+        }
+    }
+
+    /// What would be right, and the next command; `at` is the record as `partition/offset`.
+    #[must_use]
+    pub fn remedy(&self, at: &str) -> String {
+        match self {
+            Self::Truncate => format!(
+                "truncate the sinks too, or restore the rows and run `engagectl verify`; then add \"{at}\" to lineage.skip and \
+                 restart. Create the publication with publish = 'insert, update, delete'"
+            ),
+            Self::WrongKey(_) => "set message.key.columns=public.engagement_events:content_id in the connector, let it \
+                 snapshot into a new topic, and adopt that with `engagectl lineage adopt`"
+                .into(),
+            Self::Contradiction(contradiction) => contradiction.remedy().into(),
+        }
+    }
+}
+
+/// The state of one partition.
+#[derive(Debug)]
+pub struct Chain {
+    partition: i32,
+    epoch: u8,
+    prev: i64,
+    duplicates: Duplicates,
+}
+
+impl Chain {
+    /// Continues where `resume` says; give it the records before with [`Chain::replay`] first.
+    #[must_use]
+    pub fn resume(partition: i32, resume: &EnricherResume) -> Self {
+        let EnricherResume { epoch, prev, mark, .. } = *resume;
+        Self { partition, epoch, prev, duplicates: Duplicates::resume(mark) }
+    }
+
+    /// A record from before the resume point: completes the set of changes at the mark.
+    pub fn replay(&mut self, parser: &Parser, record: &Record) -> Replayed {
+        let Ok(CdcRecord::Change(change)) = parser.event(input(record)) else { return Replayed::Other };
+        let change = self.fingerprint(&change);
+        self.duplicates.replay(&change);
+        match (change.snapshot, change.mark, self.duplicates.mark()) {
+            (false, Some(seen), Some(mark)) if seen.pair() < mark.pair() => Replayed::BelowMark,
+            (false, None, _) => Replayed::Unmarked,
+            _ => Replayed::Other,
+        }
+    }
+
+    /// Whether enough was replayed, given what the oldest run of it was and how many offsets are covered.
+    ///
+    /// A run that reaches below the mark holds all changes at the mark: Debezium sends again in order, so whatever was
+    /// at the mark before a re-send is in the re-send too. Without a mark, a window of the newest changes serves.
+    #[must_use]
+    pub fn is_restored(&self, oldest: &[Replayed], covered: i64) -> bool {
+        match self.duplicates.mark() {
+            Some(_) => oldest.contains(&Replayed::BelowMark),
+            None => !oldest.contains(&Replayed::Unmarked) || covered >= WINDOW,
+        }
+    }
+
+    /// What `record` is, given all records before it.
+    pub fn judge<'a>(&mut self, parser: &Parser, record: &'a Record) -> Verdict<'a> {
+        match parser.event(input(record)) {
+            Ok(CdcRecord::Change(change)) => self.recognise(change),
+            Ok(CdcRecord::Tombstone) => Verdict::Skip(Skip::Tombstone),
+            Ok(CdcRecord::Message(_)) => Verdict::Skip(Skip::Message),
+            Ok(CdcRecord::Truncate) => Verdict::Stop(Halt::Truncate),
+            Err(reject) if reject.kind == RejectKind::WrongKey => Verdict::Stop(Halt::WrongKey(reject)),
+            Err(reject) => Verdict::Reject(reject),
+        }
+    }
+
+    fn recognise<'a>(&mut self, change: EventChange<'a>) -> Verdict<'a> {
+        match self.duplicates.recognise(&self.fingerprint(&change)) {
+            Recognition::New => Verdict::Emit(change),
+            Recognition::Duplicate => Verdict::Duplicate,
+            Recognition::Contradiction(contradiction) => Verdict::Stop(Halt::Contradiction(contradiction)),
+        }
+    }
+
+    fn fingerprint(&self, change: &EventChange<'_>) -> Change {
+        let (meta, id) = (&change.meta, &change.row.event_id);
+        let mark = self.mark_of(meta);
+        let key = match mark {
+            Some(_) => id.to_string(),
+            // the window has no pair to compare, so the LSN is part of the identity
+            None => format!("{id}@{:x}", meta.lsn),
+        };
+        let identity = Identity { operation: meta.op.letter(), key, tx: meta.tx_id };
+        Change { identity, mark, snapshot: meta.is_snapshot() }
+    }
+
+    /// The first transaction after a snapshot has no `sequence[0]`. Where the mark is already past its LSN it must be
+    /// a re-send, which the lowest pair says; before, the window decides.
+    fn mark_of(&self, meta: &Meta) -> Option<Mark> {
+        let commit_lsn = match (meta.commit_lsn, self.duplicates.mark()) {
+            (Some(commit_lsn), _) => commit_lsn,
+            (None, Some(mark)) if meta.lsn < mark.commit_lsn => 0,
+            (None, _) => return None,
+        };
+        Some(Mark { commit_lsn, lsn: meta.lsn, committed_at: meta.committed_at.unwrap_or_default() })
+    }
+
+    /// The mark after the record judged last.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.duplicates.mark()
+    }
+
+    /// Where the record made from `offset` goes, given the mark after it.
+    #[must_use]
+    pub fn place(&self, offset: i64, mark: Option<Mark>) -> Place {
+        let (commit_lsn, lsn) = mark.map_or((0, 0), Mark::pair);
+        Place { position: self.position(offset), prev: self.prev, commit_lsn, lsn }
+    }
+
+    const fn position(&self, offset: i64) -> Position {
+        Position { lane: Lane::Live, epoch: self.epoch, partition: self.partition, offset }
+    }
+
+    /// A record made from `offset` was handed to the producer: the next one links to it.
+    pub fn emitted(&mut self, offset: i64) {
+        self.prev = offset;
+    }
+
+    /// What is true after a record, given the mark after it.
+    #[must_use]
+    pub const fn progress(&self, mark: Option<Mark>) -> Progress {
+        Progress { prev: self.prev, mark }
+    }
+
+    /// What to commit where `progress` was made.
+    #[must_use]
+    pub fn checkpoint(&self, progress: Progress, database: Option<Database>) -> Checkpoint {
+        let Progress { prev, mark } = progress;
+        let position = (prev >= 0).then_some(self.position(prev));
+        Checkpoint { epoch: self.epoch, position, before: None, mark, database }
+    }
+}
+
+/// The part of a checkpoint that every record changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Offset of the last record emitted; -1 for none.
+    pub prev: i64,
+    /// The mark.
+    pub mark: Option<Mark>,
+}
+
+/// A change record's bytes as the parser takes them.
+#[must_use]
+pub fn input(record: &Record) -> Input<'_> {
+    let moved = record.headers.iter().any(|(name, _)| is_move_header(name));
+    Input { key: record.key.as_deref(), payload: record.payload.as_deref(), moved }
+}
+
+#[cfg(test)]
+mod tests;

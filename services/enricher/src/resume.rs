@@ -1,0 +1,190 @@
+//! Opens a partition: the tail of the output decides where to continue, and the change topic must agree.
+//!
+//! Invariant: no record is judged before the resume point is proven and the changes at the mark are known again.
+
+use engagement::envelope::{CdcRecord, EventChange, Op, Parser};
+use engagement::event::EnrichedEvent;
+use stream::lineage::{Checkpoint, Database, EnricherResume, Proof, Refusal, enricher_resume};
+use stream::{Committed, LaneError, LaneHandle, Record, Watermarks};
+
+use crate::chain::{Chain, input};
+use crate::state::Shared;
+use crate::{identity, tail};
+
+/// Records before the resume point read first; each further step is twice as long.
+const REPLAY_STEP: i64 = 512;
+/// Records before the resume point read at most: a snapshot that ran between two changes at one mark.
+const REPLAY_LIMIT: i64 = 200_000;
+
+/// A partition that is ready to go on.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The chain, its mark and its set restored.
+    pub(crate) chain: Chain,
+    /// Offset of the first record to judge.
+    pub(crate) next: i64,
+    /// The database that the mark belongs to, when known.
+    pub(crate) database: Option<Database>,
+}
+
+/// Reads, decides, proves; commits the resolved start at once.
+pub(crate) async fn open(lane: &LaneHandle, shared: &Shared) -> Result<Opened, LaneError> {
+    let found = Found::read(lane, shared).await?;
+    let resume = found.decide(shared.config.lineage.epoch).map_err(|stop| stop.at(lane))?;
+    let database = found.database(&resume, *shared.database.borrow()).map_err(|stop| stop.at(lane))?;
+    let mut chain = Chain::resume(lane.partition(), &resume);
+    restore(lane, shared, &found, &resume, &mut chain).await?;
+    lane.commit_now(resume.next, chain.checkpoint(chain.progress(chain.mark()), database).to_string()).await?;
+    let EnricherResume { next, epoch, .. } = resume;
+    tracing::info!(partition = lane.partition(), offset = next, epoch, "partition resumed");
+    Ok(Opened { chain, next, database })
+}
+
+/// The facts that decide.
+struct Found {
+    input: Watermarks,
+    output: Watermarks,
+    tail: Option<EnrichedEvent>,
+    committed: Option<Committed>,
+}
+
+/// A stop whose place is not named yet.
+struct Unresumable {
+    reason: String,
+    remedy: String,
+}
+
+impl Unresumable {
+    fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { reason: reason.into(), remedy: remedy.into() }
+    }
+
+    fn at(self, lane: &LaneHandle) -> LaneError {
+        LaneError::stop(format!("{} partition {}: {}", lane.topic(), lane.partition(), self.reason), self.remedy)
+    }
+}
+
+impl From<Refusal> for Unresumable {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.to_string(), refusal.remedy())
+    }
+}
+
+impl Found {
+    async fn read(lane: &LaneHandle, shared: &Shared) -> Result<Self, LaneError> {
+        let partition = lane.partition();
+        let committed = lane.committed().cloned();
+        let checkpoint = committed.as_ref().and_then(|commit| commit.metadata.parse().ok());
+        let topic = &shared.config.output.topic;
+        let mut end = lane.tail(topic, partition, tail::WANTED).await?;
+        let mut highest = tail::highest(&end.records, partition);
+        if falls_short(highest.as_ref().ok().and_then(Option::as_ref), checkpoint.as_ref()) {
+            end = lane.tail(topic, partition, tail::WANTED_MORE).await?;
+            highest = tail::highest(&end.records, partition);
+        }
+        let remedy = "write it with nothing but enrichers; move other records away, or configure another KAFKA_ENRICHED_TOPIC";
+        let tail = highest.map_err(|error| Unresumable::new(format!("output {topic}: {error}"), remedy).at(lane))?;
+        Ok(Self { input: lane.watermarks().await?, output: end.log, tail, committed })
+    }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        self.committed.as_ref()?.metadata.parse().ok()
+    }
+
+    fn decide(&self, configured: Option<u8>) -> Result<EnricherResume, Unresumable> {
+        let written = self.tail.as_ref().map(|event| event.source.epoch);
+        let committed = self.checkpoint().map(|checkpoint| checkpoint.epoch);
+        let found = written.max(committed).unwrap_or(0);
+        match configured {
+            Some(wanted) if wanted > found => Ok(adopt(wanted, self.input)),
+            Some(wanted) if wanted < found => Err(Unresumable::new(
+                format!("epoch {found} is written already, {wanted} is configured"),
+                format!("set lineage.epoch to {found}, or remove it"),
+            )),
+            _ => {
+                let tail = self.tail.as_ref().map(|event| &event.source);
+                Ok(enricher_resume(self.input, self.output, tail, self.committed.as_ref())?)
+            }
+        }
+    }
+
+    /// The database to note with the mark; another one than noted is refused (rule 15).
+    fn database(&self, resume: &EnricherResume, now: Option<Database>) -> Result<Option<Database>, Unresumable> {
+        let noted = self.checkpoint().filter(|checkpoint| checkpoint.epoch == resume.epoch);
+        match (noted.and_then(|checkpoint| checkpoint.database), now) {
+            (Some(noted), Some(now)) if noted != now => Err(Unresumable { reason: identity::changed(noted, now), remedy: identity::REMEDY.into() }),
+            (noted, now) => Ok(now.or(noted)),
+        }
+    }
+}
+
+/// Proves the resume point, and completes the set of changes at the mark from the records before it.
+async fn restore(
+    lane: &LaneHandle,
+    shared: &Shared,
+    found: &Found,
+    resume: &EnricherResume,
+    chain: &mut Chain,
+) -> Result<(), LaneError> {
+    let mut unproven = match resume.proof {
+        Proof::SameEvent(offset) => Some(offset),
+        Proof::None => None,
+    };
+    // after a snapshot record, or without the output, re-sent changes may stand between here and those at the mark
+    let thorough = resume.mark.is_some() && found.tail.as_ref().is_none_or(|tail| tail.source.snapshot);
+    let stop_at = found.input.low.max(resume.next - REPLAY_LIMIT);
+    let (mut to, mut step) = (resume.next, REPLAY_STEP);
+    while to > stop_at {
+        let from = stop_at.max(to - step);
+        let records = lane.read_range(lane.topic(), lane.partition(), from, to).await?;
+        if let (Some(offset), Some(tail)) = (unproven.take(), &found.tail) {
+            let record = records.iter().find(|record| record.offset == offset);
+            prove(&shared.parser, record, tail).map_err(|stop| stop.at(lane))?;
+        }
+        let seen: Vec<_> = records.iter().map(|record| chain.replay(&shared.parser, record)).collect();
+        if !thorough && chain.is_restored(&seen, resume.next - from) {
+            break;
+        }
+        (to, step) = (from, (step * 2).min(REPLAY_STEP * 32));
+    }
+    Ok(())
+}
+
+/// The change record before the resume point must be the event that the output's tail was made from.
+fn prove(parser: &Parser, record: Option<&Record>, tail: &EnrichedEvent) -> Result<(), Unresumable> {
+    let found = match record.map(|record| parser.event(input(record))) {
+        Some(Ok(CdcRecord::Change(change))) if is_same(&change, tail) => return Ok(()),
+        Some(Ok(CdcRecord::Change(change))) => {
+            format!("event {} of transaction {:?}", change.row.event_id, change.meta.tx_id)
+        }
+        Some(_) => "no change of an event".to_owned(),
+        None => "nothing".to_owned(),
+    };
+    let (offset, id, tx) = (tail.source.offset, &tail.event_id, tail.source.tx_id);
+    Err(Unresumable::new(
+        format!("offset {offset} holds {found}, but the output was made from event {id} of transaction {tx:?}: the topic was recreated"),
+        "see `engagectl lineage show`; adopt the new topic with `engagectl lineage adopt`, then `engagectl verify`",
+    ))
+}
+
+fn is_same(change: &EventChange<'_>, tail: &EnrichedEvent) -> bool {
+    let deleted = change.meta.op == Op::Delete;
+    change.row.event_id == tail.event_id.as_str()
+        && deleted == tail.deleted
+        && change.meta.tx_id == tail.source.tx_id
+        && change.meta.committed_at.is_none_or(|at| at == tail.source.committed_at)
+}
+
+/// A new epoch: the log from its start, with nothing seen.
+fn adopt(epoch: u8, input: Watermarks) -> EnricherResume {
+    EnricherResume { next: input.low, epoch, prev: -1, mark: None, proof: Proof::None }
+}
+
+/// Whether the records looked at do not reach what was committed of the same epoch: an old instance may hide the highest.
+fn falls_short(highest: Option<&EnrichedEvent>, checkpoint: Option<&Checkpoint>) -> bool {
+    let Some(committed) = checkpoint.and_then(|checkpoint| checkpoint.position) else { return false };
+    highest.is_some_and(|event| {
+        let reached = event.source.position();
+        (reached.epoch, reached.offset) < (committed.epoch, committed.offset)
+    })
+}

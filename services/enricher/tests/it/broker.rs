@@ -1,0 +1,176 @@
+//! Topics, producing and reading for the tests, without the code under test.
+
+use std::time::{Duration, Instant};
+
+use engagement::event::EnrichedEvent;
+use engagement::wire::{self, Format};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::message::{Headers as _, Message, OwnedMessage};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::cdc::Change;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const MEBIBYTE: usize = 1 << 20;
+
+pub struct Broker {
+    bootstrap: String,
+    producer: BaseProducer,
+}
+
+impl Broker {
+    pub fn new(bootstrap: &str) -> Self {
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("enable.idempotence", "true")
+            .set("message.max.bytes", (20 * MEBIBYTE).to_string())
+            .set("linger.ms", "2")
+            .create()
+            .unwrap();
+        Self { bootstrap: bootstrap.to_owned(), producer }
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().unwrap()
+    }
+
+    pub async fn create(&self, topic: &str, partitions: i32, compacted: bool) {
+        let max_bytes = (24 * MEBIBYTE).to_string();
+        let policy = if compacted { "compact" } else { "delete" };
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
+            .set("cleanup.policy", policy)
+            .set("max.message.bytes", &max_bytes);
+        let results = self.admin().create_topics([&new], &AdminOptions::new()).await.unwrap();
+        results.into_iter().for_each(|result| drop(result.unwrap()));
+        self.until_partitions(topic, partitions).await;
+    }
+
+    pub async fn delete(&self, topic: &str) {
+        let results = self.admin().delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
+        results.into_iter().for_each(|result| drop(result.unwrap()));
+        self.until_partitions(topic, 0).await;
+    }
+
+    async fn until_partitions(&self, topic: &str, wanted: i32) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let metadata = self.admin().inner().fetch_metadata(Some(topic), Duration::from_secs(5)).unwrap();
+            let found = metadata.topics()[0].partitions().len();
+            if i32::try_from(found).unwrap() == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{topic} has {found} partitions, {wanted} are awaited");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Deletes all records of a partition below its end, as retention would.
+    pub async fn expire(&self, topic: &str, partition: i32) {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition, Offset::End).unwrap();
+        self.admin().delete_records(&offsets, &AdminOptions::new()).await.unwrap();
+    }
+
+    /// Writes the changes in order and waits until the broker has them.
+    pub fn produce(&self, topic: &str, partition: i32, changes: &[Change]) {
+        for change in changes {
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition);
+            if let Some(key) = &change.key {
+                record = record.key(key);
+            }
+            if let Some(value) = &change.value {
+                record = record.payload(value);
+            }
+            self.producer.send(record).map_err(|(error, _)| error).unwrap();
+            self.producer.poll(Duration::ZERO);
+        }
+        self.producer.flush(PATIENCE).unwrap();
+    }
+
+    fn reader(&self, group: &str) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "10")
+            .create()
+            .unwrap()
+    }
+
+    pub fn end(&self, topic: &str, partition: i32) -> i64 {
+        self.reader("end").fetch_watermarks(topic, partition, PATIENCE).unwrap().1
+    }
+
+    /// Everything the partition holds now.
+    pub fn read(&self, topic: &str, partition: i32) -> Vec<OwnedMessage> {
+        let reader = self.reader("reader");
+        let end = reader.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        reader.assign(&from).unwrap();
+        let (mut found, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+        while Instant::now() < deadline {
+            match reader.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => found.push(message.detach()),
+                Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => return found,
+                Some(Err(error)) => panic!("reading {topic}/{partition}: {error}"),
+                None => {}
+            }
+        }
+        panic!("{topic}/{partition} was not read up to {end} in time");
+    }
+
+    /// What the partition holds once it has at least `count` records.
+    pub async fn read_at_least(&self, topic: &str, partition: i32, count: usize) -> Vec<OwnedMessage> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut end = 0;
+        while Instant::now() < deadline {
+            end = self.end(topic, partition);
+            if usize::try_from(end).unwrap() >= count {
+                return self.read(topic, partition);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{topic}/{partition} has {end} records, at least {count} are awaited");
+    }
+
+    /// The group's commit: offset and metadata.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<(i64, String)> {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(topic, partition);
+        let told = self.reader(group).committed_offsets(asked, PATIENCE).unwrap();
+        let element = &told.elements()[0];
+        let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
+        Some((offset, element.metadata().to_owned()))
+    }
+
+    /// Sets the group's commit; nobody may be in the group.
+    pub fn rewind(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        self.reader(group).commit(&wanted, CommitMode::Sync).unwrap();
+    }
+
+    pub async fn delete_group(&self, group: &str) {
+        let results = self.admin().delete_groups(&[group], &AdminOptions::new()).await.unwrap();
+        results.into_iter().for_each(|result| drop(result.unwrap()));
+    }
+}
+
+pub fn header<'a>(message: &'a OwnedMessage, name: &str) -> Option<&'a [u8]> {
+    message.headers()?.iter().find(|header| header.key == name)?.value
+}
+
+pub fn header_text<'a>(message: &'a OwnedMessage, name: &str) -> &'a str {
+    std::str::from_utf8(header(message, name).unwrap_or_default()).unwrap()
+}
+
+pub fn decode(message: &OwnedMessage) -> EnrichedEvent {
+    let format = Format::from_content_type(header_text(message, "content-type")).unwrap();
+    wire::decode(message.payload().unwrap(), format).unwrap()
+}
