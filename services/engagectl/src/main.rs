@@ -1,1 +1,55 @@
-fn main() {}
+//! The process around [`engagectl::run`]: command line, signals, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use engagectl::cli::Cli;
+use service::{Exit, Failure};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // The only error is that a provider is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match run(cli) {
+        Ok(engagectl::Outcome(code)) => code.map_or(ExitCode::SUCCESS, ExitCode::from),
+        Err(failure) => {
+            eprintln!("{}", failure.render("engagectl"));
+            failure.exit().into()
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(cli: Cli) -> Result<engagectl::Outcome, Failure> {
+    let stop = CancellationToken::new();
+    let listen =
+        |kind| signal(kind).map_err(|e| Failure::internal("cannot listen for signals").cause(e));
+    let (mut interrupt, mut terminate) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+    );
+    let on_signal = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        on_signal.cancel();
+    });
+    engagectl::run(cli, stop).await
+}

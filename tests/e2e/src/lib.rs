@@ -1,1 +1,11 @@
-//! e2e
+//! What the end-to-end tests share: a running pipeline, writers into Postgres, readers of every sink.
+//!
+//! Invariant: every reader waits for its condition with a deadline and says what it last saw.
+
+mod readers;
+mod world;
+mod writers;
+
+pub use readers::DeadLetter;
+pub use world::{CONTENT_BEFORE, ROWS_BEFORE, World};
+pub use writers::{Content, Event};

@@ -1,0 +1,89 @@
+//! `engagectl check`: every dependency is asked, and every problem is shown at once.
+
+use platform::{Component, PlatformError, Settings};
+use service::{Exit, Finding};
+
+use crate::config::Config;
+
+/// Asks Postgres, Kafka, ClickHouse, Connect and Redis. Changes nothing.
+pub(crate) async fn run(config: &Config, skip: &[Component]) -> Vec<Finding> {
+    let mut findings = platform_findings(&config.platform(skip)).await;
+    findings.push(redis_finding(&config.redis.url).await);
+    findings
+}
+
+async fn platform_findings(settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (component, inspected) in platform::inspect(settings).await {
+        let plan = match inspected {
+            Err(error) => {
+                findings.push(unreachable(&component.to_string(), &error));
+                continue;
+            }
+            Ok(plan) => plan,
+        };
+        findings.push(Finding::ok(
+            component.to_string(),
+            format!("{} present", plan.present.len()),
+        ));
+        for change in plan.changes {
+            findings.push(Finding::problem(
+                change.what,
+                Exit::Repair,
+                format!("missing in {component}"),
+                "engagectl init",
+            ));
+        }
+        for problem in plan.problems {
+            findings.push(Finding::problem(
+                component.to_string(),
+                Exit::Repair,
+                problem.what,
+                problem.remedy,
+            ));
+        }
+    }
+    findings
+}
+
+fn unreachable(what: &str, error: &PlatformError) -> Finding {
+    let (exit, remedy) = match error {
+        PlatformError::Unreachable { setting, .. } => {
+            (Exit::Unavailable, format!("start it, or correct {setting}"))
+        }
+        PlatformError::Setting { setting, .. } => (Exit::Usage, format!("correct {setting}")),
+        PlatformError::Refused { .. } => (Exit::Repair, "repair what the answer names".to_owned()),
+    };
+    Finding::problem(what, exit, error.to_string(), remedy)
+}
+
+async fn redis_finding(url: &url::Url) -> Finding {
+    match eviction_policy(url).await {
+        Err(error) => Finding::problem(
+            "redis",
+            Exit::Unavailable,
+            error.to_string(),
+            "start it, or correct REDIS_URL",
+        ),
+        Ok(policy) if policy == "noeviction" => {
+            Finding::ok("redis", "answers, maxmemory-policy noeviction")
+        }
+        Ok(policy) => Finding::problem(
+            "redis",
+            Exit::Repair,
+            format!("maxmemory-policy is {policy}: state could be evicted"),
+            "redis-cli CONFIG SET maxmemory-policy noeviction",
+        ),
+    }
+}
+
+async fn eviction_policy(url: &url::Url) -> redis::RedisResult<String> {
+    let client = redis::Client::open(url.as_str())?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let (_, policy): (String, String) = redis::cmd("CONFIG")
+        .arg("GET")
+        .arg("maxmemory-policy")
+        .query_async(&mut connection)
+        .await?;
+    Ok(policy)
+}

@@ -1,0 +1,216 @@
+//! The command line: every word a user can type, with its help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::generator::Rate;
+
+/// One tool for operators of Engage.
+#[derive(Debug, Parser)]
+#[command(
+    name = "engagectl",
+    version,
+    about,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Configuration file (TOML); the environment and `--set` override it.
+    #[arg(long, global = true, value_name = "FILE", env = "ENGAGE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Override one setting, for example `--set database.url=postgres://..`; may be repeated.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// How results are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The form of results on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Plan, then create what is missing: tables, role, publication, topics, connector, ClickHouse table and views.
+    Init(InitArgs),
+    /// Check the configuration and every dependency; all problems at once.
+    Check(CheckArgs),
+    /// Write a realistic stream of interactions into Postgres.
+    Gen(GenArgs),
+    /// Webhooks: a receiver to try deliveries with.
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
+    /// The whole pipeline on this machine, with a live view.
+    Demo(DemoArgs),
+    /// Start whatever of the pipeline is not running, in the background.
+    Up(UpArgs),
+    /// Stop what `up` started.
+    Down,
+    /// Show what is running.
+    Status,
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Apply the plan without asking.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Only show the plan.
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// Leave a component out, because it is managed elsewhere or not used; may be repeated.
+    #[arg(long, value_enum, value_name = "COMPONENT")]
+    pub skip: Vec<Skip>,
+}
+
+/// What `init` and `check` can leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Skip {
+    /// The Debezium connector.
+    Connect,
+    /// The ClickHouse table and views.
+    Clickhouse,
+}
+
+impl From<Skip> for platform::Component {
+    fn from(skip: Skip) -> Self {
+        match skip {
+            Skip::Connect => Self::Connect,
+            Skip::Clickhouse => Self::ClickHouse,
+        }
+    }
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Leave a component out; may be repeated.
+    #[arg(long, value_enum, value_name = "COMPONENT")]
+    pub skip: Vec<Skip>,
+}
+
+/// Options of `gen`.
+#[derive(Debug, Args)]
+pub struct GenArgs {
+    /// Rows a second, for example `500/s` or `30000/min` (environment: GENERATION_RATE, rows a minute).
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<Rate>,
+    /// Rows written at once at the start (environment: BURST_MODE=true with BURST_COUNT).
+    #[arg(long, value_name = "ROWS")]
+    pub burst: Option<u64>,
+    /// When to end, for example `60s`; without it, Ctrl-C ends.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+    /// The same seed writes the same rows.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many contents events refer to.
+    #[arg(long, default_value_t = 200)]
+    pub contents: usize,
+    /// How strongly few contents attract most events: 0 = evenly, 1 = Zipf.
+    #[arg(long, default_value_t = 1.0)]
+    pub skew: f64,
+    /// Share of events that all go to one content, 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_parser = ratio)]
+    pub hot_key: f64,
+    /// Share of NULL durations, 0 to 1; a tenth of it is the share of NULL contents.
+    #[arg(long, default_value_t = 0.05, value_parser = ratio)]
+    pub null_ratio: f64,
+    /// Share of events whose time lies up to an hour back, 0 to 1.
+    #[arg(long, default_value_t = 0.01, value_parser = ratio)]
+    pub late_ratio: f64,
+    /// Share of events that are corrected by an update, 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_parser = ratio)]
+    pub update_ratio: f64,
+}
+
+/// Verbs of `webhook`.
+#[derive(Debug, Subcommand)]
+pub enum WebhookCommand {
+    /// Receive deliveries, verify their signatures and show them at `/`.
+    Listen(ListenArgs),
+}
+
+/// Options of `webhook listen`.
+#[derive(Debug, Args)]
+pub struct ListenArgs {
+    /// Where to listen.
+    #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:5001")]
+    pub addr: SocketAddr,
+    /// A secret (`whsec_..`) that signatures are checked against; may be repeated. Without one, none is checked.
+    #[arg(
+        long = "secret",
+        value_name = "WHSEC",
+        env = "WEBHOOK_SECRET",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    pub secrets: Vec<String>,
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// End by itself after this time, compare every sink with Postgres, and exit 0 only if all are equal.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Rows a second.
+    #[arg(long, default_value = "100/s")]
+    pub rate: Rate,
+    /// Where servers and services keep their data; it is emptied at the start.
+    #[arg(long, default_value = ".devstack/demo", value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// Options of `up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Also generate rows at this rate; without it nothing is written.
+    #[arg(long)]
+    pub rate: Option<Rate>,
+}
+
+/// Where `up`, `down` and `status` keep data, logs and process numbers.
+pub const UP_DIR: &str = ".devstack/up";
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no number between 0 and 1"))?;
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("{value} is not between 0 and 1"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_ratio_above_one_is_refused_in_words() {
+        assert!(ratio("1.5").unwrap_err().contains("between 0 and 1"));
+    }
+}

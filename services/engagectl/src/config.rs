@@ -1,0 +1,110 @@
+//! The configuration of `engagectl`: where the servers are.
+
+use platform::{
+    ClickHouseSettings, Component, ConnectSettings, DatabaseSettings, Settings, TopicSettings,
+};
+use serde::Deserialize;
+use service::Failure;
+use service::config::{EnvKey, Loader};
+use stream::settings::KafkaSettings;
+use url::Url;
+
+use crate::cli::Cli;
+
+/// One section for each server.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The broker.
+    pub kafka: KafkaSettings,
+    /// The topics.
+    pub topics: TopicSettings,
+    /// The source database.
+    pub database: DatabaseSettings,
+    /// Kafka Connect.
+    pub connect: ConnectSettings,
+    /// ClickHouse.
+    pub clickhouse: ClickHouseSettings,
+    /// Redis.
+    pub redis: RedisSettings,
+}
+
+/// Where Redis is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisSettings {
+    /// `redis://..` or `rediss://..` (`REDIS_URL`).
+    pub url: Url,
+}
+
+impl Default for RedisSettings {
+    fn default() -> Self {
+        Self {
+            url: Url::parse("redis://127.0.0.1:6379").expect("the literal is a URL"),
+        }
+    }
+}
+
+const ENV: &[EnvKey] = &[
+    EnvKey::secret("DATABASE_URL", "database.url"),
+    EnvKey::secret("ENGAGE_CDC_PASSWORD", "database.cdc_password"),
+    EnvKey::plain("KAFKA_CDC_TOPIC", "topics.cdc"),
+    EnvKey::plain("KAFKA_CONTENT_TOPIC", "topics.content"),
+    EnvKey::plain("KAFKA_ENRICHED_TOPIC", "topics.enriched"),
+    EnvKey::plain("CONNECT_URL", "connect.url"),
+    EnvKey::plain("CLICKHOUSE_URL", "clickhouse.url"),
+    EnvKey::plain("CLICKHOUSE_USER", "clickhouse.user"),
+    EnvKey::secret("CLICKHOUSE_PASSWORD", "clickhouse.password"),
+    EnvKey::plain("CLICKHOUSE_DATABASE", "clickhouse.database"),
+    EnvKey::plain("REDIS_URL", "redis.url"),
+];
+
+impl Config {
+    /// Loads defaults, file, environment and `--set`, in this order.
+    ///
+    /// # Errors
+    /// All that is wrong with them at once (64).
+    pub fn load(cli: &Cli) -> Result<Self, Failure> {
+        let loader = Loader::new(ENV)
+            .file(cli.config.as_deref())
+            .process_environment()
+            .set(cli.set.iter().cloned());
+        let loaded = loader
+            .load::<Self>()
+            .map_err(|e| Failure::usage(e.to_string()).next("engagectl --help"))?;
+        for warning in loaded.warnings {
+            eprintln!("warning: {warning}");
+        }
+        Ok(loaded.config)
+    }
+
+    /// What is planned and created, without the components to skip.
+    #[must_use]
+    pub fn platform(&self, skip: &[Component]) -> Settings {
+        Settings {
+            kafka: self.kafka.clone(),
+            topics: self.topics.clone(),
+            database: self.database.clone(),
+            connect: (!skip.contains(&Component::Connect)).then(|| self.connect.clone()),
+            clickhouse: (!skip.contains(&Component::ClickHouse)).then(|| self.clickhouse.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_environment_name_sets_a_key_that_exists() {
+        let known = service::config::known_keys::<Config>();
+        for key in ENV {
+            assert!(
+                known.iter().any(|k| k == key.key),
+                "{} sets {}, known are {known:?}",
+                key.name,
+                key.key
+            );
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! `engagectl demo`: the whole pipeline on this machine, watched while it works and judged at its end.
+
+mod freshness;
+mod measure;
+mod verdict;
+mod view;
+
+use std::path::Path;
+use std::time::Duration;
+
+use devstack::{Needs, Stack, Supervisor};
+use platform::Schema;
+use service::Failure;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use measure::Measure;
+pub use verdict::{Difference, Holdings, read as read_holdings};
+
+use crate::cli::DemoArgs;
+use crate::generator::{self, Mix, Options, Progress};
+use crate::pipeline::{Addresses, Pipeline, Site};
+use view::{Snapshot, View};
+
+const CONTENTS: usize = 200;
+const TOP: usize = 10;
+/// Lies in a directory that the demo may empty.
+const MARKER: &str = ".engage-demo";
+const DRAIN_WITHIN: Duration = Duration::from_secs(60);
+
+/// Runs the demo until its duration is over or `stop` is cancelled.
+///
+/// # Errors
+/// A server or service that does not start (69), or, with a duration, a sink that does not hold exactly what
+/// Postgres holds (70).
+pub async fn run(args: &DemoArgs, stop: CancellationToken) -> Result<(), Failure> {
+    empty(&args.dir)?;
+    eprintln!("starting Postgres, Kafka, Debezium, Redis and ClickHouse ..");
+    let stack = Stack::builder()
+        .needs(Needs::all())
+        .demo(&args.dir)
+        .start()
+        .await
+        .map_err(stack_failure)?;
+    let addresses = Addresses::documented(&stack, Schema::Uuid);
+    let supervisor = Supervisor::attached().map_err(stack_failure)?;
+    eprintln!("creating topics, tables and the connector, starting the services ..");
+    let site = Site::beside_this_program(&args.dir)?;
+    let mut pipeline = Pipeline::start(addresses.clone(), site, supervisor).await?;
+    let outcome = watch(args, &addresses, stop).await;
+    let stopped = tokio::task::spawn_blocking(move || pipeline.stop()).await;
+    stopped
+        .map_err(|e| Failure::internal("stopping the services panicked").cause(e))?
+        .map_err(stack_failure)?;
+    stack.shutdown().await;
+    outcome
+}
+
+/// Turns a server that does not start into the process's failure.
+pub(crate) fn stack_failure(error: devstack::StackError) -> Failure {
+    Failure::unavailable("the local servers did not start")
+        .cause(error)
+        .next("deploy/provision/provision.sh --check")
+}
+
+async fn watch(
+    args: &DemoArgs,
+    addresses: &Addresses,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let measure = Measure::begin(addresses.clone()).await;
+    let progress = Progress::default();
+    let writing = tokio::spawn(generator::run(
+        addresses.postgres_url.clone(),
+        options(args, addresses),
+        progress.clone(),
+        stop.clone(),
+    ));
+    let mut view = View::open(addresses.links());
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    while !stop.is_cancelled() && !writing.is_finished() {
+        ticks.tick().await;
+        let top = measure.top(TOP).await;
+        view.show(&Snapshot {
+            elapsed: start.elapsed(),
+            inserted: progress.inserted(),
+            sinks: measure.sinks().await,
+            top,
+        });
+        if view.quit_requested() {
+            stop.cancel();
+        }
+    }
+    drop(view);
+    let written = writing
+        .await
+        .map_err(|e| Failure::internal("the generator panicked").cause(e))?;
+    written.map_err(|e| Failure::unavailable("the generator cannot write to Postgres").cause(e))?;
+    if args.duration.is_none() || stop.is_cancelled() {
+        return Ok(());
+    }
+    judge(addresses, &measure).await
+}
+
+fn options(args: &DemoArgs, addresses: &Addresses) -> Options {
+    Options {
+        rate: args.rate,
+        burst: 0,
+        duration: args.duration,
+        seed: 1,
+        mix: Mix::default(),
+        update_ratio: 0.0,
+        contents: CONTENTS,
+        schema: addresses.schema,
+    }
+}
+
+/// Waits until every sink has caught up, then prints the summary.
+async fn judge(addresses: &Addresses, measure: &Measure) -> Result<(), Failure> {
+    let deadline = Instant::now() + DRAIN_WITHIN;
+    let holdings = loop {
+        let holdings = read_holdings(addresses).await.map_err(|e| {
+            let cause: Box<dyn std::error::Error + Send + Sync> = e.into();
+            Failure::unavailable("a store cannot be read for the comparison").cause(cause)
+        })?;
+        if holdings.differences().is_empty() || Instant::now() > deadline {
+            break holdings;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    crate::init::print(&summary(&holdings, &measure.sinks().await));
+    let differences = holdings.differences();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let what: Vec<String> = differences
+        .into_iter()
+        .map(|d| format!("{}: {}", d.sink, d.what))
+        .collect();
+    Err(Failure::internal(format!(
+        "not every sink holds what Postgres holds: {}",
+        what.join("; ")
+    ))
+    .remedy("the logs of the services are in the demo's directory, under logs/"))
+}
+
+fn summary(holdings: &Holdings, sinks: &[view::SinkLine]) -> String {
+    let differences = holdings.differences();
+    let mut text = format!("\nPostgres holds {} events\n", holdings.events());
+    for sink in sinks {
+        let verdict = differences
+            .iter()
+            .find(|d| d.sink == sink.name)
+            .map_or("equal", |d| d.what.as_str());
+        let held = match sink.name {
+            "clickhouse-sink" => holdings.clickhouse_events(),
+            "redis-aggregator" => holdings.redis_events(),
+            _ => holdings.webhook,
+        };
+        let (p50, p99) = (view::seconds(sink.p50), view::seconds(sink.p99));
+        text += &format!(
+            "  {:<18} {held:>9} events  p50 <= {p50:<8} p99 <= {p99:<8} {verdict}\n",
+            sink.name
+        );
+    }
+    let without = holdings.events() - holdings.redis_events();
+    text + &format!("  (redis counts per content; {without} events have none)\n")
+}
+
+/// Makes `dir` an empty directory of the demo. Only a directory that the demo itself made is emptied.
+fn empty(dir: &Path) -> Result<(), Failure> {
+    let trouble = |what: &str, e| {
+        Failure::usage(format!("cannot {what} {}", dir.display()))
+            .cause(e)
+            .remedy("choose another directory with --dir")
+    };
+    let marker = dir.join(MARKER);
+    if dir.exists() {
+        if !marker.exists() {
+            return Err(Failure::usage(format!(
+                "{} exists and was not made by the demo; it would be emptied",
+                dir.display()
+            ))
+            .remedy("choose another directory with --dir"));
+        }
+        std::fs::remove_dir_all(dir).map_err(|e| trouble("empty", e))?;
+    }
+    std::fs::create_dir_all(dir).map_err(|e| trouble("create", e))?;
+    std::fs::write(&marker, "").map_err(|e| trouble("write to", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_equal_only_where_nothing_differs() {
+        let mut holdings = Holdings {
+            webhook: 0,
+            ..Holdings::default()
+        };
+        let sinks = [view::SinkLine {
+            name: "webhook-forwarder",
+            ready: Ok(()),
+            events: 0,
+            p50: None,
+            p99: None,
+        }];
+        assert!(summary(&holdings, &sinks).contains("equal"));
+        holdings.webhook = 1;
+        assert!(summary(&holdings, &sinks).contains("1 distinct events received, 0 committed"));
+    }
+
+    #[test]
+    fn a_directory_that_the_demo_did_not_make_is_never_emptied() {
+        let foreign = tempfile::tempdir().unwrap();
+        std::fs::write(foreign.path().join("thesis.txt"), "years of work").unwrap();
+        assert!(
+            empty(foreign.path())
+                .unwrap_err()
+                .what()
+                .contains("not made by the demo")
+        );
+        assert!(foreign.path().join("thesis.txt").exists());
+        let own = foreign.path().join("demo");
+        empty(&own).unwrap();
+        std::fs::write(own.join("data"), "").unwrap();
+        empty(&own).unwrap();
+        assert!(!own.join("data").exists());
+    }
+}

@@ -1,0 +1,148 @@
+//! `engagectl up`, `down`, `status`: the pipeline in the background.
+
+use std::path::Path;
+use std::time::Duration;
+
+use devstack::{Stack, Supervisor};
+use platform::Schema;
+use service::Failure;
+
+use crate::cli::{Output, UP_DIR, UpArgs};
+use crate::demo::{Measure, stack_failure};
+use crate::pipeline::{Addresses, Pipeline, RECEIVER, SERVICES, Site};
+
+const GENERATOR: &str = "generator";
+
+/// Starts whatever is not running and returns once all of it is ready.
+///
+/// # Errors
+/// A server or service that does not start (69).
+pub(crate) async fn up(args: &UpArgs) -> Result<(), Failure> {
+    let dir = Path::new(UP_DIR);
+    let stack = Stack::builder()
+        .needs(devstack::Needs::all())
+        .demo(dir)
+        .detached()
+        .start()
+        .await
+        .map_err(stack_failure)?;
+    let addresses = Addresses::documented(&stack, Schema::Uuid);
+    let site = Site::beside_this_program(dir)?;
+    let supervisor = supervisor(&site)?;
+    Pipeline::start(addresses.clone(), site.clone(), supervisor.clone()).await?;
+    if let Some(rate) = args.rate {
+        start_generator(&supervisor, &site, &addresses, rate.per_second())?;
+    }
+    eprintln!("everything runs; logs are in {}/logs", site.dir.display());
+    for link in addresses.links() {
+        eprintln!("  {link}");
+    }
+    Ok(())
+}
+
+/// Stops services, then servers; the data stays.
+///
+/// # Errors
+/// A process that cannot be ended (70).
+pub(crate) fn down() -> Result<(), Failure> {
+    let dir = Path::new(UP_DIR);
+    let site = Site::beside_this_program(dir)?;
+    let supervisor = supervisor(&site)?;
+    for name in [GENERATOR]
+        .iter()
+        .chain(SERVICES[1..].iter())
+        .chain(&["enricher", RECEIVER])
+    {
+        if let Some(mut process) = supervisor.find(name) {
+            process
+                .stop(Duration::from_secs(20))
+                .map_err(|e| Failure::internal(format!("{name} cannot be stopped")).cause(e))?;
+            eprintln!("stopped {name}");
+        }
+    }
+    for server in Stack::stop_all(dir)
+        .map_err(|e| Failure::internal("a server cannot be stopped").cause(e))?
+    {
+        eprintln!("stopped {server}");
+    }
+    Ok(())
+}
+
+/// Prints what runs and whether it is ready.
+///
+/// # Errors
+/// Where the directory of `up` cannot be read.
+pub(crate) async fn status(output: Output) -> Result<(), Failure> {
+    let dir = Path::new(UP_DIR);
+    let supervisor = supervisor(&Site::beside_this_program(dir)?)?;
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for server in Stack::status(dir) {
+        let state = server.pid.map_or_else(
+            || "not running".to_owned(),
+            |pid| format!("running (pid {pid}, port {})", server.ports[0]),
+        );
+        lines.push((server.name, state));
+    }
+    for name in SERVICES {
+        let state = match (
+            supervisor.find(name),
+            Measure::ready_at(documented_admin(name)).await,
+        ) {
+            (None, _) => "not running".to_owned(),
+            (Some(process), Ok(())) => format!("ready (pid {})", process.pid()),
+            (Some(process), Err(reason)) => format!("not ready (pid {}): {reason}", process.pid()),
+        };
+        lines.push((name.to_owned(), state));
+    }
+    crate::init::print(&render(&lines, output));
+    Ok(())
+}
+
+fn documented_admin(name: &str) -> std::net::SocketAddr {
+    let index = SERVICES
+        .iter()
+        .position(|service| *service == name)
+        .unwrap_or(0);
+    ([127, 0, 0, 1], [9101, 9102, 9103, 9104][index]).into()
+}
+
+fn render(lines: &[(String, String)], output: Output) -> String {
+    match output {
+        Output::Json => {
+            let map: serde_json::Map<_, _> = lines
+                .iter()
+                .map(|(name, state)| (name.clone(), state.clone().into()))
+                .collect();
+            format!("{:#}\n", serde_json::Value::Object(map))
+        }
+        Output::Table => lines
+            .iter()
+            .map(|(name, state)| format!("  {name:<18} {state}\n"))
+            .collect(),
+    }
+}
+
+fn supervisor(site: &Site) -> Result<Supervisor, Failure> {
+    let run = site.dir.join("run");
+    std::fs::create_dir_all(&run)
+        .map_err(|e| Failure::usage(format!("cannot create {}", run.display())).cause(e))?;
+    Ok(Supervisor::detached().with_run_files(&run))
+}
+
+fn start_generator(
+    supervisor: &Supervisor,
+    site: &Site,
+    addresses: &Addresses,
+    rate: f64,
+) -> Result<(), Failure> {
+    if supervisor.find(GENERATOR).is_some() {
+        return Ok(());
+    }
+    let launch = devstack::Launch::new(GENERATOR, site.bin.join("engagectl"), site.log(GENERATOR))
+        .args(["gen", "--rate", &format!("{rate}/s")])
+        .env("DATABASE_URL", &addresses.postgres_url);
+    supervisor
+        .spawn(&launch)
+        .map(drop)
+        .map_err(|e| Failure::unavailable("the generator cannot be started").cause(e))
+}

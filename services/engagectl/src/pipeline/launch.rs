@@ -1,0 +1,58 @@
+//! How each service is started: its arguments and environment. Pure, but for writing the endpoint's file.
+
+use std::path::PathBuf;
+
+use devstack::Launch;
+use service::Failure;
+
+use super::{Addresses, RECEIVER, Site};
+
+/// The demo's signing secret. It protects nothing: both ends are on loopback.
+const DEMO_SECRET: &str = "whsec_ZW5nYWdlLWRlbW8tc2VjcmV0LTAxMjM0NTY3ODk=";
+
+pub(super) fn launch(name: &'static str, addresses: &Addresses, site: &Site) -> Launch {
+    if name == RECEIVER {
+        return Launch::new(name, site.bin.join("engagectl"), site.log(name))
+            .args([
+                "webhook",
+                "listen",
+                "--addr",
+                &addresses.receiver.to_string(),
+            ])
+            .env("WEBHOOK_SECRET", DEMO_SECRET);
+    }
+    let launch = Launch::new(name, site.bin.join(name), site.log(name))
+        .env("KAFKA_BOOTSTRAP_SERVERS", &addresses.kafka)
+        .env("ADMIN_ADDR", addresses.admin(name).to_string())
+        .env("LOG_FORMAT", "json")
+        .ports(&[addresses.admin(name).port()]);
+    match name {
+        "enricher" => launch
+            .env("DATABASE_URL", &addresses.postgres_url)
+            .env("EVENT_KEY", addresses.schema.event_key())
+            .env("CONTENT_KEY", addresses.schema.content_key()),
+        "clickhouse-sink" => launch
+            .env("CLICKHOUSE_URL", &addresses.clickhouse_url)
+            .env("CLICKHOUSE_USER", &addresses.clickhouse_user)
+            .env("CLICKHOUSE_PASSWORD", &addresses.clickhouse_password)
+            .env("CLICKHOUSE_DATABASE", &addresses.clickhouse_database),
+        "redis-aggregator" => launch.env("REDIS_URL", &addresses.redis_url),
+        _ => launch.arg("--config").arg(webhook_config_path(site)),
+    }
+}
+
+fn webhook_config_path(site: &Site) -> PathBuf {
+    site.dir.join("config").join("webhook-forwarder.toml")
+}
+
+/// The one endpoint of a local pipeline: the receiver, over plain HTTP on loopback, from the first event on.
+pub(super) fn write_webhook_config(addresses: &Addresses, site: &Site) -> Result<(), Failure> {
+    let path = webhook_config_path(site);
+    let text = format!(
+        "[[endpoint]]\nname = \"demo\"\nurl = \"http://{}/webhook\"\nsecrets = [\"{DEMO_SECRET}\"]\n\
+         start = \"earliest\"\nhistorical = true\nallow_insecure = true\nallow_private = true\n",
+        addresses.receiver
+    );
+    std::fs::write(&path, text)
+        .map_err(|e| Failure::usage(format!("cannot write {}", path.display())).cause(e))
+}

@@ -1,0 +1,171 @@
+//! A running pipeline for tests: real servers in a private directory, every service a process of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use devstack::{Needs, Stack};
+use engagectl::generator::Progress;
+use engagectl::pipeline::{Addresses, Pipeline, SERVICES, Site};
+use platform::Schema;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::time::Instant;
+
+/// The content of the rows that exist before the connector does.
+pub const CONTENT_BEFORE: &str = "be404e00-0000-4000-8000-000000000001";
+/// How many rows of `engagement_events` exist before the connector does.
+pub const ROWS_BEFORE: i64 = 25;
+
+/// One pipeline. Ends with the test process, however that ends.
+#[derive(Debug)]
+pub struct World {
+    addresses: Addresses,
+    pipeline: Mutex<Pipeline>,
+    stack: Stack,
+}
+
+impl World {
+    /// The pipeline of the documented schema that most tests share.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceLock<World> = OnceLock::new();
+        let start = || {
+            // A runtime of its own: the first test's runtime ends before the last test.
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let world = runtime.block_on(Self::start(Schema::Uuid));
+            std::mem::forget(runtime);
+            world
+        };
+        let init = move || std::thread::spawn(start).join().unwrap();
+        tokio::task::spawn_blocking(move || SHARED.get_or_init(init))
+            .await
+            .unwrap()
+    }
+
+    /// A pipeline of one's own, ready for events.
+    pub async fn start(schema: Schema) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let stack = Stack::builder()
+            .needs(Needs::all())
+            .private()
+            .start()
+            .await
+            .unwrap();
+        let addresses = Addresses::private(&stack, schema);
+        if schema == Schema::Uuid {
+            rows_before(&addresses).await;
+        }
+        let site = Site {
+            dir: stack.dir().join("services"),
+            bin: binaries(),
+        };
+        let pipeline = Pipeline::start(addresses.clone(), site, stack.supervisor().clone()).await;
+        let pipeline = pipeline.unwrap_or_else(|failure| panic!("{}", failure.render("pipeline")));
+        Self {
+            addresses,
+            pipeline: Mutex::new(pipeline),
+            stack,
+        }
+    }
+
+    /// Where everything listens.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The servers, for faults.
+    #[must_use]
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// `kill -9` of a service.
+    pub fn kill(&self, service: &str) {
+        self.pipeline().kill(service).unwrap();
+    }
+
+    /// SIGTERM to a service, and its end.
+    pub fn terminate(&self, service: &str) {
+        self.pipeline().terminate(service).unwrap();
+    }
+
+    /// Starts a service again.
+    pub fn restart(&self, service: &'static str) {
+        self.pipeline().start_service(service).unwrap();
+    }
+
+    /// Waits until the generator has written `count` rows more.
+    pub async fn wait_for_rows(&self, progress: &Progress, count: u64) {
+        let wanted = progress.inserted() + count;
+        self.eventually("more generated rows", || async {
+            (progress.inserted() >= wanted).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until no sink differs from Postgres; fails with the differences at the deadline.
+    pub async fn every_sink_equals_postgres(&self, within: Duration) {
+        let deadline = Instant::now() + within;
+        loop {
+            let differences = engagectl::demo::read_holdings(&self.addresses)
+                .await
+                .unwrap()
+                .differences();
+            if differences.is_empty() {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "after {} s: {differences:#?}\n{}",
+                within.as_secs(),
+                self.service_logs()
+            );
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    /// The end of every service's log.
+    #[must_use]
+    pub fn service_logs(&self) -> String {
+        let pipeline = self.pipeline();
+        SERVICES
+            .iter()
+            .map(|name| format!("--- {name}\n{}\n", pipeline.log_tail(name, 12)))
+            .collect()
+    }
+
+    fn pipeline(&self) -> MutexGuard<'_, Pipeline> {
+        self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tables and rows before anything captures them.
+async fn rows_before(addresses: &Addresses) {
+    let mut connection = PgConnection::connect(&addresses.postgres_url)
+        .await
+        .unwrap();
+    let sql = format!(
+        "{}; INSERT INTO content VALUES ('{CONTENT_BEFORE}', 'before', 'Before', 'video', 60, now()); \
+         INSERT INTO engagement_events (content_id, event_type, duration_ms) \
+         SELECT '{CONTENT_BEFORE}', 'play', n FROM generate_series(1, {ROWS_BEFORE}) n",
+        Schema::Uuid.ddl()
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+}
+
+/// The services' binaries lie one directory above this test's.
+fn binaries() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let bin = test.parent().and_then(Path::parent).unwrap().to_owned();
+    for service in SERVICES {
+        assert!(
+            bin.join(service).exists(),
+            "{} is not built: cargo build --workspace --bins",
+            bin.join(service).display()
+        );
+    }
+    bin
+}

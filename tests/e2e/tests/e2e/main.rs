@@ -1,0 +1,10 @@
+//! The whole pipeline through real processes: Postgres, Debezium, Kafka, the services, every sink.
+//!
+//! One pipeline serves all tests of the documented schema; each test uses contents of its own, so that they
+//! may run at the same time. x.
+
+mod changes;
+mod derived;
+mod poison;
+mod restart;
+mod snapshot;
