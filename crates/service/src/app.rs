@@ -35,6 +35,6 @@ pub trait App: 'static {
 pub struct Context {
     /// When to stop, and where to run tasks.
     pub lifecycle: Lifecycle,
-    /// What `/livez` and `/readyz` answer.
+    /// What `/livez` and `/readyz` answer. Register at least one readiness condition: until then the service is not ready.
     pub health: Health,
 }

@@ -1,5 +1,6 @@
 //! What `/livez` and `/readyz` answer: named conditions, each with its reason.
-//! Invariant: a service is ready only while every condition is; a reason is always given when one is not.
+//! Invariant: a service is ready only while every condition is; a reason is always given when one is not. A running
+//! service without a condition of its own is not ready yet.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -95,6 +96,15 @@ impl Health {
     #[must_use]
     pub fn live(&self) -> Report {
         self.report(Kind::Liveness)
+    }
+
+    /// How many conditions `/readyz` has.
+    pub(crate) fn readiness_count(&self) -> usize {
+        let checks = self.checks.read().unwrap_or_else(PoisonError::into_inner);
+        checks
+            .iter()
+            .filter(|registered| registered.kind == Kind::Readiness)
+            .count()
     }
 
     fn register(&self, name: String, kind: Kind, check: Check) {

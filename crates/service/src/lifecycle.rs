@@ -75,12 +75,25 @@ impl Lifecycle {
     }
 }
 
+tokio::task_local! {
+    /// Set while a task runs whose panic becomes a failure under its own name.
+    static CAUGHT: ();
+}
+
+/// Whether a panic here is turned into a failure by [`caught`].
+pub(crate) fn is_caught() -> bool {
+    CAUGHT.try_with(|()| ()).is_ok()
+}
+
 /// The result of `task`, a panic in it turned into an internal failure that names the task.
 pub(crate) async fn caught<F>(name: impl Display, task: F) -> Result<(), Failure>
 where
     F: Future<Output = Result<(), Failure>>,
 {
-    match AssertUnwindSafe(task).catch_unwind().await {
+    match AssertUnwindSafe(CAUGHT.scope((), task))
+        .catch_unwind()
+        .await
+    {
         Ok(result) => result,
         Err(panic) => Err(panicked(name, &*panic)),
     }

@@ -51,13 +51,23 @@ pub struct AdminConfig {
 }
 
 /// `[log]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// `json` (default) or `pretty`.
     pub format: LogFormat,
     /// What is logged, in the syntax of `RUST_LOG`. Default `info`.
     pub filter: LogFilter,
+}
+
+impl LogConfig {
+    /// Errors only, for a person: the log of a command whose result is printed.
+    pub(crate) fn quiet() -> Self {
+        Self {
+            format: LogFormat::Pretty,
+            filter: LogFilter("error".into()),
+        }
+    }
 }
 
 /// How a log line looks.

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use serde::de::DeserializeOwned;
 
 use super::de::{Kind, Refused, Root, Unknown};
-use super::show::{Secrets, shown};
-use super::value::{Path, Table, get, remove};
+use super::show::{Secrets, holds_password, shown};
+use super::value::{Path, Table, Value, get, remove};
 use super::{Problem, suggest};
 
 /// What is known about the keys, for suggestions.
@@ -55,7 +55,8 @@ pub(super) fn decode<T: DeserializeOwned>(
 fn problem(refused: &Refused, path: &Path, table: &Table, secrets: &Secrets) -> Problem {
     let value = get(table, path);
     let missing = matches!(refused.kind, Kind::Missing(_));
-    let secret = secrets.contains(path) && !missing;
+    let hides = |value: &Value| holds_password(&value.node);
+    let secret = !missing && (secrets.contains(path) || value.is_some_and(hides));
     Problem {
         key: path.to_string(),
         message: if secret {
@@ -98,6 +99,10 @@ fn plain(expected: &str) -> String {
         "u32" | "u64" | "usize" => "a whole number from 0 up",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         "f32" | "f64" => "a number",
+        "a nonzero u16" | "a nonzero u32" | "a nonzero u64" | "a nonzero usize" => {
+            "a whole number from 1 up"
+        }
+        "a duration" => "a duration as in `500ms`, `10s` or `5m`",
         "a boolean" => "true or false",
         other => other,
     };

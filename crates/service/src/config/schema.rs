@@ -135,7 +135,6 @@ mod tests {
 
     #[derive(Deserialize, Default)]
     #[serde(default, deny_unknown_fields)]
-    #[expect(dead_code, reason = "only its shape is looked at")]
     struct Outer {
         name: String,
         inner: Inner,
@@ -144,7 +143,6 @@ mod tests {
 
     #[derive(Deserialize, Default)]
     #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-    #[expect(dead_code, reason = "only its shape is looked at")]
     struct Inner {
         url: Option<url::Url>,
         max_rows: u32,

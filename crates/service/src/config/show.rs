@@ -136,6 +136,12 @@ fn hidden(node: &Node) -> String {
     without_password(&text)
 }
 
+/// Whether a value must not be repeated in an error, although its key does not look secret.
+pub(super) fn holds_password(node: &Node) -> bool {
+    let text = node.to_string();
+    without_password(&text) != text
+}
+
 fn without_password(text: &str) -> String {
     match url::Url::parse(text) {
         Ok(mut url) if url.password().is_some() => match url.set_password(Some(HIDDEN)) {

@@ -1,0 +1,111 @@
+//! Logs and traces of a process.
+//! Invariant: what was logged or traced before the end is written before the process exits.
+
+mod json;
+mod traces;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::Failure;
+use crate::config::{CommonConfig, LogConfig, LogFormat};
+
+/// Where log lines go. Reports for a person and the output of commands go to the other stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTo {
+    /// Standard output: a service at work.
+    Stdout,
+    /// Standard error: a command whose result is on standard output.
+    Stderr,
+}
+
+/// Keeps telemetry running; [`Telemetry::shutdown`] writes what is left.
+#[derive(Debug)]
+#[must_use = "spans are lost unless it is shut down at the end"]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+/// Installs logs, and traces where an OTLP endpoint is set. Call it once, outside of an async runtime.
+///
+/// # Errors
+/// The OTLP settings do not fit, or telemetry is installed already.
+pub fn init(service: &'static str, config: &CommonConfig, to: LogTo) -> Result<Telemetry, Failure> {
+    opentelemetry::global::set_text_map_propagator(
+        opentelemetry_sdk::propagation::TraceContextPropagator::new(),
+    );
+    let provider = traces::provider(service, &config.telemetry)?;
+    // Below INFO are details, and an exporter that traces its own requests would never rest.
+    let traced = Targets::new().with_default(LevelFilter::INFO).with_targets(
+        [
+            "hyper",
+            "hyper_util",
+            "reqwest",
+            "h2",
+            "rustls",
+            "opentelemetry",
+        ]
+        .map(|target| (target, LevelFilter::OFF)),
+    );
+    let spans = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer(service))
+            .with_filter(traced)
+    });
+    let installed = tracing_subscriber::registry()
+        .with(log_layer(service, &config.log, to))
+        .with(spans)
+        .try_init();
+    installed.map_err(|error| Failure::internal("cannot install the log").cause(error))?;
+    Ok(Telemetry { provider })
+}
+
+impl Telemetry {
+    /// Sends what is left of the traces (waits at most 5 s, the exporter's own limit).
+    pub fn shutdown(self) {
+        let Some(provider) = self.provider else {
+            return;
+        };
+        if let Err(error) = provider.shutdown_with_timeout(std::time::Duration::from_secs(5)) {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+    }
+}
+
+fn log_layer(
+    service: &'static str,
+    config: &LogConfig,
+    to: LogTo,
+) -> Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync> {
+    let writer = match to {
+        LogTo::Stdout => BoxMakeWriter::new(std::io::stdout),
+        LogTo::Stderr => BoxMakeWriter::new(std::io::stderr),
+    };
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let filter = config.filter.to_env_filter();
+    match config.format {
+        LogFormat::Json => layer
+            .fmt_fields(JsonFields::new())
+            .event_format(json::Lines { service })
+            .with_filter(filter)
+            .boxed(),
+        LogFormat::Pretty => layer.with_ansi(terminal(to)).with_filter(filter).boxed(),
+    }
+}
+
+/// Colours only on a terminal, and never with `NO_COLOR`.
+fn terminal(to: LogTo) -> bool {
+    use std::io::IsTerminal as _;
+    let terminal = match to {
+        LogTo::Stdout => std::io::stdout().is_terminal(),
+        LogTo::Stderr => std::io::stderr().is_terminal(),
+    };
+    terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
