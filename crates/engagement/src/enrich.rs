@@ -81,7 +81,7 @@ pub fn enrich(
         revision: revision(place.position.epoch, meta.lsn),
         deleted: meta.op == Op::Delete,
         moved,
-        previous: before.map(previous),
+        previous: before.map(|row| previous(*row)),
         source: Source {
             lane: place.position.lane,
             epoch: place.position.epoch,

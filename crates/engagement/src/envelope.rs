@@ -99,7 +99,7 @@ pub struct EventChange<'a> {
     /// The row: the after image, or the before image of a deletion.
     pub row: EventRow<'a>,
     /// The before image of an update or deletion, when the record carries all of it.
-    pub before: Option<EventRow<'a>>,
+    pub before: Option<Box<EventRow<'a>>>,
     /// One half of a change of the record key.
     pub moved: bool,
 }
@@ -131,10 +131,11 @@ impl Parser {
         let Some(text) = utf8(input.payload)? else {
             return Ok(CdcRecord::Tombstone);
         };
-        let Some(raw) = raw::parse(text, &self.event_columns)? else {
+        let mut raw = raw::Raw::new();
+        if !raw.parse(text, &self.event_columns)? {
             return Ok(CdcRecord::Tombstone);
-        };
-        event::read(raw, &self.schema, input)
+        }
+        event::read(&mut raw, &self.schema, input)
     }
 
     /// Reads a record of the content topic.
@@ -145,10 +146,11 @@ impl Parser {
         let Some(text) = utf8(input.payload)? else {
             return Ok(CdcRecord::Tombstone);
         };
-        let Some(raw) = raw::parse(text, &self.content_columns)? else {
+        let mut raw = raw::Raw::new();
+        if !raw.parse(text, &self.content_columns)? {
             return Ok(CdcRecord::Tombstone);
-        };
-        content::read(raw, &self.schema)
+        }
+        content::read(&mut raw, &self.schema)
     }
 
     /// The id that the key of a record of the content topic names: what a tombstone is about.

@@ -3,6 +3,7 @@
 //! Invariant: Debezium's placeholder for an unchanged value never becomes a value.
 
 use std::borrow::Cow;
+use std::mem::take;
 
 use super::cell::Cell;
 use super::meta::{self, Meta, Op, Operation};
@@ -54,27 +55,29 @@ pub struct ContentChange<'a> {
 }
 
 pub(super) fn read<'a>(
-    mut raw: Raw<'a, COLUMNS>,
+    raw: &mut Raw<'a, COLUMNS>,
     schema: &TableSchema,
 ) -> Result<CdcRecord<ContentChange<'a>>, Reject> {
     let op = match meta::operation(&raw.op)? {
         Operation::Row(op) => op,
         Operation::Truncate => return Ok(CdcRecord::Truncate),
         Operation::Message => {
-            let prefix = raw.message_prefix.text("message.prefix")?;
+            let prefix = take(&mut raw.message_prefix).text("message.prefix")?;
             return Ok(CdcRecord::Message(prefix.unwrap_or_default().into_owned()));
         }
     };
-    let meta = meta::read(op, &mut raw)?;
+    let meta = meta::read(op, raw)?;
     let row = match op {
         Op::Delete => raw
             .before
+            .take()
             .ok_or_else(|| Reject::missing("before", "at least the primary key"))?,
         _ => {
             let mut after = raw
                 .after
+                .take()
                 .ok_or_else(|| Reject::missing("after", "the row"))?;
-            keep_unchanged(&mut after, raw.before);
+            keep_unchanged(&mut after, raw.before.take());
             after
         }
     };

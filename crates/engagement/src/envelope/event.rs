@@ -3,6 +3,7 @@
 //! Invariant: a row that comes out has a primary key and a plausible time.
 
 use std::borrow::Cow;
+use std::mem::take;
 
 use super::cell::Cell;
 use super::meta::{self, Op, Operation};
@@ -55,7 +56,7 @@ pub struct EventRow<'a> {
 }
 
 pub(super) fn read<'a>(
-    mut raw: Raw<'a, COLUMNS>,
+    raw: &mut Raw<'a, COLUMNS>,
     schema: &TableSchema,
     input: Input<'a>,
 ) -> Result<CdcRecord<EventChange<'a>>, Reject> {
@@ -63,11 +64,11 @@ pub(super) fn read<'a>(
         Operation::Row(op) => op,
         Operation::Truncate => return Ok(CdcRecord::Truncate),
         Operation::Message => {
-            let prefix = raw.message_prefix.text("message.prefix")?;
+            let prefix = take(&mut raw.message_prefix).text("message.prefix")?;
             return Ok(CdcRecord::Message(prefix.unwrap_or_default().into_owned()));
         }
     };
-    let meta = meta::read(op, &mut raw)?;
+    let meta = meta::read(op, raw)?;
     let (row, before) = images(op, raw, schema)?;
     key::check(input.key, &schema.content_key, row.content_id.as_deref())?;
     Ok(CdcRecord::Change(EventChange {
@@ -81,24 +82,26 @@ pub(super) fn read<'a>(
 /// The row, and what it replaces when the record carries all of that.
 fn images<'a>(
     op: Op,
-    raw: Raw<'a, COLUMNS>,
+    raw: &mut Raw<'a, COLUMNS>,
     schema: &TableSchema,
-) -> Result<(EventRow<'a>, Option<EventRow<'a>>), Reject> {
+) -> Result<(EventRow<'a>, Option<Box<EventRow<'a>>>), Reject> {
     if op == Op::Delete {
-        let before = raw.before.ok_or_else(|| Reject::missing("before", FULL))?;
+        let before = raw
+            .before
+            .as_mut()
+            .ok_or_else(|| Reject::missing("before", FULL))?;
         let row = row(before, "before", schema)?;
-        return Ok((row.clone(), Some(row)));
+        return Ok((row.clone(), Some(Box::new(row))));
     }
-    let mut after = raw
+    let after = raw
         .after
+        .as_mut()
         .ok_or_else(|| Reject::missing("after", "the row"))?;
-    keep_unchanged(&mut after, raw.before.as_ref());
+    keep_unchanged(after, raw.before.as_ref());
     // A before image that does not parse was refused when it came, so no reader holds it.
-    let before = raw
-        .before
-        .filter(|_| op == Op::Update)
-        .and_then(|before| row(before, "before", schema).ok());
-    Ok((row(after, "after", schema)?, before))
+    let before = raw.before.as_mut().filter(|_| op == Op::Update);
+    let before = before.and_then(|before| row(before, "before", schema).ok());
+    Ok((row(after, "after", schema)?, before.map(Box::new)))
 }
 
 const FULL: &str = "the row before the change: ALTER TABLE .. REPLICA IDENTITY FULL";
@@ -117,7 +120,7 @@ fn keep_unchanged<'a>(after: &mut Row<'a, COLUMNS>, before: Option<&Row<'a, COLU
 }
 
 fn row<'a>(
-    mut row: Row<'a, COLUMNS>,
+    row: &mut Row<'a, COLUMNS>,
     image: &str,
     schema: &TableSchema,
 ) -> Result<EventRow<'a>, Reject> {
@@ -134,18 +137,20 @@ fn row<'a>(
         device,
         raw_payload,
     ] = row;
-    let key = event_id.id(&schema.event_key)?.filter(|id| !id.is_empty());
+    let key = take(event_id)
+        .id(&schema.event_key)?
+        .filter(|id| !id.is_empty());
     Ok(EventRow {
         event_id: key.ok_or_else(|| no_key(image, &schema.event_key))?,
-        content_id: content_id.id(&schema.content_key)?,
-        user_id: user_id.id("user_id")?,
-        event_type: event_type.text("event_type")?,
-        event_ts: event_ts
+        content_id: take(content_id).id(&schema.content_key)?,
+        user_id: take(user_id).id("user_id")?,
+        event_type: take(event_type).text("event_type")?,
+        event_ts: take(event_ts)
             .time("event_ts", schema.time_unit)?
             .ok_or_else(|| no_time(image))?,
-        duration_ms: duration_ms.integer("duration_ms")?,
-        device: device.text("device")?,
-        raw_payload: raw_payload.text("raw_payload")?,
+        duration_ms: take(duration_ms).integer("duration_ms")?,
+        device: take(device).text("device")?,
+        raw_payload: take(raw_payload).text("raw_payload")?,
     })
 }
 

@@ -5,8 +5,8 @@
 use serde::de::{IgnoredAny, MapAccess};
 
 use super::cell::{Cell, CellSeed};
-use super::object::{Fields, NameSeed, ObjectSeed};
-use super::raw::{Flat, Payload, Row, SourceCells, Top, empty_row};
+use super::object::{Fields, NameSeed, Object, ObjectSeed};
+use super::raw::{Flat, Payload, Raw, Row, SourceCells, empty_row};
 
 /// Index of a column; Debezium keeps the table's order, so the one after the last is tried first.
 fn column<const N: usize>(columns: &[Box<str>; N], next: usize, name: &str) -> Option<usize> {
@@ -15,17 +15,18 @@ fn column<const N: usize>(columns: &[Box<str>; N], next: usize, name: &str) -> O
         .find(|index| &*columns[*index] == name)
 }
 
-struct RowFields<'s, const N: usize> {
+/// An image of the row; stays `None` where there is none.
+struct RowFields<'s, 'a, const N: usize> {
     columns: &'s [Box<str>; N],
+    row: &'s mut Option<Row<'a, N>>,
 }
 
-impl<'de, const N: usize> Fields<'de> for RowFields<'_, N> {
-    type Out = Row<'de, N>;
-
-    fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Out, A::Error> {
-        let (mut row, mut next) = (empty_row(), 0);
+impl<'de, const N: usize> Fields<'de> for RowFields<'_, 'de, N> {
+    fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let (columns, mut next) = (self.columns, 0);
+        let row = self.row.insert(empty_row());
         while let Some(index) =
-            map.next_key_seed(NameSeed(|name: &str| column(self.columns, next, name)))?
+            map.next_key_seed(NameSeed(|name: &str| column(columns, next, name)))?
         {
             let Some(index) = index else {
                 map.next_value::<IgnoredAny>()?;
@@ -34,24 +35,21 @@ impl<'de, const N: usize> Fields<'de> for RowFields<'_, N> {
             row[index] = map.next_value_seed(CellSeed)?;
             next = index + 1;
         }
-        Ok(row)
+        Ok(())
     }
 }
 
-struct SourceFields;
+struct SourceFields<'s, 'a>(&'s mut SourceCells<'a>);
 
-impl<'de> Fields<'de> for SourceFields {
-    type Out = SourceCells<'de>;
-
-    fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Out, A::Error> {
-        let mut cells = SourceCells::default();
+impl<'de> Fields<'de> for SourceFields<'_, 'de> {
+    fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(field) = map.next_key_seed(NameSeed(SourceField::named))? {
             match field {
-                Some(field) => *cells.slot(field) = map.next_value_seed(CellSeed)?,
+                Some(field) => *self.0.slot(field) = map.next_value_seed(CellSeed)?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(cells)
+        Ok(())
     }
 }
 
@@ -89,30 +87,23 @@ impl<'a> SourceCells<'a> {
     }
 }
 
-struct MessageFields;
+struct MessageFields<'s, 'a> {
+    prefix: &'s mut Cell<'a>,
+}
 
-impl<'de> Fields<'de> for MessageFields {
-    type Out = Cell<'de>;
-
-    fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Out, A::Error> {
-        let mut prefix = Cell::Missing;
+impl<'de> Fields<'de> for MessageFields<'_, 'de> {
+    fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(is_prefix) = map.next_key_seed(NameSeed(|name: &str| name == "prefix"))? {
             match is_prefix {
-                true => prefix = map.next_value_seed(CellSeed)?,
+                true => *self.prefix = map.next_value_seed(CellSeed)?,
                 false => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(prefix)
+        Ok(())
     }
 }
 
-pub(super) struct TopFields<'s, const N: usize> {
-    pub(super) columns: &'s [Box<str>; N],
-    /// Already inside `payload`.
-    pub(super) wrapped: bool,
-}
-
-enum TopField {
+enum RawField {
     Op,
     Before,
     After,
@@ -128,7 +119,7 @@ enum TopField {
     Other,
 }
 
-impl TopField {
+impl RawField {
     fn named<const N: usize>(columns: &[Box<str>; N], next: usize, name: &str) -> Self {
         match name {
             "op" => Self::Op,
@@ -154,63 +145,99 @@ impl TopField {
     }
 }
 
-impl<'de, const N: usize> Fields<'de> for TopFields<'_, N> {
-    type Out = Top<'de, N>;
+/// The whole record.
+pub(super) struct RawFields<'s, 'a, const N: usize> {
+    pub(super) columns: &'s [Box<str>; N],
+    /// Already inside `payload`.
+    pub(super) wrapped: bool,
+    pub(super) raw: &'s mut Raw<'a, N>,
+}
 
-    fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Out, A::Error> {
+impl<'de, const N: usize> Fields<'de> for RawFields<'_, 'de, N> {
+    fn read<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let (columns, mut next) = (self.columns, 0);
-        let mut top = Top::new();
-        let row = || ObjectSeed::new(RowFields { columns });
         while let Some(field) =
-            map.next_key_seed(NameSeed(|name: &str| TopField::named(columns, next, name)))?
+            map.next_key_seed(NameSeed(|name: &str| RawField::named(columns, next, name)))?
         {
-            match field {
-                TopField::Op => top.op = map.next_value_seed(CellSeed)?,
-                TopField::Before => top.before = map.next_value_seed(row())?.fields(),
-                TopField::After => top.after = map.next_value_seed(row())?.fields(),
-                TopField::Source => top.source = part(&mut map, SourceFields)?,
-                TopField::TsMs => top.ts_ms = map.next_value_seed(CellSeed)?,
-                TopField::Message => top.message_prefix = part(&mut map, MessageFields)?,
-                TopField::Payload if !self.wrapped => {
-                    let inner = ObjectSeed::new(TopFields {
-                        columns,
-                        wrapped: true,
-                    });
-                    top.payload = Payload::of(map.next_value_seed(inner)?);
-                }
-                TopField::Payload | TopField::Other => drop(map.next_value::<IgnoredAny>()?),
-                TopField::Column(index) => {
-                    top.flat.get_or_insert_default().row[index] = map.next_value_seed(CellSeed)?;
-                    next = index + 1;
-                }
-                flat => {
-                    *top.flat.get_or_insert_default().slot(&flat) =
-                        map.next_value_seed(CellSeed)?;
-                }
+            if let RawField::Column(index) = field {
+                next = index + 1;
             }
+            self.value(field, &mut map)?;
         }
-        Ok(top)
+        Ok(())
     }
 }
 
-/// An object's fields; whatever else stands there counts as missing.
-fn part<'de, F, A>(map: &mut A, fields: F) -> Result<F::Out, A::Error>
-where
-    F: Fields<'de, Out: Default>,
-    A: MapAccess<'de>,
-{
-    Ok(map
-        .next_value_seed(ObjectSeed::new(fields))?
-        .fields()
-        .unwrap_or_default())
+impl<'de, const N: usize> RawFields<'_, 'de, N> {
+    fn value<A: MapAccess<'de>>(&mut self, field: RawField, map: &mut A) -> Result<(), A::Error> {
+        let (columns, raw) = (self.columns, &mut *self.raw);
+        match field {
+            RawField::Op => raw.op = map.next_value_seed(CellSeed)?,
+            RawField::Before => object(
+                map,
+                RowFields {
+                    columns,
+                    row: &mut raw.before,
+                },
+            )?,
+            RawField::After => object(
+                map,
+                RowFields {
+                    columns,
+                    row: &mut raw.after,
+                },
+            )?,
+            RawField::Source => object(map, SourceFields(&mut raw.source))?,
+            RawField::TsMs => raw.ts_ms = map.next_value_seed(CellSeed)?,
+            RawField::Message => object(
+                map,
+                MessageFields {
+                    prefix: &mut raw.message_prefix,
+                },
+            )?,
+            RawField::Payload if !self.wrapped => raw.payload = payload(columns, map)?,
+            RawField::Payload | RawField::Other => drop(map.next_value::<IgnoredAny>()?),
+            RawField::Column(index) => raw.flat().row[index] = map.next_value_seed(CellSeed)?,
+            flat => *raw.flat().slot(&flat) = map.next_value_seed(CellSeed)?,
+        }
+        Ok(())
+    }
+}
+
+/// Reads an object; whatever else stands there counts as missing.
+fn object<'de, F: Fields<'de>, A: MapAccess<'de>>(map: &mut A, fields: F) -> Result<(), A::Error> {
+    map.next_value_seed(ObjectSeed::new(fields)).map(drop)
+}
+
+fn payload<'de, const N: usize, A: MapAccess<'de>>(
+    columns: &[Box<str>; N],
+    map: &mut A,
+) -> Result<Option<Payload<'de, N>>, A::Error> {
+    let mut raw = Box::new(Raw::new());
+    let fields = RawFields {
+        columns,
+        wrapped: true,
+        raw: &mut raw,
+    };
+    Ok(match map.next_value_seed(ObjectSeed::new(fields))? {
+        Object::Read => Some(Payload::Raw(raw)),
+        Object::Null => Some(Payload::Null),
+        Object::Other(_) => None,
+    })
+}
+
+impl<'a, const N: usize> Raw<'a, N> {
+    fn flat(&mut self) -> &mut Flat<'a, N> {
+        self.flat.get_or_insert_default()
+    }
 }
 
 impl<'a, const N: usize> Flat<'a, N> {
-    const fn slot(&mut self, field: &TopField) -> &mut Cell<'a> {
+    const fn slot(&mut self, field: &RawField) -> &mut Cell<'a> {
         match field {
-            TopField::FlatDeleted => &mut self.deleted,
-            TopField::FlatTsMs => &mut self.ts_ms,
-            TopField::FlatSource(field) => self.source.slot(*field),
+            RawField::FlatDeleted => &mut self.deleted,
+            RawField::FlatTsMs => &mut self.ts_ms,
+            RawField::FlatSource(field) => self.source.slot(*field),
             _ => &mut self.op,
         }
     }

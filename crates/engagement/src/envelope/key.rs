@@ -73,7 +73,7 @@ fn read<'a>(key: Option<&'a [u8]>, column: &str) -> Found<'a> {
     };
     match text.as_bytes()[0] {
         b'{' => object(text, column),
-        b'"' => json(text).map_or(Found::Id(Cow::Borrowed(text)), |cell| found(Some(cell))),
+        b'"' => json(text).map_or(Found::Id(Cow::Borrowed(text)), found),
         _ if text == "null" => Found::Nothing,
         _ => Found::Id(Cow::Borrowed(text)),
     }
@@ -86,25 +86,24 @@ fn json(text: &str) -> Option<Cell<'_>> {
 }
 
 fn object<'a>(text: &'a str, column: &str) -> Found<'a> {
-    let mut json = serde_json::Deserializer::from_str(text);
+    let (mut json, mut cell) = (serde_json::Deserializer::from_str(text), Cell::Missing);
     let fields = KeyFields {
         column,
         wrapped: false,
+        found: &mut cell,
     };
-    let read = ObjectSeed::new(fields)
-        .deserialize(&mut json)
-        .and_then(|read| json.end().map(|()| read));
-    match read {
-        Ok(Object::Fields(cell)) => found(cell),
+    let read = ObjectSeed::new(fields).deserialize(&mut json);
+    match read.and_then(|read| json.end().map(|()| read)) {
+        Ok(Object::Read) => found(cell),
         _ => Found::Broken,
     }
 }
 
-fn found(cell: Option<Cell<'_>>) -> Found<'_> {
+fn found(cell: Cell<'_>) -> Found<'_> {
     match cell {
-        None | Some(Cell::Missing) => Found::Lacking,
-        Some(Cell::Null) => Found::Nothing,
-        Some(cell) => cell
+        Cell::Missing => Found::Lacking,
+        Cell::Null => Found::Nothing,
+        cell => cell
             .id("key")
             .ok()
             .flatten()
@@ -113,9 +112,10 @@ fn found(cell: Option<Cell<'_>>) -> Found<'_> {
 }
 
 /// The column at the top, or below `payload`.
-struct KeyFields<'s> {
+struct KeyFields<'s, 'a> {
     column: &'s str,
     wrapped: bool,
+    found: &'s mut Cell<'a>,
 }
 
 enum KeyField {
@@ -134,31 +134,30 @@ impl KeyField {
     }
 }
 
-impl<'de> Fields<'de> for KeyFields<'_> {
-    type Out = Option<Cell<'de>>;
-
-    fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Out, A::Error> {
-        let mut found = None;
+impl<'de> Fields<'de> for KeyFields<'_, 'de> {
+    fn read<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self {
+            column,
+            wrapped,
+            found,
+        } = self;
         while let Some(field) =
-            map.next_key_seed(NameSeed(|name: &str| KeyField::named(self.column, name)))?
+            map.next_key_seed(NameSeed(|name: &str| KeyField::named(column, name)))?
         {
             match field {
-                KeyField::Column => found = Some(map.next_value_seed(CellSeed)?),
-                KeyField::Payload if !self.wrapped => {
+                KeyField::Column => *found = map.next_value_seed(CellSeed)?,
+                KeyField::Payload if !wrapped => {
                     let inner = KeyFields {
-                        column: self.column,
+                        column,
                         wrapped: true,
+                        found: &mut *found,
                     };
-                    let inner = map
-                        .next_value_seed(ObjectSeed::new(inner))?
-                        .fields()
-                        .flatten();
-                    found = found.or(inner);
+                    map.next_value_seed(ObjectSeed::new(inner))?;
                 }
                 KeyField::Payload | KeyField::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(found)
+        Ok(())
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a streamed change has an LSN; without one neither its revision nor a re-send could be told.
 
+use std::mem::take;
+
 use super::cell::Cell;
 use super::raw::Raw;
 use super::{Reject, RejectKind, TimeUnit};
@@ -96,8 +98,8 @@ fn no_operation(op: &Cell<'_>) -> Reject {
 }
 
 pub(super) fn read<const N: usize>(op: Op, raw: &mut Raw<'_, N>) -> Result<Meta, Reject> {
-    let source = std::mem::take(&mut raw.source);
-    let lsn = match (source.lsn.unsigned("source.lsn")?, op) {
+    let source = &mut raw.source;
+    let lsn = match (take(&mut source.lsn).unsigned("source.lsn")?, op) {
         (Some(lsn), _) => lsn,
         (None, Op::Read) => 0,
         (None, _) => return Err(no_lsn(raw.flattened)),
@@ -106,12 +108,12 @@ pub(super) fn read<const N: usize>(op: Op, raw: &mut Raw<'_, N>) -> Result<Meta,
         op,
         lsn,
         commit_lsn: sequence(&source.sequence)?,
-        tx_id: source.tx_id.integer("source.txId")?,
-        committed_at: match source.ts_us.time("source.ts_us", TimeUnit::Micros)? {
+        tx_id: take(&mut source.tx_id).integer("source.txId")?,
+        committed_at: match take(&mut source.ts_us).time("source.ts_us", TimeUnit::Micros)? {
             Some(at) => Some(at),
-            None => match source.ts_ms.time("source.ts_ms", TimeUnit::Millis)? {
+            None => match take(&mut source.ts_ms).time("source.ts_ms", TimeUnit::Millis)? {
                 Some(at) => Some(at),
-                None => std::mem::take(&mut raw.ts_ms).time("ts_ms", TimeUnit::Millis)?,
+                None => take(&mut raw.ts_ms).time("ts_ms", TimeUnit::Millis)?,
             },
         },
     })

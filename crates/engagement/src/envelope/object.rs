@@ -7,27 +7,19 @@ use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// What to do with the fields of one JSON object.
+/// Where the fields of one JSON object go; filled in place, because a row is too large to hand around.
 pub(super) trait Fields<'de> {
-    type Out;
-    fn read<A: MapAccess<'de>>(self, map: A) -> Result<Self::Out, A::Error>;
+    fn read<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error>;
 }
 
-/// A value where an object belongs.
-pub(super) enum Object<T> {
-    Fields(T),
+/// What stood where an object belongs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Object {
+    /// An object, and it was read.
+    Read,
     Null,
     /// What it is instead.
     Other(&'static str),
-}
-
-impl<T> Object<T> {
-    pub(super) fn fields(self) -> Option<T> {
-        match self {
-            Self::Fields(fields) => Some(fields),
-            Self::Null | Self::Other(_) => None,
-        }
-    }
 }
 
 pub(super) struct ObjectSeed<'de, F> {
@@ -45,7 +37,7 @@ impl<'de, F: Fields<'de>> ObjectSeed<'de, F> {
 }
 
 impl<'de, F: Fields<'de>> DeserializeSeed<'de> for ObjectSeed<'de, F> {
-    type Value = Object<F::Out>;
+    type Value = Object;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
@@ -53,14 +45,14 @@ impl<'de, F: Fields<'de>> DeserializeSeed<'de> for ObjectSeed<'de, F> {
 }
 
 impl<'de, F: Fields<'de>> Visitor<'de> for ObjectSeed<'de, F> {
-    type Value = Object<F::Out>;
+    type Value = Object;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        self.fields.read(map).map(Object::Fields)
+        self.fields.read(map).map(|()| Object::Read)
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {

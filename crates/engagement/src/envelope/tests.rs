@@ -109,7 +109,7 @@ fn a_deletion_is_read_from_its_before_image() {
         (change.meta.op, &*change.row.event_id),
         (Op::Delete, "1001")
     );
-    assert_eq!(change.before, Some(change.row));
+    assert_eq!(change.before, Some(Box::new(change.row)));
 }
 
 #[test]

@@ -3,8 +3,6 @@
 //! Invariant: the bytes are those of the generated code (a property test compares), fields in the order of their
 //! numbers, defaults left out.
 
-use prost::encoding::{encode_varint, encoded_len_varint};
-
 use super::enums;
 use crate::event::{EnrichedEvent, Micros, Previous, Source};
 
@@ -94,12 +92,22 @@ fn source(out: &mut Writer, source: &Source) {
 struct Writer(Vec<u8>);
 
 impl Writer {
-    fn varint(&mut self, value: u64) {
-        encode_varint(value, &mut self.0);
+    fn varint(&mut self, mut value: u64) {
+        let (mut bytes, mut length) = ([0; 10], 0);
+        while value >= 0x80 {
+            bytes[length] = (value & 0x7f) as u8 | 0x80;
+            value >>= 7;
+            length += 1;
+        }
+        bytes[length] = (value & 0x7f) as u8;
+        self.0.extend_from_slice(&bytes[..=length]);
     }
 
     fn tag(&mut self, field: u32, kind: u32) {
-        self.varint(u64::from((field << 3) | kind));
+        match u8::try_from((field << 3) | kind) {
+            Ok(tag) if tag < 0x80 => self.0.push(tag),
+            _ => self.varint(u64::from((field << 3) | kind)),
+        }
     }
 
     /// A field without presence: zero is left out.
@@ -152,11 +160,7 @@ impl Writer {
         self.0.push(0);
         write(self);
         let length = self.0.len() - at - 1;
-        debug_assert_eq!(
-            encoded_len_varint(length as u64),
-            1,
-            "numbers only, and few of them"
-        );
+        debug_assert!(length < 0x80, "numbers only, and few of them");
         self.0[at] = u8::try_from(length).unwrap_or(u8::MAX);
     }
 
