@@ -160,7 +160,7 @@ mod tests {
 
     prop_compose! {
         fn checkpoint()(
-            epoch in any::<u8>(), position in of(position()), before in of(self::position()),
+            epoch in any::<u8>(), position in of(position()), before in of(position()),
             mark in of((any::<u64>(), any::<u64>(), any::<i64>())), database in of((any::<u64>(), any::<u32>())),
         ) -> Checkpoint {
             Checkpoint {

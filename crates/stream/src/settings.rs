@@ -167,12 +167,12 @@ pub struct InboxLimits {
     pub records: u32,
     /// KiB per partition; one fetch of [`Self::fetch_kib`] may come on top.
     pub kib: u32,
-    /// KiB that one fetch may bring per partition; a larger single record still comes through.
+    /// KiB that one fetch may bring per partition, as compressed; a larger single batch still comes through.
     pub fetch_kib: u32,
 }
 
 impl Default for InboxLimits {
-    /// 16 lanes: at most 16 x (512 + 256) KiB = 12 MiB of payload.
+    /// Batches arrive compressed, JSON about 8 to 1: 16 lanes hold at most 16 x (512 + 8 x 64) KiB = 16 MiB.
     fn default() -> Self {
         Self {
             records: 2000,
@@ -182,8 +182,9 @@ impl Default for InboxLimits {
     }
 }
 
-/// Upper end of one record that a producer of ours sends, unless `message.max.bytes` says otherwise (1 MiB is the CDC topic's).
-pub const DEFAULT_MESSAGE_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Largest record of a producer, unless `message.max.bytes` says otherwise: above what the change topic takes (12 MiB),
+/// below the enriched topic's own limit (16 MiB).
+pub const DEFAULT_MESSAGE_MAX_BYTES: usize = 15 * 1024 * 1024;
 
 /// Properties with a value that must stand, and why.
 const GUARDED: [(&str, &str); 12] = [
@@ -316,6 +317,7 @@ impl KafkaSettings {
             .set("linger.ms", "5")
             .set("compression.codec", "lz4")
             .set("batch.num.messages", "10000")
+            .set("batch.size", "262144")
             .set("queue.buffering.max.messages", "20000")
             .set("queue.buffering.max.kbytes", "8192")
             .set("message.max.bytes", DEFAULT_MESSAGE_MAX_BYTES.to_string())

@@ -40,6 +40,7 @@ struct LaneEntry {
     state: LaneState,
     high: i64,
     behind_seconds: f64,
+    held: Option<i64>,
     progress: Arc<Progress>,
 }
 
@@ -77,6 +78,8 @@ pub struct LaneView {
     pub lag: i64,
     /// Age of the oldest record not done, in seconds; 0 when caught up.
     pub behind_seconds: f64,
+    /// Records fetched and not taken by the lane, as of the last statistics (every 5 s).
+    pub held: Option<i64>,
 }
 
 impl Status {
@@ -171,6 +174,7 @@ impl Status {
             state: LaneState::Opening,
             high: -1,
             behind_seconds: 0.0,
+            held: None,
             progress: Arc::clone(&progress),
         };
         locked(&self.inner).lanes.insert(partition, entry);
@@ -229,6 +233,7 @@ impl Status {
         for (partition, numbers) in &topic.partitions {
             if let Some(lane) = inner.lanes.get_mut(partition) {
                 lane.high = lane.high.max(numbers.hi_offset);
+                lane.held = Some(numbers.fetchq_cnt);
             }
         }
     }
@@ -292,8 +297,7 @@ impl LaneEntry {
             state: self.state.clone(),
             done,
             lag,
-            behind_seconds: self.behind_seconds,
-        }
+            behind_seconds: self.behind_seconds, held: self.held }
     }
 }
 

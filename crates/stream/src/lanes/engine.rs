@@ -153,9 +153,9 @@ impl Engine {
         match event {
             GroupEvent::Assigned(partitions) => self.assign(&partitions),
             GroupEvent::Revoked(partitions) => self.revoke(&partitions),
-            GroupEvent::CommitFailed(partition) => {
+            GroupEvent::Committed { partition, offset, accepted } => {
                 if let Some(lane) = self.lanes.get(&partition) {
-                    lane.shared.unsent();
+                    lane.shared.answered(offset, accepted);
                 }
             }
         }
@@ -205,12 +205,11 @@ impl Engine {
             .collect();
         self.join(closing);
         for lane in shared {
-            let pending = lane.take_commit();
-            lane.close();
+            let unconfirmed = lane.close();
             if let Some(latest) = lane.latest_commit() {
                 self.remembered.insert(lane.partition, latest);
             }
-            if let Some(committed) = pending.filter(|_| !lost) {
+            if let Some(committed) = unconfirmed.filter(|_| !lost) {
                 self.commit_last(lane.partition, &committed);
             }
             self.group.status.close_lane(lane.partition);
@@ -265,10 +264,11 @@ impl Engine {
             && let Err(error) = self.group.commit_soon(&commits)
         {
             debug!(%error, "commit not sent");
-            commits
-                .iter()
-                .filter_map(|(partition, _)| self.lanes.get(partition))
-                .for_each(|lane| lane.shared.unsent());
+            for (partition, committed) in &commits {
+                if let Some(lane) = self.lanes.get(partition) {
+                    lane.shared.answered(committed.offset, false);
+                }
+            }
         }
         self.group.probe.release_idle();
         self.group.status.publish((self.group.options.clock)());

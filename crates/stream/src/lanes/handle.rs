@@ -91,7 +91,10 @@ impl LaneHandle {
                     self.shared.delivered(&record);
                     return Some(record);
                 }
-                Polled::Fault => return None,
+                Polled::Fault => {
+                    self.stopping.cancel();
+                    return None;
+                }
                 Polled::Nothing => {}
             }
             tokio::select! {
@@ -200,7 +203,7 @@ impl LaneHandle {
         self.group.probe.tail(topic, partition, wanted).await
     }
 
-    /// Cancelled when the lane must end: the partition is taken away or the process stops.
+    /// Cancelled when the lane must end: the partition is taken away, cannot be read any more, or the process stops.
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()

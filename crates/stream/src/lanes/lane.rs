@@ -40,6 +40,8 @@ pub(crate) struct LaneShared {
 #[derive(Default)]
 struct Commits {
     pending: Option<Committed>,
+    /// Sent without waiting; not answered yet.
+    sent: Option<Committed>,
     latest: Option<Committed>,
     closed: bool,
 }
@@ -80,27 +82,33 @@ impl LaneShared {
         locked(&self.commits).latest = Some(committed);
     }
 
-    /// What is to be sent; it counts as sent from here on, unless [`Self::unsent`] says otherwise.
+    /// What is to be sent now; [`Self::answered`] tells how it went.
     pub(crate) fn take_commit(&self) -> Option<Committed> {
         let mut commits = locked(&self.commits);
         let pending = commits.pending.take()?;
         commits.latest = Some(pending.clone());
+        commits.sent = Some(pending.clone());
         Some(pending)
     }
 
-    /// The commit just taken has failed: send the latest again, unless a newer one waits already.
-    pub(crate) fn unsent(&self) {
+    /// The broker's answer to a commit of this offset. A refused one is sent again, unless a newer one waits already.
+    pub(crate) fn answered(&self, offset: i64, accepted: bool) {
         let mut commits = locked(&self.commits);
-        if commits.pending.is_none() && !commits.closed {
-            commits.pending = commits.latest.clone();
+        let Some(sent) = commits.sent.take_if(|sent| sent.offset == offset) else { return };
+        if !accepted && !commits.closed {
+            commits.pending.get_or_insert(sent);
         }
     }
 
-    /// An abandoned lane must not commit over its successor.
-    pub(crate) fn close(&self) {
+    /// The last commit, if the broker has not confirmed it. Nothing is committed through this lane any more.
+    pub(crate) fn close(&self) -> Option<Committed> {
         let mut commits = locked(&self.commits);
         commits.closed = true;
-        commits.pending = None;
+        let last = commits.pending.take().or_else(|| commits.sent.take());
+        if last.is_some() {
+            commits.latest.clone_from(&last);
+        }
+        last
     }
 
     pub(crate) fn latest_commit(&self) -> Option<Committed> {
@@ -291,10 +299,10 @@ mod tests {
         lane.commit(5, "a".into());
         assert_eq!(lane.take_commit().map(|c| c.offset), Some(5));
         assert_eq!(lane.take_commit(), None);
-        lane.unsent();
+        lane.answered(5, false);
         assert_eq!(lane.take_commit().map(|c| c.offset), Some(5));
         lane.commit(7, "b".into());
-        lane.unsent();
+        lane.answered(5, false);
         assert_eq!(lane.take_commit().map(|c| c.offset), Some(7));
     }
 
@@ -302,9 +310,21 @@ mod tests {
     fn an_abandoned_lane_commits_no_more() {
         let lane = LaneShared::new("t".into(), 0, Arc::default());
         lane.commit(5, "a".into());
-        lane.close();
+        assert_eq!(lane.close().map(|c| c.offset), Some(5));
         lane.commit(6, "b".into());
-        lane.unsent();
         assert_eq!(lane.take_commit(), None);
+    }
+
+    #[test]
+    fn a_commit_on_its_way_is_sent_again_on_close_unless_it_was_confirmed() {
+        for (accepted, last) in [(None, Some(5)), (Some(false), Some(5)), (Some(true), None)] {
+            let lane = LaneShared::new("t".into(), 0, Arc::default());
+            lane.commit(5, "a".into());
+            lane.take_commit();
+            if let Some(accepted) = accepted {
+                lane.answered(5, accepted);
+            }
+            assert_eq!(lane.close().map(|c| c.offset), last);
+        }
     }
 }

@@ -61,8 +61,8 @@ async fn ask(consumer: &Arc<Client>, topic: &str) -> Result<Answer, RunError> {
     let (consumer, topic) = (Arc::clone(consumer), topic.to_owned());
     let asked = tokio::task::spawn_blocking(move || {
         let answer = read(&consumer.fetch_metadata(Some(&topic), ASK), &topic);
-        // serves the error events, such as a refused login
-        let _ = consumer.poll(Duration::ZERO);
+        // serves the error events, such as a refused login; they come one per poll
+        (0..5).for_each(|_| drop(consumer.poll(Duration::from_millis(20))));
         answer
     });
     asked.await.map_err(|error| RunError::Fatal {

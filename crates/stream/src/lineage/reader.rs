@@ -230,7 +230,8 @@ mod tests {
                 let at = i64::try_from(index).unwrap();
                 let verdict = reader.check(&source(0, at, at - 1));
                 if index > missing {
-                    prop_assert!(matches!(verdict, Verdict::Hole { .. }));
+                    let is_hole = matches!(verdict, Verdict::Hole { .. });
+                    prop_assert!(is_hole);
                     break;
                 }
                 prop_assert_eq!(verdict, Verdict::Apply);
