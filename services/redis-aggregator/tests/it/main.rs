@@ -1,0 +1,8 @@
+//! The aggregator against a real Redis and a real Kafka: what Redis holds is compared with a recomputation from the events.
+
+mod faults;
+mod model;
+mod scripts;
+mod service_runs;
+mod support;
+mod support_kafka;
