@@ -18,7 +18,11 @@ const DEFAULT_RATE: &str = "100/s";
 ///
 /// # Errors
 /// A variable that cannot be used (64); a database that cannot be reached or refuses (69).
-pub(crate) async fn run(config: &Config, args: &GenArgs, stop: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn run(
+    config: &Config,
+    args: &GenArgs,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
     let options = options(config, args, |name| std::env::var(name).ok())?;
     let progress = Progress::default();
     let url = config.database.url.expose_secret().to_owned();

@@ -13,7 +13,11 @@ use crate::cli::{InitArgs, Output};
 /// # Errors
 /// Unreachable servers (69), problems that a person must solve (78), a refused step (70), and a plan that
 /// would have to be confirmed where nobody can be asked (64).
-pub(crate) async fn run(settings: &Settings, args: &InitArgs, output: Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    settings: &Settings,
+    args: &InitArgs,
+    output: Output,
+) -> Result<(), Failure> {
     let plan = platform::plan(settings).await.map_err(failure)?;
     print(&render(&plan, output));
     if !plan.problems.is_empty() {
@@ -43,6 +47,10 @@ pub(crate) async fn run(settings: &Settings, args: &InitArgs, output: Output) ->
 }
 
 /// Turns a platform error into the process's failure: unreachable is 69, everything else 70.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that `map_err` wants"
+)]
 pub(crate) fn failure(error: PlatformError) -> Failure {
     let remedy = match &error {
         PlatformError::Unreachable { setting, .. } => {

@@ -40,8 +40,8 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         }
         Command::Gen(args) => generate::run(&Config::load(&cli)?, args, stop).await?,
         Command::Webhook(WebhookCommand::Listen(args)) => listen(args, stop).await?,
-        Command::Demo(args) => demo::run(args, stop).await?,
-        Command::Up(args) => local::up(args).await?,
+        Command::Demo(args) => Box::pin(demo::run(args, stop)).await?,
+        Command::Up(args) => Box::pin(local::up(args)).await?,
         Command::Down => local::down()?,
         Command::Status => local::status(cli.output).await?,
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use devstack::{Stack, Supervisor};
+use devstack::{Needs, Stack, Supervisor};
 use platform::Schema;
 use service::Failure;
 
@@ -19,13 +19,12 @@ const GENERATOR: &str = "generator";
 /// A server or service that does not start (69).
 pub(crate) async fn up(args: &UpArgs) -> Result<(), Failure> {
     let dir = Path::new(UP_DIR);
-    let stack = Stack::builder()
-        .needs(devstack::Needs::all())
+    let starting = Stack::builder()
+        .needs(Needs::all())
         .demo(dir)
         .detached()
-        .start()
-        .await
-        .map_err(stack_failure)?;
+        .start();
+    let stack = Box::pin(starting).await.map_err(stack_failure)?;
     let addresses = Addresses::documented(&stack, Schema::Uuid);
     let site = Site::beside_this_program(dir)?;
     let supervisor = supervisor(&site)?;

@@ -5,7 +5,7 @@
 
 /// Cumulative buckets of `engage_freshness_seconds` for one sink.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Freshness {
+pub(super) struct Freshness {
     /// Upper bound in seconds and the number of observations at or below it, ascending.
     buckets: Vec<(f64, u64)>,
 }
@@ -13,7 +13,7 @@ pub struct Freshness {
 impl Freshness {
     /// Picks the histogram of `sink` out of a Prometheus text page; other series are passed over.
     #[must_use]
-    pub fn parse(page: &str, sink: &str) -> Self {
+    pub(super) fn parse(page: &str, sink: &str) -> Self {
         let label = format!("sink=\"{sink}\"");
         let mut buckets: Vec<(f64, u64)> = page
             .lines()
@@ -28,13 +28,13 @@ impl Freshness {
 
     /// All observations.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.buckets.last().map_or(0, |(_, count)| *count)
     }
 
     /// What was observed after `earlier`, a former reading of the same histogram.
     #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
+    pub(super) fn since(&self, earlier: &Self) -> Self {
         let before = |bound: f64| {
             earlier
                 .buckets
@@ -59,7 +59,7 @@ impl Freshness {
         clippy::cast_sign_loss,
         reason = "counts far below 2^52"
     )]
-    pub fn quantile(&self, q: f64) -> Option<f64> {
+    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
         let wanted = ((self.count() as f64) * q).ceil().max(1.0) as u64;
         self.buckets
             .iter()

@@ -12,7 +12,7 @@ use crate::pipeline::{Addresses, SINKS};
 
 /// A client of the services' admin interfaces that remembers where each histogram began.
 #[derive(Debug)]
-pub struct Measure {
+pub(crate) struct Measure {
     client: Client,
     addresses: Addresses,
     start: HashMap<&'static str, Freshness>,
@@ -20,7 +20,7 @@ pub struct Measure {
 
 impl Measure {
     /// Takes the present state of every histogram as the beginning.
-    pub async fn begin(addresses: Addresses) -> Self {
+    pub(crate) async fn begin(addresses: Addresses) -> Self {
         let mut measure = Self {
             client: client(),
             addresses,
@@ -50,7 +50,7 @@ impl Measure {
     }
 
     /// The contents with most events in the last ten minutes; empty where Redis does not answer.
-    pub async fn top(&self, count: usize) -> Vec<(String, i64)> {
+    pub(crate) async fn top(&self, count: usize) -> Vec<(String, i64)> {
         self.read_top(count).await.unwrap_or_default()
     }
 
@@ -58,7 +58,7 @@ impl Measure {
     ///
     /// # Errors
     /// The reason, in the service's own words.
-    pub async fn ready_at(admin: SocketAddr) -> Result<(), String> {
+    pub(crate) async fn ready_at(admin: SocketAddr) -> Result<(), String> {
         let response = client()
             .get(format!("http://{admin}/readyz"))
             .send()

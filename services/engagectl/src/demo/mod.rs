@@ -36,12 +36,8 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(60);
 pub async fn run(args: &DemoArgs, stop: CancellationToken) -> Result<(), Failure> {
     empty(&args.dir)?;
     eprintln!("starting Postgres, Kafka, Debezium, Redis and ClickHouse ..");
-    let stack = Stack::builder()
-        .needs(Needs::all())
-        .demo(&args.dir)
-        .start()
-        .await
-        .map_err(stack_failure)?;
+    let starting = Stack::builder().needs(Needs::all()).demo(&args.dir).start();
+    let stack = Box::pin(starting).await.map_err(stack_failure)?;
     let addresses = Addresses::documented(&stack, Schema::Uuid);
     let supervisor = Supervisor::attached().map_err(stack_failure)?;
     eprintln!("creating topics, tables and the connector, starting the services ..");
