@@ -85,7 +85,7 @@ fn transform(parser: &Parser, catalog: &Catalog, key: &[u8], value: &[u8], offse
     )
 }
 
-fn benchmarks(c: &mut Criterion) {
+fn whole(c: &mut Criterion) {
     let parser = Parser::default();
     let catalog = catalog(&parser);
     let records: Vec<_> = (0..EVENTS).map(record).collect();
@@ -121,25 +121,23 @@ fn benchmarks(c: &mut Criterion) {
             }
         });
     });
-    let event = wire::decode(
-        &transform(&parser, &catalog, &records[0].0, &records[0].1, 0),
-        Format::Protobuf,
-    );
-    if let Ok(event) = event {
-        group.throughput(Throughput::Elements(1));
-        group.bench_function("encode_protobuf", |b| {
-            b.iter(|| wire::encode(black_box(&event), Format::Protobuf))
+    group.finish();
+}
+
+fn codecs(c: &mut Criterion) {
+    let event = engagement::testing::sample();
+    let mut group = c.benchmark_group("wire");
+    for format in [Format::Protobuf, Format::Json] {
+        let bytes = wire::encode(&event, format);
+        group.bench_function(format!("encode_{format:?}"), |b| {
+            b.iter(|| wire::encode(black_box(&event), format));
         });
-        group.bench_function("encode_json", |b| {
-            b.iter(|| wire::encode(black_box(&event), Format::Json))
-        });
-        let bytes = wire::encode(&event, Format::Protobuf);
-        group.bench_function("decode_protobuf", |b| {
-            b.iter(|| wire::decode(black_box(&bytes), Format::Protobuf))
+        group.bench_function(format!("decode_{format:?}"), |b| {
+            b.iter(|| wire::decode(black_box(&bytes), format));
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, benchmarks);
+criterion_group!(benches, whole, codecs);
 criterion_main!(benches);

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use crate::catalog::ContentRef;
-use crate::envelope::{EventChange, EventRow, Op};
+use crate::envelope::{EventChange, EventRow, Meta, Op};
 use crate::event::{
     Anomaly, EnrichedEvent, EnrichmentStatus, Lane, Micros, Origin, Position, Previous, Source,
 };
@@ -52,14 +52,7 @@ pub fn enrich(
         before,
         moved,
     } = change;
-    let status = match (&row.content_id, content) {
-        (None, _) => EnrichmentStatus::NoContent,
-        (Some(_), None) => EnrichmentStatus::Missing,
-        (Some(_), Some(_)) => EnrichmentStatus::Ok,
-    };
-    let content = content
-        .filter(|_| status == EnrichmentStatus::Ok)
-        .unwrap_or_default();
+    let (status, content) = join(&row, content);
     EnrichedEvent {
         anomalies: anomalies(&row, content.length_seconds, now),
         event_id: row.event_id.into_owned(),
@@ -82,18 +75,40 @@ pub fn enrich(
         deleted: meta.op == Op::Delete,
         moved,
         previous: before.map(|row| previous(*row)),
-        source: Source {
-            lane: place.position.lane,
-            epoch: place.position.epoch,
-            partition: place.position.partition,
-            offset: place.position.offset,
-            prev: place.prev,
-            commit_lsn: place.commit_lsn,
-            lsn: place.lsn,
-            tx_id: meta.tx_id,
-            committed_at: meta.committed_at.unwrap_or(now),
-            snapshot: meta.is_snapshot(),
-        },
+        source: source(&meta, place, now),
+    }
+}
+
+/// An event without a content takes nothing from one.
+fn join<'a>(
+    row: &EventRow<'_>,
+    content: Option<ContentRef<'a>>,
+) -> (EnrichmentStatus, ContentRef<'a>) {
+    match (&row.content_id, content) {
+        (None, _) => (EnrichmentStatus::NoContent, ContentRef::default()),
+        (Some(_), None) => (EnrichmentStatus::Missing, ContentRef::default()),
+        (Some(_), Some(content)) => (EnrichmentStatus::Ok, content),
+    }
+}
+
+fn source(meta: &Meta, place: Place, now: Micros) -> Source {
+    let Position {
+        lane,
+        epoch,
+        partition,
+        offset,
+    } = place.position;
+    Source {
+        lane,
+        epoch,
+        partition,
+        offset,
+        prev: place.prev,
+        commit_lsn: place.commit_lsn,
+        lsn: place.lsn,
+        tx_id: meta.tx_id,
+        committed_at: meta.committed_at.unwrap_or(now),
+        snapshot: meta.is_snapshot(),
     }
 }
 
