@@ -1,0 +1,148 @@
+//! Ports: the documented ones for the demo, free ones for tests.
+//!
+//! Invariant: a free port is leased by a locked file, so two stacks of one user on one machine never get the same one,
+//! and it lies below the kernel's ephemeral range, so no outgoing connection takes it between choice and use.
+
+use std::{
+    env, fs,
+    fs::File,
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+};
+
+use crate::{Kind, StackError};
+
+const FIRST: u16 = 20_000;
+const LAST: u16 = 29_999;
+
+/// The ports of one server, held until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    /// The one that clients use.
+    pub(crate) public: u16,
+    /// Kafka's controller, ClickHouse's native protocol; otherwise unused.
+    pub(crate) inner: u16,
+    _leases: Vec<File>,
+}
+
+impl Ports {
+    /// Free ports for a private stack.
+    pub(crate) fn free() -> Result<Self, StackError> {
+        let (public, first) = lease()?;
+        let (inner, second) = lease()?;
+        Ok(Self {
+            public,
+            inner,
+            _leases: vec![first, second],
+        })
+    }
+
+    /// The documented port, or the one its variable names; an error if it is taken.
+    pub(crate) fn documented(kind: Kind) -> Result<Self, StackError> {
+        let (variable, default) = variable(kind);
+        let public = match env::var(variable) {
+            Ok(value) if !value.is_empty() => parse(variable, value)?,
+            _ => default,
+        };
+        if !is_free(public) {
+            return Err(StackError::PortTaken {
+                server: kind,
+                port: public,
+                variable,
+            });
+        }
+        let (inner, held) = lease()?;
+        Ok(Self {
+            public,
+            inner,
+            _leases: vec![held],
+        })
+    }
+
+    /// The ports of a server that runs already.
+    pub(crate) fn known(ports: &[u16]) -> Self {
+        Self {
+            public: ports.first().copied().unwrap_or_default(),
+            inner: ports.get(1).copied().unwrap_or_default(),
+            _leases: Vec::new(),
+        }
+    }
+}
+
+/// The variable that moves the documented port, and that port.
+pub(crate) const fn variable(kind: Kind) -> (&'static str, u16) {
+    match kind {
+        Kind::Postgres => ("ENGAGE_PORT_POSTGRES", 5432),
+        Kind::Kafka => ("ENGAGE_PORT_KAFKA", 9092),
+        Kind::Connect => ("ENGAGE_PORT_CONNECT", 8083),
+        Kind::Redis => ("ENGAGE_PORT_REDIS", 6379),
+        Kind::ClickHouse => ("ENGAGE_PORT_CLICKHOUSE", 8123),
+    }
+}
+
+fn parse(variable: &'static str, value: String) -> Result<u16, StackError> {
+    match value.parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(StackError::BadPort { variable, value }),
+    }
+}
+
+fn lease() -> Result<(u16, File), StackError> {
+    let dir = lock_dir()?;
+    let span = LAST - FIRST + 1;
+    let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(span)).unwrap_or(0);
+    for step in 0..span {
+        let port = FIRST + (start + step) % span;
+        let path = dir.join(port.to_string());
+        let file = File::create(&path).map_err(StackError::io("locking", &path))?;
+        if file.try_lock().is_ok() && is_free(port) {
+            return Ok((port, file));
+        }
+    }
+    Err(StackError::NoFreePort {
+        first: FIRST,
+        last: LAST,
+    })
+}
+
+/// One per user: a file of another user could not be locked.
+fn lock_dir() -> Result<PathBuf, StackError> {
+    let user = rustix::process::geteuid().as_raw();
+    let dir = env::temp_dir().join(format!("engage-ports-{user}"));
+    fs::create_dir_all(&dir).map_err(StackError::io("creating", &dir))?;
+    Ok(dir)
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn parallel_leases_never_meet() {
+        let threads: Vec<_> = (0..8)
+            .map(|_| std::thread::spawn(|| Ports::free().unwrap()))
+            .collect();
+        let ports: Vec<Ports> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+        let numbers: HashSet<u16> = ports.iter().flat_map(|p| [p.public, p.inner]).collect();
+        assert_eq!(numbers.len(), 16);
+    }
+
+    #[test]
+    fn zero_and_words_are_no_ports() {
+        assert!(parse("ENGAGE_PORT_REDIS", "0".into()).is_err());
+        let error = parse("ENGAGE_PORT_REDIS", "many".into())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "ENGAGE_PORT_REDIS=many is not a port: give a number from 1 to 65535"
+        );
+        assert_eq!(parse("ENGAGE_PORT_REDIS", "16379".into()).unwrap(), 16379);
+    }
+}

@@ -1,0 +1,148 @@
+//! Whether a server answers, asked in its own protocol.
+//!
+//! Invariant: an open port is not enough; each probe needs an answer that only a usable server gives.
+
+use std::{future::Future, time::Duration};
+
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+};
+use sqlx::{Connection, PgConnection};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// One attempt may take this long.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// The question put to a server.
+#[derive(Clone, Debug)]
+pub(crate) enum Probe {
+    /// `SELECT 1` over this URL.
+    Sql(String),
+    /// A metadata answer of this broker that lists a broker.
+    Metadata(u16),
+    /// `GET` of this path answers 200.
+    Http(u16, &'static str),
+    /// `PING` answers `PONG`.
+    Ping(u16),
+}
+
+impl Probe {
+    /// In words, for an error.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Sql(url) => format!("SELECT 1 on {url}"),
+            Self::Metadata(port) => format!("a metadata answer on 127.0.0.1:{port}"),
+            Self::Http(port, path) => format!("GET http://127.0.0.1:{port}{path}"),
+            Self::Ping(port) => format!("PING on 127.0.0.1:{port}"),
+        }
+    }
+
+    /// One attempt; the error is what was answered instead.
+    pub(crate) async fn once(&self) -> Result<(), String> {
+        match self {
+            Self::Sql(url) => in_time(Box::pin(sql(url))).await,
+            Self::Metadata(port) => metadata(*port).await,
+            Self::Http(port, path) => in_time(http(*port, path)).await,
+            Self::Ping(port) => in_time(ping(*port)).await,
+        }
+    }
+}
+
+async fn in_time(attempt: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    timeout(ATTEMPT, attempt)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", ATTEMPT.as_secs())))
+}
+
+async fn sql(url: &str) -> Result<(), String> {
+    let mut connection = PgConnection::connect(url)
+        .await
+        .map_err(|e| e.to_string())?;
+    sqlx::query("SELECT 1")
+        .execute(&mut connection)
+        .await
+        .map_err(|e| e.to_string())?;
+    connection.close().await.map_err(|e| e.to_string())
+}
+
+async fn metadata(port: u16) -> Result<(), String> {
+    in_time(async { connect(port).await.map(drop) }).await?;
+    tokio::task::spawn_blocking(move || brokers(port))
+        .await
+        .map_err(|e| e.to_string())?
+}
+
+fn brokers(port: u16) -> Result<(), String> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", format!("127.0.0.1:{port}"))
+        .set("reconnect.backoff.ms", "20")
+        .set("reconnect.backoff.max.ms", "100")
+        .create()
+        .map_err(|e| e.to_string())?;
+    let metadata = consumer
+        .fetch_metadata(None, ATTEMPT)
+        .map_err(|e| e.to_string())?;
+    match metadata.brokers() {
+        [] => Err("the answer lists no broker yet".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+async fn http(port: u16, path: &str) -> Result<(), String> {
+    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    answered_ok(&exchange(port, request.as_bytes(), usize::MAX).await?)
+}
+
+/// `POST` of a body; the error is the answer, if it is not 200.
+pub(crate) async fn post(port: u16, path: &str, body: &str) -> Result<(), String> {
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    in_time(async { answered_ok(&exchange(port, request.as_bytes(), usize::MAX).await?) }).await
+}
+
+fn answered_ok(answer: &str) -> Result<(), String> {
+    match answer.lines().next() {
+        Some(status) if status.contains(" 200 ") => Ok(()),
+        Some(_) => Err(answer.trim().chars().take(500).collect()),
+        None => Err("an empty answer".to_owned()),
+    }
+}
+
+async fn ping(port: u16) -> Result<(), String> {
+    let answer = exchange(port, b"PING\r\n", 7).await?;
+    match answer.trim_end() {
+        "+PONG" => Ok(()),
+        other => Err(other.to_owned()),
+    }
+}
+
+async fn connect(port: u16) -> Result<TcpStream, String> {
+    TcpStream::connect(("127.0.0.1", port))
+        .await
+        .map_err(|e| e.to_string())
+}
+
+/// Sends, and reads to the end of the stream or to `enough` bytes.
+async fn exchange(port: u16, request: &[u8], enough: usize) -> Result<String, String> {
+    let mut stream = connect(port).await?;
+    stream.write_all(request).await.map_err(|e| e.to_string())?;
+    let mut answer = Vec::new();
+    while answer.len() < enough {
+        match stream
+            .read_buf(&mut answer)
+            .await
+            .map_err(|e| e.to_string())?
+        {
+            0 => break,
+            _ => continue,
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

@@ -1,0 +1,140 @@
+//! Where a stack lives: its directory, and how its servers are tuned.
+//!
+//! Invariant: everything a server writes lies under the stack's directory, one folder per server. (One exception: see
+//! [`crate::servers::postgres`] for a directory that the user `postgres` cannot reach.)
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use crate::{Kind, StackError, Supervisor};
+
+/// What a stack is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// A test: free ports, small and quick servers, the directory disappears.
+    Private,
+    /// The demo: documented ports, data that stays.
+    Demo,
+}
+
+/// The directory of a stack and what all its servers share.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) dir: PathBuf,
+    pub(crate) flavour: Flavour,
+    pub(crate) supervisor: Supervisor,
+    /// How long a server may take to become ready.
+    pub(crate) deadline: Duration,
+    /// Where Connect finds Kafka.
+    pub(crate) broker: OnceLock<u16>,
+}
+
+impl Site {
+    /// A new directory under the system's temporary one.
+    pub(crate) fn private(deadline: Duration) -> Result<Self, StackError> {
+        let parent = temporary_parent();
+        let dir = tempfile::Builder::new()
+            .prefix("engage-")
+            .permissions(fs::Permissions::from_mode(0o711))
+            .tempdir_in(&parent)
+            .map_err(StackError::io("creating a directory in", parent))?
+            .keep();
+        let supervisor = Supervisor::disposable(&dir)?;
+        Self::new(dir, Flavour::Private, supervisor, deadline)
+    }
+
+    /// A directory that stays.
+    pub(crate) fn demo(dir: &Path, detached: bool, deadline: Duration) -> Result<Self, StackError> {
+        fs::create_dir_all(dir).map_err(StackError::io("creating", dir))?;
+        let dir = dir
+            .canonicalize()
+            .map_err(StackError::io("resolving", dir))?;
+        let supervisor = if detached {
+            Supervisor::detached()
+        } else {
+            Supervisor::attached()?
+        };
+        let supervisor = supervisor.with_run_files(&dir.join("run"));
+        Self::new(dir, Flavour::Demo, supervisor, deadline)
+    }
+
+    fn new(
+        dir: PathBuf,
+        flavour: Flavour,
+        supervisor: Supervisor,
+        deadline: Duration,
+    ) -> Result<Self, StackError> {
+        for folder in ["conf", "log", "run", "tmp"] {
+            let path = dir.join(folder);
+            fs::create_dir_all(&path).map_err(StackError::io("creating", &path))?;
+        }
+        Ok(Self {
+            dir,
+            flavour,
+            supervisor,
+            deadline,
+            broker: OnceLock::new(),
+        })
+    }
+
+    pub(crate) fn is_private(&self) -> bool {
+        self.flavour == Flavour::Private
+    }
+
+    /// The log of a server.
+    pub(crate) fn log(&self, kind: Kind) -> PathBuf {
+        self.dir.join("log").join(format!("{}.log", kind.name()))
+    }
+
+    /// The data folder of a server, created.
+    pub(crate) fn data(&self, name: &str) -> Result<PathBuf, StackError> {
+        let path = self.dir.join(name);
+        fs::create_dir_all(&path).map_err(StackError::io("creating", &path))?;
+        Ok(path)
+    }
+
+    /// Writes a configuration file: a template with `@NAME@` replaced.
+    pub(crate) fn configure(
+        &self,
+        name: &str,
+        template: &str,
+        values: &[(&str, &str)],
+    ) -> Result<PathBuf, StackError> {
+        let path = self.dir.join("conf").join(name);
+        let text = values
+            .iter()
+            .fold(template.to_owned(), |text, (key, value)| {
+                text.replace(&format!("@{key}@"), value)
+            });
+        fs::write(&path, text).map_err(StackError::io("writing", &path))?;
+        Ok(path)
+    }
+}
+
+/// As root, servers run as another user, who must be able to walk to the directory.
+fn temporary_parent() -> PathBuf {
+    let usual = std::env::temp_dir();
+    if blocked_at(&usual).is_none() {
+        return usual;
+    }
+    let fallback = PathBuf::from("/tmp");
+    if blocked_at(&fallback).is_none() {
+        fallback
+    } else {
+        usual
+    }
+}
+
+/// The first folder on the way to `dir` (itself included) that other users cannot pass.
+pub(crate) fn blocked_at(dir: &Path) -> Option<PathBuf> {
+    let mut way: Vec<&Path> = dir.ancestors().collect();
+    way.reverse();
+    way.into_iter()
+        .find(|folder| fs::metadata(folder).map_or(true, |m| m.mode() & 0o001 == 0))
+        .map(Path::to_owned)
+}

@@ -1,0 +1,4 @@
+//! Against the real servers.
+
+mod servers;
+mod shared;
