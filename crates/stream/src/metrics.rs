@@ -22,3 +22,8 @@ pub const LINEAGE_VIOLATIONS_TOTAL: &str = "engage_lineage_violations_total";
 pub const PRODUCED_TOTAL: &str = "engage_records_produced_total";
 /// Counter `{reason}`: producers given up after a failed or stalled delivery.
 pub const PRODUCER_VOID_TOTAL: &str = "engage_producer_void_total";
+
+/// Counts a gap, a contradiction or a failed proof; the lane that found it stops.
+pub fn lineage_violation() {
+    metrics::counter!(LINEAGE_VIOLATIONS_TOTAL).increment(1);
+}

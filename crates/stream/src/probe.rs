@@ -60,7 +60,7 @@ impl Probe {
     /// # Errors
     /// The broker did not answer, or there is no such partition.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, LaneError> {
-        self.ask(topic, partition, |side| side.watermarks()).await
+        self.ask(topic, partition, ends).await
     }
 
     /// The record at exactly this offset, if there is one.
@@ -91,7 +91,7 @@ impl Probe {
         to: i64,
     ) -> Result<Vec<Record>, LaneError> {
         self.ask(topic, partition, move |side| {
-            let log = side.watermarks()?;
+            let log = ends(side)?;
             side.range(from.max(log.low), to.min(log.high))
         })
         .await
@@ -103,7 +103,7 @@ impl Probe {
     /// The broker did not answer.
     pub async fn tail(&self, topic: &str, partition: i32, wanted: u32) -> Result<Tail, LaneError> {
         self.ask(topic, partition, move |side| {
-            let log = side.watermarks()?;
+            let log = ends(side)?;
             let mut back = i64::from(wanted.max(1));
             loop {
                 let from = log.high.saturating_sub(back).max(log.low);
@@ -181,13 +181,6 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    fn watermarks(&self) -> Result<Watermarks, LaneError> {
-        let (low, high) = self
-            .consumer
-            .fetch_watermarks(self.topic, self.partition, ASK)?;
-        Ok(Watermarks { low, high })
-    }
-
     /// Ends at `to` or at the end of the partition, whichever the broker tells first, so gaps cost nothing.
     fn range(&self, from: i64, to: i64) -> Result<Vec<Record>, LaneError> {
         if from >= to {
@@ -225,4 +218,12 @@ impl Question<'_> {
             ASK.as_secs()
         )))
     }
+}
+
+fn ends(question: &Question<'_>) -> Result<Watermarks, LaneError> {
+    let (low, high) =
+        question
+            .consumer
+            .fetch_watermarks(question.topic, question.partition, ASK)?;
+    Ok(Watermarks { low, high })
 }

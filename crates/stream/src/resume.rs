@@ -58,9 +58,10 @@ pub async fn resolve_start(
     }
 }
 
-/// A refusal as the end of a lane, naming topic and partition.
+/// A refusal as the end of a lane, naming topic and partition; counted as a violation.
 #[must_use]
 pub fn refused(lane: &LaneHandle, refusal: &Refusal) -> LaneError {
+    crate::metrics::lineage_violation();
     LaneError::stop(
         format!(
             "topic {} partition {}: {refusal}",

@@ -200,10 +200,17 @@ impl Status {
         inner.gauges(partition, 0.0, 0.0, false);
     }
 
+    /// That all brokers are down never replaces the reason why.
     pub(crate) fn client_error(&self, code: RDKafkaErrorCode, reason: &str) {
         let mut inner = locked(&self.inner);
-        inner.away |= code == RDKafkaErrorCode::AllBrokersDown;
-        inner.broker = Some((code, reason.to_owned()));
+        if code == RDKafkaErrorCode::AllBrokersDown {
+            inner.away = true;
+            inner
+                .broker
+                .get_or_insert_with(|| (code, reason.to_owned()));
+        } else {
+            inner.broker = Some((code, reason.to_owned()));
+        }
     }
 
     pub(crate) fn last_error(&self) -> Option<(RDKafkaErrorCode, String)> {
@@ -297,7 +304,9 @@ impl LaneEntry {
             state: self.state.clone(),
             done,
             lag,
-            behind_seconds: self.behind_seconds, held: self.held }
+            behind_seconds: self.behind_seconds,
+            held: self.held,
+        }
     }
 }
 

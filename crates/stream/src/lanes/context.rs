@@ -10,7 +10,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
 use rdkafka::types::RDKafkaRespErr;
 use tracing::{debug, warn};
 
@@ -25,7 +25,11 @@ pub(crate) type Client = BaseConsumer<GroupContext>;
 pub(crate) enum GroupEvent {
     Assigned(Vec<i32>),
     Revoked(Vec<i32>),
-    Committed { partition: i32, offset: i64, accepted: bool },
+    Committed {
+        partition: i32,
+        offset: i64,
+        accepted: bool,
+    },
 }
 
 pub(crate) struct GroupContext {
@@ -71,7 +75,7 @@ impl GroupContext {
     fn partitions(&self, list: &TopicPartitionList) -> Vec<i32> {
         list.elements_for_topic(&self.topic)
             .iter()
-            .map(|element| element.partition())
+            .map(TopicPartitionListElem::partition)
             .collect()
     }
 }
@@ -112,11 +116,16 @@ impl ConsumerContext for GroupContext {
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         for element in offsets.elements_for_topic(&self.topic) {
             let error = element.error().err().or_else(|| result.clone().err());
-            let (partition, offset) = (element.partition(), element.offset().to_raw().unwrap_or(-1));
+            let (partition, offset) =
+                (element.partition(), element.offset().to_raw().unwrap_or(-1));
             if let Some(error) = &error {
                 debug!(partition, offset, %error, "commit failed");
             }
-            self.note(GroupEvent::Committed { partition, offset, accepted: error.is_none() });
+            self.note(GroupEvent::Committed {
+                partition,
+                offset,
+                accepted: error.is_none(),
+            });
         }
     }
 }

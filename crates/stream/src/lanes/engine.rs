@@ -153,7 +153,11 @@ impl Engine {
         match event {
             GroupEvent::Assigned(partitions) => self.assign(&partitions),
             GroupEvent::Revoked(partitions) => self.revoke(&partitions),
-            GroupEvent::Committed { partition, offset, accepted } => {
+            GroupEvent::Committed {
+                partition,
+                offset,
+                accepted,
+            } => {
                 if let Some(lane) = self.lanes.get(&partition) {
                     lane.shared.answered(offset, accepted);
                 }
@@ -167,6 +171,8 @@ impl Engine {
         if let Err(error) = acknowledge_assign(&self.group.consumer) {
             error!(%error, "assignment not acknowledged");
         }
+        // a partition cannot be assigned twice; should it happen, the first lane must not go on beside the second
+        self.close(partitions, true);
         for partition in partitions {
             let remembered = self.remembered.get(partition).cloned();
             let lane = lane::spawn(
@@ -217,13 +223,14 @@ impl Engine {
     }
 
     fn commit_last(&self, partition: i32, committed: &Committed) {
+        let offset = committed.offset;
         match self.group.commit_now(partition, committed) {
-            Ok(()) => debug!(partition, offset = committed.offset, "committed on close"),
+            Ok(()) => debug!(partition, offset, "committed on close"),
             Err(error) if is_rebalancing(&error) => {
-                debug!(partition, %error, "commit dropped: the group has moved on")
+                debug!(partition, offset, %error, "commit dropped: the group has moved on");
             }
             Err(error) => {
-                warn!(partition, offset = committed.offset, %error, "commit on close failed; the next owner proves its position")
+                warn!(partition, offset, %error, "commit on close failed; the next owner proves its position");
             }
         }
     }
@@ -282,23 +289,35 @@ impl Engine {
     }
 
     /// Ends every lane, gives the partitions back and leaves the group.
-    fn leave(&mut self) {
+    fn leave(mut self) {
         let partitions: Vec<i32> = self.lanes.keys().copied().collect();
         self.close(&partitions, self.group.consumer.assignment_lost());
-        let consumer = &self.group.consumer;
-        consumer.context().close();
-        while consumer.context().take_event().is_some() {}
+        self.group.consumer.context().close();
         if let Err(error) = self.group.end(&partitions) {
             debug!(%error, "delivery not ended");
         }
-        if let Err(error) = consumer.close_queue() {
-            warn!(%error, "consumer not closed");
-            return;
-        }
-        let begun = Instant::now();
-        while !consumer.closed() && begun.elapsed() < LEAVE {
-            let _ = consumer.poll(POLL);
-        }
-        info!(group = %self.group.options.group, topic = %self.group.topic, "left the group");
+        let (name, topic) = (
+            self.group.options.group.clone(),
+            self.group.options.topic.clone(),
+        );
+        close_consumer(self.group);
+        info!(group = name, topic, "left the group");
+    }
+}
+
+/// The last owner closes the consumer by dropping it. A lane that was abandoned still holds it: then it is closed around it.
+fn close_consumer(group: Arc<Group>) {
+    let group = match Arc::try_unwrap(group) {
+        Ok(group) if Arc::strong_count(&group.consumer) == 1 => return drop(group),
+        Ok(group) => Arc::new(group),
+        Err(group) => group,
+    };
+    if let Err(error) = group.consumer.close_queue() {
+        warn!(%error, "consumer not closed");
+        return;
+    }
+    let begun = Instant::now();
+    while !group.consumer.closed() && begun.elapsed() < LEAVE {
+        drop(group.consumer.poll(POLL));
     }
 }

@@ -50,8 +50,16 @@ impl Group {
     }
 
     /// Begins delivery at exactly this offset; may be called again to start elsewhere.
-    pub(crate) fn start(&self, lane: &Arc<LaneShared>, offset: i64) -> Result<(), LaneError> {
+    pub(crate) fn start(
+        &self,
+        lane: &Arc<LaneShared>,
+        attempt: u64,
+        offset: i64,
+    ) -> Result<(), LaneError> {
         let mut started = locked(&self.started);
+        if lane.attempt() != attempt {
+            return Err(LaneError::retry("the lane has ended"));
+        }
         if self.is_cooperative() {
             if started.remove(&lane.partition).is_some() {
                 self.consumer

@@ -19,6 +19,7 @@ pub struct LaneHandle {
     pub(super) group: Arc<Group>,
     pub(super) shared: Arc<LaneShared>,
     pub(super) committed: Option<Committed>,
+    pub(super) attempt: u64,
     pub(super) stopping: CancellationToken,
 }
 
@@ -74,9 +75,9 @@ impl LaneHandle {
     /// # Errors
     /// The partition is being taken away, or librdkafka refuses.
     pub async fn start(&mut self, offset: i64) -> Result<(), LaneError> {
-        let shared = Arc::clone(&self.shared);
+        let (shared, attempt) = (Arc::clone(&self.shared), self.attempt);
         shared.begin(offset);
-        self.blocking(move |group| group.start(&shared, offset))
+        self.blocking(move |group| group.start(&shared, attempt, offset))
             .await
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: a lane that failed gets no further record until it is opened anew and has named an offset again.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use super::group::Group;
 use super::handle::{LaneHandle, blocking};
 use crate::error::LaneError;
 use crate::lineage::same_log;
-use crate::metrics::{EVENTS_CONSUMED_TOTAL, LANE_RETRIES_TOTAL, LINEAGE_VIOLATIONS_TOTAL};
+use crate::metrics::{EVENTS_CONSUMED_TOTAL, LANE_RETRIES_TOTAL, lineage_violation};
 use crate::record::Record;
 use crate::status::{LaneState, Progress};
 use crate::sync::locked;
@@ -35,6 +36,8 @@ pub(crate) struct LaneShared {
     pub(crate) progress: Arc<Progress>,
     commits: Mutex<Commits>,
     consumed: Counter,
+    /// Raised whenever an opening of the lane ends; a start still under way from an earlier one has no effect.
+    attempt: AtomicU64,
 }
 
 #[derive(Default)]
@@ -57,7 +60,16 @@ impl LaneShared {
             progress,
             commits: Mutex::default(),
             consumed,
+            attempt: AtomicU64::new(0),
         })
+    }
+
+    pub(crate) fn attempt(&self) -> u64 {
+        self.attempt.load(Ordering::SeqCst)
+    }
+
+    fn end_attempt(&self) {
+        self.attempt.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(crate) fn begin(&self, offset: i64) {
@@ -94,7 +106,9 @@ impl LaneShared {
     /// The broker's answer to a commit of this offset. A refused one is sent again, unless a newer one waits already.
     pub(crate) fn answered(&self, offset: i64, accepted: bool) {
         let mut commits = locked(&self.commits);
-        let Some(sent) = commits.sent.take_if(|sent| sent.offset == offset) else { return };
+        let Some(sent) = commits.sent.take_if(|sent| sent.offset == offset) else {
+            return;
+        };
         if !accepted && !commits.closed {
             commits.pending.get_or_insert(sent);
         }
@@ -102,6 +116,7 @@ impl LaneShared {
 
     /// The last commit, if the broker has not confirmed it. Nothing is committed through this lane any more.
     pub(crate) fn close(&self) -> Option<Committed> {
+        self.end_attempt();
         let mut commits = locked(&self.commits);
         commits.closed = true;
         let last = commits.pending.take().or_else(|| commits.sent.take());
@@ -184,6 +199,7 @@ impl Supervisor {
             group: Arc::clone(&self.group),
             shared: Arc::clone(&self.shared),
             committed,
+            attempt: self.shared.attempt(),
             stopping: self.stop.child_token(),
         };
         let stopping = handle.stopping.clone();
@@ -192,6 +208,7 @@ impl Supervisor {
         let _aborted = AbortOnDrop(lane.abort_handle());
         let outcome = lane.await;
         stopping.cancel();
+        self.shared.end_attempt();
         if let Some(fault) = self.shared.cursor.take_fault() {
             return Err(fault);
         }
@@ -221,6 +238,7 @@ impl Supervisor {
         .await?;
         self.group.status.end_of_log(partition, log.high);
         same_log(remembered.as_ref(), committed.as_ref(), log).map_err(|refusal| {
+            lineage_violation();
             let reason = format!(
                 "topic {} partition {partition}: {refusal}",
                 self.shared.topic
@@ -244,7 +262,6 @@ impl Supervisor {
     /// Stays assigned and silent, so that no other member stumbles over the same fault.
     async fn halt(&self, reason: String, remedy: String) {
         self.detach().await;
-        metrics::counter!(LINEAGE_VIOLATIONS_TOTAL).increment(1);
         error!(topic = %self.shared.topic, partition = self.shared.partition, %reason, %remedy, "lane stopped");
         self.state(LaneState::Stopped { reason, remedy });
         self.stop.cancelled().await;

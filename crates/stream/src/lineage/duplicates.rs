@@ -365,7 +365,7 @@ mod tests {
             let rows_at: Vec<u64> = (0..*rows)
                 .map(|row| {
                     if row % per_lsn == 0 {
-                        lsn += 3
+                        lsn += 3;
                     }
                     if *early && row == 0 && !held.is_empty() {
                         held[0]

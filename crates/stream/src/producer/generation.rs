@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use metrics::counter;
+use metrics::{Counter, counter};
 use rdkafka::Message;
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
@@ -52,6 +52,7 @@ pub(crate) struct State {
     in_flight: AtomicUsize,
     moved: Mutex<Instant>,
     capacity: Notify,
+    produced: Mutex<Option<(String, Counter)>>,
     suspects: Suspects,
 }
 
@@ -79,6 +80,7 @@ impl Generation {
             in_flight: AtomicUsize::new(0),
             moved: Mutex::new(Instant::now()),
             capacity: Notify::new(),
+            produced: Mutex::default(),
             suspects,
         });
         let refused = |cause: String| SendError::Refused {
@@ -132,7 +134,7 @@ impl Generation {
             ));
         };
         let native = BaseRecord {
-            topic: &*record.topic,
+            topic: &record.topic,
             partition: record.partition,
             payload: record.payload.as_deref(),
             key: record.key.as_deref(),
@@ -288,6 +290,30 @@ impl State {
         self.capacity.notify_waiters();
     }
 
+    /// Looking a counter up costs more than counting: the one used last is kept.
+    fn count(&self, topic: &str) {
+        let mut produced = locked(&self.produced);
+        if produced.as_ref().is_none_or(|(known, _)| known != topic) {
+            *produced = Some((
+                topic.to_owned(),
+                counter!(PRODUCED_TOTAL, "topic" => topic.to_owned()),
+            ));
+        }
+        if let Some((_, counter)) = produced.as_ref() {
+            counter.increment(1);
+        }
+    }
+
+    /// Nobody uses it any more; not a failure.
+    fn retire(&self) {
+        let reason = "it was closed".to_owned();
+        locked(&self.why).get_or_insert(Void {
+            reason,
+            failure: None,
+        });
+        self.void.cancel();
+    }
+
     fn is_stalled(&self, stall: Duration) -> bool {
         self.in_flight.load(Ordering::SeqCst) > 0 && locked(&self.moved).elapsed() > stall
     }
@@ -312,7 +338,7 @@ impl ProducerContext for Context {
         match result {
             Ok(message) => {
                 *locked(&self.0.moved) = Instant::now();
-                counter!(PRODUCED_TOTAL, "topic" => message.topic().to_owned()).increment(1);
+                self.0.count(message.topic());
                 to.acked(token, message.partition(), message.offset());
             }
             Err((error, message)) => {
@@ -342,7 +368,7 @@ impl Thread {
         loop {
             self.producer.poll(POLL);
             if self.state.closing.load(Ordering::SeqCst) {
-                self.state.give_up("closed", "it was closed".into(), None);
+                self.state.retire();
             } else if self.state.is_stalled(self.stall) {
                 let reason = format!("nothing acknowledged for {} s", self.stall.as_secs());
                 self.state.give_up("stall", reason, None);

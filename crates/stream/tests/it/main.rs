@@ -1,0 +1,13 @@
+//! The Kafka layer against a real broker.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod consuming;
+mod dead_letters;
+mod lineage;
+mod memory;
+mod outage;
+mod preflight;
+mod producing;
+mod rebalance;
+mod recreated;
+mod support;

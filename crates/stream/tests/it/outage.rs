@@ -1,0 +1,94 @@
+//! A broker that goes away and comes back.
+
+use std::time::Duration;
+
+use stream::producer::ProducerOptions;
+use stream::{LaneError, LaneHandle, OutRecord, Producer};
+
+use crate::support::{Member, Seen, create_at, eventually, fill_at, options, settings_at, unique};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_goes_away_is_waited_for_and_nothing_is_lost_or_repeated() {
+    let stack = devstack::Stack::builder()
+        .kafka()
+        .private()
+        .start()
+        .await
+        .unwrap();
+    let settings = settings_at(&stack.kafka().bootstrap);
+    let (topic, output, group, seen) = (
+        unique("outage"),
+        unique("copy"),
+        unique("g"),
+        Seen::default(),
+    );
+    create_at(&settings, &topic, 2, &[]).await;
+    create_at(&settings, &output, 2, &[]).await;
+    (0..2).for_each(|partition| fill_at(&settings, &topic, partition, 0..100));
+    let producer = Producer::new(
+        &settings,
+        ProducerOptions {
+            stall: Duration::from_secs(3),
+            ..ProducerOptions::default()
+        },
+    );
+    let (producer, sink, target) = (producer.unwrap(), seen.clone(), output.clone());
+    let mut slow = options(settings.clone(), &group, &topic);
+    slow.retry_max = Duration::from_secs(1);
+    let member = Member::start(slow, move |lane| {
+        copy(lane, producer.clone(), target.clone(), sink.clone())
+    });
+    let through = async |total: usize| {
+        eventually(&format!("{total} records"), async || match seen.total() {
+            found if found == total => Ok(()),
+            found => Err(format!("{found}; {:?}", member.status.readiness())),
+        })
+        .await;
+    };
+    through(200).await;
+    member.ready().await;
+
+    stack.kafka().kill9().await.unwrap();
+    eventually("not ready", async || match member.status.readiness() {
+        Err(text) if text.contains("no broker reachable") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(member.status.liveness(), Ok(()));
+    stack.kafka().start().await.unwrap();
+
+    (0..2).for_each(|partition| fill_at(&settings, &topic, partition, 100..200));
+    through(400).await;
+    member.ready().await;
+    member.stop().await;
+    for partition in 0..2 {
+        assert_eq!(seen.of(partition), (0..200).collect::<Vec<_>>());
+    }
+}
+
+/// Notes a record once its copy is acknowledged.
+async fn copy(
+    mut lane: LaneHandle,
+    producer: Producer,
+    output: String,
+    seen: Seen,
+) -> Result<(), LaneError> {
+    let mut out = producer.lane::<()>(&output, lane.partition()).await?;
+    lane.start(lane.committed().map_or(0, |committed| committed.offset))
+        .await?;
+    while let Some(record) = lane.recv().await {
+        let copy = OutRecord {
+            topic: output.as_str().into(),
+            partition: None,
+            key: record.key.clone(),
+            payload: record.payload.clone(),
+            headers: Vec::new(),
+            timestamp_ms: None,
+        };
+        out.send(copy, record.offset, ()).await?;
+        out.drained().await?;
+        seen.note(&record);
+        lane.commit_now(record.offset + 1, String::new()).await?;
+    }
+    Ok(())
+}
