@@ -8,10 +8,10 @@ use std::sync::Arc;
 use service::{App, Condition, Context, Exit, Failure, Finding};
 use stream::dead_letter::DeadLetters;
 
-use stream::{LanesOptions, RunError, RunErrorKind, Status, lanes};
+use stream::{KafkaSettings, LanesOptions, RunError, RunErrorKind, Status, lanes};
 use tokio::task::JoinSet;
 
-use crate::config::{Config, ENV, KafkaConfig};
+use crate::config::{Config, ENV, Input};
 use crate::endpoint::Endpoint;
 use crate::enrol::{EnrolError, Enrolment, enrol};
 use crate::runtime::Runtime;
@@ -30,17 +30,23 @@ impl App for WebhookForwarder {
 
     async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
         let endpoints = judged(&config)?;
-        let kafka = &config.kafka;
-        let dead_letters =
-            DeadLetters::with_topic(&kafka.connection, crate::NAME, &kafka.dead_letter_topic)
-                .map_err(|error| failure(RunError::Settings(error), "the dead letters"))?;
+        let topic = &config.input.dead_letter_topic;
+        let dead_letters = DeadLetters::with_topic(&config.kafka, crate::NAME, topic)
+            .map_err(|error| failure(RunError::Settings(error), "the dead letters"))?;
+        let source = (config.kafka.clone(), config.input.clone());
         let mut running = JoinSet::new();
         for endpoint in endpoints {
             let name = endpoint.name.clone();
             let condition = ctx.health.condition(format!("endpoint {name}"));
-            let work = host(endpoint, kafka.clone(), dead_letters.clone(), ctx.clone());
+            let started = condition.clone();
+            let work = host(
+                endpoint,
+                source.clone(),
+                dead_letters.clone(),
+                ctx.clone(),
+                started,
+            );
             running.spawn(async move {
-                condition.ready();
                 let outcome = work.await;
                 ended(&name, &condition, &outcome);
                 outcome
@@ -99,24 +105,25 @@ fn ended(name: &str, condition: &Condition, outcome: &Result<(), Failure>) {
 /// One endpoint from its first position to its end.
 async fn host(
     endpoint: Endpoint,
-    kafka: KafkaConfig,
+    (kafka, input): (KafkaSettings, Input),
     dead_letters: DeadLetters,
     ctx: Context,
+    started: Condition,
 ) -> Result<(), Failure> {
     let stop = ctx.lifecycle.soft();
-    let group = format!("{}.{}", kafka.group_id, endpoint.name);
+    let group = format!("{}.{}", input.group_id, endpoint.name);
     let place = format!("endpoint {}", endpoint.name);
     let mut options = LanesOptions::new(
-        kafka.connection.clone(),
+        kafka.clone(),
         &group,
-        &kafka.enriched_topic,
+        &input.enriched_topic,
         service::clock::now,
     );
     options.drain = options.drain.max(endpoint.timeout + lane::DRAIN_MARGIN);
     let enrolment = Enrolment {
-        settings: kafka.connection,
+        settings: kafka,
         group: group.clone(),
-        topic: kafka.enriched_topic,
+        topic: input.enriched_topic,
         start: endpoint.start,
         patience: options.startup,
     };
@@ -126,6 +133,7 @@ async fn host(
     enrol(enrolment, &stop)
         .await
         .map_err(|error| not_enrolled(error, &place))?;
+    started.ready();
     let work = move |handle| lane::run(Arc::clone(&runtime), handle);
     lanes::run(options, stop, status, work)
         .await

@@ -16,7 +16,7 @@ use crate::{endpoints, resolver};
 /// Looks at the topics and at every endpoint.
 pub(crate) async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for problem in config.kafka.connection.problems() {
+    for problem in config.kafka.problems() {
         let cause = problem.to_string();
         findings.push(Finding::problem(
             "kafka settings",
@@ -27,8 +27,8 @@ pub(crate) async fn check(config: &Config) -> Vec<Finding> {
     }
     if findings.is_empty() {
         for topic in [
-            &config.kafka.enriched_topic,
-            &config.kafka.dead_letter_topic,
+            &config.input.enriched_topic,
+            &config.input.dead_letter_topic,
         ] {
             findings.push(topic_finding(config, topic).await);
         }
@@ -50,7 +50,7 @@ pub(crate) async fn check(config: &Config) -> Vec<Finding> {
 
 async fn topic_finding(config: &Config, topic: &str) -> Finding {
     let what = format!("topic {topic}");
-    let probe = Probe::new(&config.kafka.connection, &config.kafka.group_id);
+    let probe = Probe::new(&config.kafka, &config.input.group_id);
     match probe.watermarks(topic, 0).await {
         Ok(log) => Finding::ok(
             what,

@@ -18,13 +18,13 @@ use url::Url;
 use crate::address::Cidr;
 
 /// Everything the forwarder can be told.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The broker, the topics, the group.
-    pub kafka: KafkaConfig,
-    /// `<database>.<table>` of the events: the first half of an event's uid, and so of a message's identity.
-    pub database_table: String,
+    /// How to reach the broker.
+    pub kafka: KafkaSettings,
+    /// What is read.
+    pub input: Input,
     /// The endpoints, `[[endpoint]]` in TOML.
     #[serde(rename = "endpoint")]
     pub endpoints: Vec<EndpointConfig>,
@@ -32,21 +32,11 @@ pub struct Config {
     pub webhook: Option<EndpointConfig>,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            kafka: KafkaConfig::default(),
-            database_table: "engage.engagement_events".into(),
-            endpoints: Vec::new(),
-            webhook: None,
-        }
-    }
-}
-
 /// Environment variables beside those that every service has.
 pub const ENV: &[EnvKey] = &[
-    EnvKey::plain("KAFKA_ENRICHED_TOPIC", "kafka.enriched_topic"),
-    EnvKey::plain("KAFKA_GROUP_ID", "kafka.group_id"),
+    EnvKey::plain("KAFKA_ENRICHED_TOPIC", "input.enriched_topic"),
+    EnvKey::plain("KAFKA_GROUP_ID", "input.group_id"),
+    EnvKey::plain("KAFKA_DEAD_LETTER_TOPIC", "input.dead_letter_topic"),
     EnvKey::plain("WEBHOOK_NAME", "webhook.name"),
     EnvKey::plain("WEBHOOK_URL", "webhook.url"),
     EnvKey::secret("WEBHOOK_SECRET", "webhook.secret"),
@@ -57,28 +47,27 @@ pub const ENV: &[EnvKey] = &[
     EnvKey::plain("WEBHOOK_ALLOW_PRIVATE", "webhook.allow_private"),
 ];
 
-/// The broker, the topics, the group.
+/// What is read, and where what cannot be delivered goes.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct KafkaConfig {
-    /// How to reach the broker.
-    #[serde(flatten)]
-    pub connection: KafkaSettings,
-    /// Enriched events.
+#[serde(default, deny_unknown_fields)]
+pub struct Input {
+    /// The topic of enriched events.
     pub enriched_topic: String,
     /// Where records go that cannot be delivered, with their original bytes.
     pub dead_letter_topic: String,
     /// Each endpoint reads in its own group, `<group_id>.<name>`.
     pub group_id: String,
+    /// `<database>.<table>` of the events: the first half of an event's uid, and so of a message's identity.
+    pub database_table: String,
 }
 
-impl Default for KafkaConfig {
+impl Default for Input {
     fn default() -> Self {
         Self {
-            connection: KafkaSettings::default(),
             enriched_topic: "engagement.enriched.v1".into(),
             dead_letter_topic: format!("engagement.dlq.{}", crate::NAME),
             group_id: crate::NAME.into(),
+            database_table: "engage.engagement_events".into(),
         }
     }
 }

@@ -30,6 +30,14 @@ pub struct Job {
     pub first_failed_at: Option<Micros>,
 }
 
+impl Job {
+    /// Bytes it holds.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.record.size() + self.message.body.len()
+    }
+}
+
 /// Waits for the gate and posts once. `None`: the lane stopped before the attempt began.
 pub async fn attempt(
     runtime: &Arc<Runtime>,
@@ -47,7 +55,7 @@ pub async fn attempt(
         .poster
         .post(&runtime.endpoint, &job.message, &headers);
     let answer = post.instrument(span).await;
-    slot.settle(&answer.outcome);
+    slot.settle(&answer.outcome, &answer.detail);
     note(runtime, job, &answer);
     Some(answer)
 }

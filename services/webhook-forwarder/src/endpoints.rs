@@ -21,7 +21,7 @@ pub fn judge(config: &Config) -> Result<Vec<Endpoint>, Vec<EndpointProblem>> {
         match Endpoint::judge(
             &endpoint,
             &format!("number {number}"),
-            &config.database_table,
+            &config.input.database_table,
         ) {
             Ok(endpoint) => endpoints.push(endpoint),
             Err(found) => problems.extend(found),

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 use stream::lineage::Checkpoint;
 use stream::{KafkaSettings, RunError};
@@ -153,7 +154,13 @@ impl Enrolment {
         let topic = metadata.topics().iter().find(|t| t.name() == self.topic);
         let partitions: Vec<i32> = topic
             .filter(|topic| topic.error().is_none())
-            .map(|topic| topic.partitions().iter().map(|p| p.id()).collect())
+            .map(|topic| {
+                topic
+                    .partitions()
+                    .iter()
+                    .map(MetadataPartition::id)
+                    .collect()
+            })
             .unwrap_or_default();
         if partitions.is_empty() {
             return Err(RunError::MissingTopic {

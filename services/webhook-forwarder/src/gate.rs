@@ -29,6 +29,8 @@ struct State {
     breaker: Breaker,
     hold_until: Option<Instant>,
     disabled: bool,
+    /// What the last failed attempt came to, for people.
+    failure: String,
 }
 
 enum Wait {
@@ -63,6 +65,7 @@ impl Gate {
                 breaker: Breaker::new(endpoint.breaker),
                 hold_until: None,
                 disabled: false,
+                failure: String::new(),
             }),
             changed: Notify::new(),
             deliveries: AtomicU64::new(0),
@@ -120,7 +123,10 @@ impl Gate {
                 "answered 410: disabled until it is removed or the process restarts".to_owned(),
             ),
             (false, 0) => None,
-            (false, _) => Some("does not answer: breaker open, records wait in Kafka".to_owned()),
+            (false, _) => Some(format!(
+                "breaker open, records wait in Kafka: {}",
+                state.failure
+            )),
         }
     }
 
@@ -148,9 +154,12 @@ impl Gate {
         }
     }
 
-    fn report(&self, pass: Pass, sign: Sign, outcome: Option<&Outcome>) {
+    fn report(&self, pass: Pass, sign: Sign, outcome: Option<&Outcome>, detail: &str) {
         let now = Instant::now();
         let mut state = self.lock();
+        if let Some(failed) = outcome.filter(|_| sign == Sign::Failing) {
+            state.failure = format!("{failed}: {detail}");
+        }
         if let Some(wait) = outcome.and_then(Outcome::retry_after) {
             let until = now + wait;
             state.hold_until = Some(state.hold_until.map_or(until, |at| at.max(until)));
@@ -184,6 +193,7 @@ impl Gate {
             1 => tracing::debug!(endpoint = self.name, "breaker half-open, one probe"),
             _ => tracing::warn!(
                 endpoint = self.name,
+                failure = state.failure,
                 "breaker open, the endpoint gets a rest"
             ),
         }
@@ -195,8 +205,8 @@ impl Gate {
 }
 
 impl Slot<'_> {
-    /// Ends the attempt with what it came to.
-    pub fn settle(mut self, outcome: &Outcome) {
+    /// Ends the attempt with what it came to; `detail` is for people.
+    pub fn settle(mut self, outcome: &Outcome, detail: &str) {
         let sign = match outcome.verdict() {
             Verdict::Delivered => {
                 self.gate.deliveries.fetch_add(1, Ordering::Relaxed);
@@ -206,7 +216,7 @@ impl Slot<'_> {
             Verdict::Transient => Sign::Failing,
         };
         if let Some(pass) = self.pass.take() {
-            self.gate.report(pass, sign, Some(outcome));
+            self.gate.report(pass, sign, Some(outcome), detail);
         }
     }
 }
@@ -214,7 +224,7 @@ impl Slot<'_> {
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
         if let Some(pass) = self.pass.take() {
-            self.gate.report(pass, Sign::Unknown, None);
+            self.gate.report(pass, Sign::Unknown, None, "");
         }
     }
 }
@@ -254,7 +264,7 @@ mod tests {
         let gate = gate(|e| e.concurrency = NonZeroU32::MIN);
         let slot = gate.enter().await;
         assert!(waits(&gate).await);
-        slot.settle(&Outcome::Delivered);
+        slot.settle(&Outcome::Delivered, "");
         drop(gate.enter().await);
         assert_eq!(gate.deliveries(), 1);
     }
@@ -263,14 +273,14 @@ mod tests {
     async fn a_dead_endpoint_gets_one_probe_and_its_success_lets_everybody_in() {
         let gate = gate(|_| {});
         for _ in 0..2 {
-            gate.enter().await.settle(&DOWN);
+            gate.enter().await.settle(&DOWN, "");
         }
         assert_eq!(gate.breaker_level(), 2);
         let probe = gate.enter().await;
         assert_eq!(gate.breaker_level(), 1);
         let (waiting, ()) = tokio::join!(gate.enter(), async {
             tokio::task::yield_now().await;
-            probe.settle(&Outcome::Delivered);
+            probe.settle(&Outcome::Delivered, "");
         });
         assert_eq!(gate.breaker_level(), 0);
         drop(waiting);
@@ -280,10 +290,10 @@ mod tests {
     async fn a_probe_that_is_dropped_does_not_block_the_endpoint() {
         let gate = gate(|_| {});
         for _ in 0..2 {
-            gate.enter().await.settle(&DOWN);
+            gate.enter().await.settle(&DOWN, "");
         }
         drop(gate.enter().await);
-        gate.enter().await.settle(&Outcome::Delivered);
+        gate.enter().await.settle(&Outcome::Delivered, "");
         assert_eq!(gate.breaker_level(), 0);
     }
 
@@ -292,10 +302,13 @@ mod tests {
         let gate = gate(|_| {});
         let asked = Duration::from_millis(60);
         let begin = Instant::now();
-        gate.enter().await.settle(&Outcome::Throttled {
-            status: 429,
-            retry_after: Some(asked),
-        });
+        gate.enter().await.settle(
+            &Outcome::Throttled {
+                status: 429,
+                retry_after: Some(asked),
+            },
+            "",
+        );
         drop(gate.enter().await);
         assert!(begin.elapsed() >= asked);
     }
@@ -303,7 +316,7 @@ mod tests {
     #[tokio::test]
     async fn a_410_lets_nobody_in_again() {
         let gate = gate(|_| {});
-        gate.enter().await.settle(&Outcome::Gone);
+        gate.enter().await.settle(&Outcome::Gone, "");
         assert!(gate.is_disabled());
         assert!(waits(&gate).await);
     }
@@ -316,7 +329,7 @@ mod tests {
         });
         let begin = Instant::now();
         for _ in 0..6 {
-            gate.enter().await.settle(&Outcome::Delivered);
+            gate.enter().await.settle(&Outcome::Delivered, "");
         }
         assert!(begin.elapsed() >= Duration::from_millis(48));
     }

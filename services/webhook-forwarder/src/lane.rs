@@ -29,7 +29,7 @@ use crate::schedule::{OrderKey, Schedule};
 
 /// Records held at once, per partition.
 const HELD_RECORDS: usize = 512;
-/// Bytes of bodies held at once, per partition.
+/// Bytes of records and bodies held at once, per partition.
 const HELD_BYTES: usize = 2 << 20;
 /// Records between the frontier and the newest one taken.
 const SPAN: usize = 10_000;
@@ -144,18 +144,16 @@ impl Lane {
                 self.ledger
                     .record(offset, self.reader.checkpoint())
                     .map_err(defect)?;
-                self.held_bytes += message.body.len();
                 let key = Arc::clone(&message.key);
                 let attempts = Attempts::new(&endpoint.limits);
-                self.schedule.push(
-                    key,
-                    Job {
-                        record,
-                        message,
-                        attempts,
-                        first_failed_at: None,
-                    },
-                );
+                let job = Job {
+                    record,
+                    message,
+                    attempts,
+                    first_failed_at: None,
+                };
+                self.held_bytes += job.size();
+                self.schedule.push(key, job);
             }
         }
         Ok(())
@@ -189,7 +187,7 @@ impl Lane {
                 key,
                 job,
                 answer: Some(answer),
-            } => self.answered(key, job, answer),
+            } => self.answered(key, job, &answer),
             Finished::DeadLettered {
                 record,
                 reject,
@@ -206,7 +204,7 @@ impl Lane {
         }
     }
 
-    fn answered(&mut self, key: OrderKey, mut job: Job, answer: Answer) -> Result<(), LaneError> {
+    fn answered(&mut self, key: OrderKey, mut job: Job, answer: &Answer) -> Result<(), LaneError> {
         let deliveries = self.runtime.gate.deliveries();
         let random = service::backoff::random();
         let limits = &self.runtime.endpoint.limits;
@@ -217,14 +215,14 @@ impl Lane {
         {
             Next::Finished => {
                 self.runtime.taken();
-                self.release(&key, job.message.body.len());
+                self.release(&key, job.size());
                 self.ledger.complete(job.record.offset).map_err(defect)?;
             }
             Next::Retry(wait) => self.schedule.retry(&key, job, Instant::now() + wait),
             Next::Hold => self.schedule.retry(&key, job, Instant::now()),
             Next::GiveUp => {
-                let reject = rejection::undelivered(&self.runtime.endpoint, &job, &answer);
-                let delivery = Some((key, job.message.body.len()));
+                let reject = rejection::undelivered(&self.runtime.endpoint, &job, answer);
+                let delivery = Some((key, job.size()));
                 self.dead_letter(job.record, reject, delivery);
             }
         }
@@ -286,10 +284,6 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err takes"
-)]
 fn defect(error: stream::ledger::LedgerError) -> LaneError {
     LaneError::retry(format!("a defect in the ledger's use: {error}"))
 }

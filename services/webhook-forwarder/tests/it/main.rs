@@ -6,4 +6,5 @@ mod isolation;
 mod letters;
 mod restarts;
 mod start;
+#[cfg(test)]
 mod support;

@@ -50,13 +50,14 @@ impl Process {
             .env("KAFKA_ENRICHED_TOPIC", &topics.enriched)
             .env("KAFKA_GROUP_ID", &topics.enriched)
             .env("ADMIN_ADDR", "127.0.0.1:0")
+            .env("RUST_LOG", "warn")
             .env("WEBHOOK_URL", url)
             .env("WEBHOOK_SECRET", SECRET)
             .env("WEBHOOK_START", "earliest")
             .env("WEBHOOK_ALLOW_INSECURE", "true")
             .env("WEBHOOK_ALLOW_PRIVATE", "true")
             .spawn();
-        Self(command.unwrap())
+        Self(command.expect("the binary of this crate starts"))
     }
 }
 

@@ -86,7 +86,7 @@ async fn a_missing_topic_ends_the_process_with_the_command_that_creates_it() {
     let topics = Topics::new("start-missing", 1).await;
     let receiver = Receiver::start().await;
     let mut config = config(&topics, vec![endpoint("crm", &receiver.url())]);
-    config.kafka.enriched_topic = "start-missing.not-there".into();
+    config.input.enriched_topic = "start-missing.not-there".into();
     let failure = Forwarder::start(config).failure().await;
     assert_eq!(failure.exit().code(), 78);
     assert!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use service::{App, Context, Failure, Health, Lifecycle};
 use tokio::task::JoinHandle;
 use webhook_forwarder::WebhookForwarder;
-use webhook_forwarder::config::{Config, EndpointConfig, KafkaConfig, Start};
+use webhook_forwarder::config::{Config, EndpointConfig, Input, Start};
 
 use super::{Topics, eventually};
 
@@ -32,11 +32,12 @@ pub(crate) fn endpoint(name: &str, url: &str) -> EndpointConfig {
 /// The configuration of a test.
 pub(crate) fn config(topics: &Topics, endpoints: Vec<EndpointConfig>) -> Config {
     Config {
-        kafka: KafkaConfig {
-            connection: topics.settings.clone(),
+        kafka: topics.settings.clone(),
+        input: Input {
             enriched_topic: topics.enriched.clone(),
             dead_letter_topic: topics.letters.clone(),
             group_id: topics.enriched.clone(),
+            ..Input::default()
         },
         endpoints,
         ..Config::default()
@@ -89,7 +90,8 @@ impl Forwarder {
     pub(crate) async fn wait_until_ready(&self) {
         eventually("ready", async || {
             let complaints = self.complaints();
-            if complaints.is_empty() {
+            let begun = !self.ctx.health.ready().conditions.is_empty();
+            if begun && complaints.is_empty() {
                 Ok(())
             } else {
                 Err(complaints.join("; "))

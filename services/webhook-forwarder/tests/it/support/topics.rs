@@ -88,7 +88,7 @@ impl Topics {
         for (key, value) in headers {
             owned = owned.insert(Header {
                 key,
-                value: Some(value),
+                value: Some(*value),
             });
         }
         let mut record = FutureRecord::<[u8], [u8]>::to(&self.enriched)
