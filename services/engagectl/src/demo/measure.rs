@@ -8,7 +8,7 @@ use reqwest::Client;
 
 use super::freshness::Freshness;
 use super::view::SinkLine;
-use crate::pipeline::{Addresses, SINKS};
+use crate::pipeline::{Addresses, SERVICES, SINKS};
 
 /// A client of the services' admin interfaces that remembers where each histogram began.
 #[derive(Debug)]
@@ -49,6 +49,18 @@ impl Measure {
         lines
     }
 
+    /// Resident memory of each service in MiB; a service that does not answer is left out.
+    pub(crate) async fn memory(&self) -> Vec<(&'static str, u64)> {
+        let mut all = Vec::new();
+        for name in SERVICES {
+            let page = self.page(name).await.unwrap_or_default();
+            all.extend(
+                gauge(&page, "process_resident_memory_bytes").map(|bytes| (name, bytes >> 20)),
+            );
+        }
+        all
+    }
+
     /// The contents with most events in the last ten minutes; empty where Redis does not answer.
     pub(crate) async fn top(&self, count: usize) -> Vec<(String, i64)> {
         self.read_top(count).await.unwrap_or_default()
@@ -73,11 +85,12 @@ impl Measure {
     }
 
     async fn freshness(&self, sink: &str) -> Freshness {
-        let url = format!("http://{}/metrics", self.addresses.admin(sink));
-        let Ok(response) = self.client.get(url).send().await else {
-            return Freshness::default();
-        };
-        Freshness::parse(&response.text().await.unwrap_or_default(), sink)
+        Freshness::parse(&self.page(sink).await.unwrap_or_default(), sink)
+    }
+
+    async fn page(&self, service: &str) -> reqwest::Result<String> {
+        let url = format!("http://{}/metrics", self.addresses.admin(service));
+        self.client.get(url).send().await?.text().await
     }
 
     async fn read_top(&self, count: usize) -> redis::RedisResult<Vec<(String, i64)>> {
@@ -92,6 +105,23 @@ impl Measure {
             .query_async(&mut connection)
             .await
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a size in bytes, far below 2^52"
+)]
+fn gauge(page: &str, name: &str) -> Option<u64> {
+    let line = page.lines().find(|line| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with([' ', '{']))
+    })?;
+    line.rsplit(' ')
+        .next()?
+        .parse::<f64>()
+        .ok()
+        .map(|value| value as u64)
 }
 
 fn client() -> Client {
@@ -121,5 +151,17 @@ mod tests {
         let report = serde_json::json!({"conditions": [
             {"name": "kafka", "ok": true}, {"name": "redis", "ok": false, "reason": "connection refused"}]});
         assert_eq!(first_reason(&report).unwrap(), "redis: connection refused");
+    }
+
+    #[test]
+    fn a_gauge_is_read_with_or_without_labels() {
+        assert_eq!(
+            gauge(
+                "process_resident_memory_bytes 1048576\n",
+                "process_resident_memory_bytes"
+            ),
+            Some(1 << 20)
+        );
+        assert_eq!(gauge("a_total 1\na{x=\"y\"} 2e3\n", "a"), Some(2000));
     }
 }

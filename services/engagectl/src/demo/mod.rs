@@ -125,7 +125,11 @@ async fn judge(addresses: &Addresses, measure: &Measure) -> Result<(), Failure> 
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
-    crate::init::print(&summary(&holdings, &measure.sinks().await));
+    crate::init::print(&summary(
+        &holdings,
+        &measure.sinks().await,
+        &measure.memory().await,
+    ));
     let differences = holdings.differences();
     if differences.is_empty() {
         return Ok(());
@@ -141,7 +145,7 @@ async fn judge(addresses: &Addresses, measure: &Measure) -> Result<(), Failure> 
     .remedy("the logs of the services are in the demo's directory, under logs/"))
 }
 
-fn summary(holdings: &Holdings, sinks: &[view::SinkLine]) -> String {
+fn summary(holdings: &Holdings, sinks: &[view::SinkLine], memory: &[(&str, u64)]) -> String {
     let differences = holdings.differences();
     let mut text = format!("\nPostgres holds {} events\n", holdings.events());
     for sink in sinks {
@@ -161,6 +165,9 @@ fn summary(holdings: &Holdings, sinks: &[view::SinkLine]) -> String {
         );
     }
     let without = holdings.events() - holdings.redis_events();
+    for (name, mebibytes) in memory {
+        text += &format!("  {name:<18} {mebibytes:>9} MiB resident\n");
+    }
     text + &format!("  (redis counts per content; {without} events have none)\n")
 }
 
@@ -203,9 +210,11 @@ mod tests {
             p50: None,
             p99: None,
         }];
-        assert!(summary(&holdings, &sinks).contains("equal"));
+        assert!(summary(&holdings, &sinks, &[]).contains("equal"));
         holdings.webhook = 1;
-        assert!(summary(&holdings, &sinks).contains("1 distinct events received, 0 committed"));
+        assert!(
+            summary(&holdings, &sinks, &[]).contains("1 distinct events received, 0 committed")
+        );
     }
 
     #[test]
