@@ -4,7 +4,7 @@
 //!
 //! The mark is (`sequence[0]`, `lsn`). Two kinds of change carry no comparable pair and always apply: rows that a
 //! snapshot read (they are the state of the table at that point of the topic, also after a restore that set the LSN
-//! back), and the first transaction after a snapshot (`sequence[0]` is null there).
+//! back), and the first transaction after a snapshot (`sequence[0]` is null there) as long as no later one was seen.
 
 mod entry;
 mod id;
@@ -183,7 +183,10 @@ fn next_mark(known: Option<Mark>, change: &ContentChange<'_>) -> Option<Mark> {
     };
     match known {
         Some(_) if meta.is_snapshot() => Some(own),
-        Some(known) if meta.commit_lsn.is_none() => Some(known.max(own)),
+        // what follows the first transaction names a commit above it
+        Some(known) if meta.commit_lsn.is_none() => {
+            (own.lsn >= known.commit_lsn).then_some(known.max(own))
+        }
         Some(known) if own < known => None,
         _ => Some(own),
     }

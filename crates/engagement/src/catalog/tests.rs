@@ -121,7 +121,16 @@ fn a_snapshot_row_is_the_truth_of_its_moment() {
     assert_eq!(title(&catalog), Some("first transaction"));
     assert!(catalog.apply(&change(Op::Update, 8, 9, "second transaction")));
     assert!(!catalog.apply(&change(Op::Update, 5, 9, "re-sent")));
+    assert!(!catalog.apply(&change(Op::Update, None, 6, "first transaction")));
     assert_eq!(title(&catalog), Some("second transaction"));
+}
+
+#[test]
+fn a_change_without_a_pair_does_not_lower_the_mark() {
+    let mut catalog = catalog_of(&[change(Op::Update, 30, 40, "known")]);
+    assert!(catalog.apply(&change(Op::Update, None, 35, "after a new slot")));
+    assert!(!catalog.apply(&change(Op::Update, 30, 39, "older")));
+    assert_eq!(title(&catalog), Some("after a new slot"));
 }
 
 #[test]
