@@ -70,6 +70,7 @@ struct Database {
 #[serde(default, deny_unknown_fields)]
 struct Kafka {
     bootstrap_servers: String,
+    security_protocol: String,
     properties: BTreeMap<String, String>,
 }
 

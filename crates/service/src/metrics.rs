@@ -61,19 +61,16 @@ pub const STAGE_BUCKETS: &[f64] = &[
 pub const ROWS_BUCKETS: &[f64] = &[1.0, 10.0, 50.0, 100.0, 500.0, 1e3, 5e3, 1e4, 5e4, 1e5];
 
 /// The freshness histogram of `sink`, to keep and record into (seconds).
-#[must_use]
 pub fn freshness(sink: &str) -> Histogram {
     histogram!(FRESHNESS, "sink" => sink.to_owned())
 }
 
 /// The histogram of one stage of the work, to keep and record into (seconds).
-#[must_use]
 pub fn stage(stage: &str) -> Histogram {
     histogram!(STAGE, "stage" => stage.to_owned())
 }
 
 /// The counter of records read from `topic`, to keep and increment.
-#[must_use]
 pub fn consumed(topic: &str) -> Counter {
     counter!(EVENTS_CONSUMED, "topic" => topic.to_owned())
 }
@@ -90,7 +87,6 @@ pub fn sink_freshness(sink: &str, seconds: f64) {
 
 /// One write of `rows` rows took `seconds`.
 pub fn sink_write(sink: &str, rows: usize, seconds: f64) {
-    // A batch is far below 2^53 rows.
     #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^53 rows")]
     histogram!(SINK_BATCH_ROWS, "sink" => sink.to_owned()).record(rows as f64);
     histogram!(SINK_WRITE, "sink" => sink.to_owned()).record(seconds);

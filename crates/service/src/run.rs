@@ -95,12 +95,13 @@ async fn supervise(
 ) {
     let mut work = pin!(work);
     let soft = life.soft();
-    tokio::select! {
+    let signal = tokio::select! {
         () = &mut work => return,
-        name = signals.next() => tracing::info!(signal = name, deadline = ?drain, "stopping: finishing what is begun"),
-        () = soft.cancelled() => tracing::info!(deadline = ?drain, "stopping"),
-    }
+        name = signals.next() => Some(name),
+        () = soft.cancelled() => None,
+    };
     soft.cancel();
+    tracing::info!(signal, deadline = ?drain, "stopping: finishing what is begun");
     let reason = tokio::select! {
         () = &mut work => return,
         name = signals.next() => format!("a second signal ({name})"),

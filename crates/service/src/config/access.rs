@@ -6,7 +6,8 @@ use serde::de::{
     Visitor,
 };
 
-use super::de::{Decoder, Refused, Unknown};
+use super::de::{Decoder, Unknown};
+use super::refused::Refused;
 use super::value::{Node, Path, Segment, Table, Value};
 
 /// `{ variant = content }`.

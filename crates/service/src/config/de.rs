@@ -1,95 +1,18 @@
 //! serde's view of a [`Value`]: text from the environment becomes what the field wants, errors know their path.
 //! Invariant: a key that no struct knows is noted and passed over, never given to the visitor and never forgotten.
 
+use serde::de::{self, Deserializer, IntoDeserializer as _, Unexpected, Visitor};
+use serde::forward_to_deserialize_any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::de::{self, Deserializer, Expected, IntoDeserializer as _, Unexpected, Visitor};
-use serde::forward_to_deserialize_any;
 
 use super::access::{Entries, Items};
 use super::file;
+use super::refused::Refused;
 use super::value::{Node, Path, Table, Value};
 
 /// The keys found that nobody knows, with the names known at that place.
 pub(super) type Unknown = RefCell<BTreeMap<Path, &'static [&'static str]>>;
-
-/// Why a value was refused.
-#[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) path: Option<Path>,
-    pub(super) message: String,
-    pub(super) kind: Kind,
-}
-
-/// What kind of refusal it is.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Another type or range was expected.
-    Expected(String),
-    /// A choice that does not exist.
-    Choice(String, &'static [&'static str]),
-    /// A required key is missing.
-    Missing(&'static str),
-    /// Anything else; the message says it.
-    Other,
-}
-
-impl Refused {
-    /// Names the place, unless a deeper one is named already.
-    pub(super) fn at(mut self, path: &Path) -> Self {
-        self.path.get_or_insert_with(|| path.clone());
-        self
-    }
-
-    fn new(message: String, kind: Kind) -> Self {
-        Self {
-            path: None,
-            message,
-            kind,
-        }
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Refused {}
-
-impl de::Error for Refused {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new(message.to_string(), Kind::Other)
-    }
-
-    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(
-            format!("{unexpected} does not fit"),
-            Kind::Expected(expected.to_string()),
-        )
-    }
-
-    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(
-            format!("{unexpected} does not fit"),
-            Kind::Expected(expected.to_string()),
-        )
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(
-            format!("there is no choice `{variant}`"),
-            Kind::Choice(variant.to_owned(), expected),
-        )
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self::new(format!("`{field}` is missing"), Kind::Missing(field))
-    }
-}
 
 /// Reads a whole table.
 pub(super) struct Root<'a> {
@@ -168,31 +91,29 @@ impl Decoder<'_> {
         }
     }
 
-    /// The array or table written as TOML in `text`, decoded in place of it.
-    fn structured<'de, V: Visitor<'de>>(
-        self,
-        text: &str,
-        visitor: V,
-        decode: impl FnOnce(Decoder<'_>, V) -> Result<V::Value, Refused>,
-    ) -> Result<V::Value, Refused> {
-        let value = file::parse_value(text.trim(), &self.value.origin)
-            .map_err(|error| -> Refused { de::Error::custom(error) })?;
-        // A text in it would come back here for ever.
-        decode(
-            Decoder {
-                value: &value,
-                path: self.path,
-                unknown: self.unknown,
-            },
-            visitor,
-        )
+    /// The array or table written as TOML in `text`.
+    fn parsed(&self, text: &str) -> Result<Value, Refused> {
+        file::parse_value(text.trim(), &self.value.origin).map_err(de::Error::custom)
+    }
+
+    /// The same place with another value.
+    fn with<'b>(self, value: &'b Value) -> Decoder<'b>
+    where
+        Self: 'b,
+    {
+        Decoder {
+            value,
+            path: self.path,
+            unknown: self.unknown,
+        }
     }
 
     /// An array, a TOML array in a text, or a text of parts separated by commas.
     pub(super) fn items<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         match &self.value.node {
             Node::Text(text) if text.trim_start().starts_with('[') => {
-                self.structured(text, visitor, |it, visitor| it.items(visitor))
+                let value = self.parsed(text)?;
+                self.with(&value).items(visitor)
             }
             Node::Text(text) => {
                 let parts = text
@@ -220,7 +141,8 @@ impl Decoder<'_> {
     ) -> Result<V::Value, Refused> {
         match &self.value.node {
             Node::Text(text) if text.trim_start().starts_with('{') => {
-                self.structured(text, visitor, |it, visitor| it.entries(fields, visitor))
+                let value = self.parsed(text)?;
+                self.with(&value).entries(fields, visitor)
             }
             Node::Table(table) => {
                 visitor.visit_map(Entries::new(table, self.path, self.unknown, fields))

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 
-use super::de::{Kind, Refused, Root, Unknown};
+use super::de::{Root, Unknown};
+use super::refused::{Kind, Refused};
 use super::show::{Secrets, holds_password, shown};
-use super::value::{Path, Table, Value, get, remove};
-use super::{Problem, suggest};
+use super::value::{Node, Path, Segment, Table, Value, get, remove};
+use super::{Problem, flatten, schema, suggest};
 
 /// What is known about the keys, for suggestions.
 pub(super) struct Known<'a> {
@@ -37,7 +38,7 @@ pub(super) fn decode<T: DeserializeOwned>(
             Ok(decoded) => break Some(decoded),
             Err(refused) => refused,
         };
-        let path = refused.path.clone().unwrap_or_default();
+        let path = exact::<T>(refused.path.clone().unwrap_or_default(), &table);
         let follows =
             matches!(refused.kind, Kind::Missing(field) if refused_at.contains(&path.key(field)));
         if !follows {
@@ -49,7 +50,48 @@ pub(super) fn decode<T: DeserializeOwned>(
         }
     };
     unknown_keys(&unknown, &original, known, problems);
+    passed_over::<T>(&original, known, problems);
     decoded
+}
+
+/// A flattened section is refused as a whole; which of its keys it was is found by trying them.
+fn exact<T: DeserializeOwned>(path: Path, table: &Table) -> Path {
+    match get(table, &path).map(|value| &value.node) {
+        Some(Node::Table(section)) if path.0.len() == 1 => {
+            flatten::culprit::<T>(&path, section).unwrap_or(path)
+        }
+        _ => path,
+    }
+}
+
+/// Keys of flattened sections that nobody reads.
+fn passed_over<T: DeserializeOwned>(table: &Table, known: &Known<'_>, problems: &mut Vec<Problem>) {
+    for name in schema::top::<T>()
+        .iter()
+        .filter(|name| schema::is_flattened::<T>(&[name]))
+    {
+        let section = Path::of(&[name]);
+        let Some(Node::Table(entries)) = get(table, &section).map(|value| &value.node) else {
+            continue;
+        };
+        for (key, value) in entries
+            .iter()
+            .filter(|(key, _)| !flatten::accepts::<T>(&section, key))
+        {
+            let prefix = format!("{name}.");
+            let siblings: Vec<_> = known
+                .keys
+                .iter()
+                .filter_map(|known| known.strip_prefix(&prefix))
+                .collect();
+            problems.push(no_such_key(
+                &section.then(Segment::Key(key.clone())),
+                Some(value),
+                &siblings,
+                known,
+            ));
+        }
+    }
 }
 
 fn problem(refused: &Refused, path: &Path, table: &Table, secrets: &Secrets) -> Problem {
@@ -112,19 +154,28 @@ fn plain(expected: &str) -> String {
 fn unknown_keys(unknown: &Unknown, table: &Table, known: &Known<'_>, problems: &mut Vec<Problem>) {
     for (path, fields) in unknown.borrow().iter() {
         let at_top = if path.0.len() == 1 { known.top } else { &[] };
-        let siblings = fields.iter().chain(at_top).copied();
-        problems.push(Problem {
-            key: path.to_string(),
-            message: "there is no such key".into(),
-            origin: get(table, path).map(|value| value.origin.clone()),
-            found: None,
-            right: Some(known_instead(path, siblings.collect(), known.keys)),
-        });
+        let siblings: Vec<_> = fields.iter().chain(at_top).copied().collect();
+        problems.push(no_such_key(path, get(table, path), &siblings, known));
+    }
+}
+
+fn no_such_key(
+    path: &Path,
+    value: Option<&Value>,
+    siblings: &[&str],
+    known: &Known<'_>,
+) -> Problem {
+    Problem {
+        key: path.to_string(),
+        message: "there is no such key".into(),
+        origin: value.map(|value| value.origin.clone()),
+        found: None,
+        right: Some(known_instead(path, siblings, known.keys)),
     }
 }
 
 /// What may have been meant by the unknown key at `path`.
-fn known_instead(path: &Path, siblings: Vec<&'static str>, keys: &[String]) -> String {
+fn known_instead(path: &Path, siblings: &[&str], keys: &[String]) -> String {
     let name = path.last_key();
     let whole = path.to_string();
     let parent = whole.strip_suffix(name).unwrap_or_default();

@@ -15,6 +15,9 @@ const OTHERS: &[&str] = &[
     "KAFKA_ENRICHED_TOPIC",
     "KAFKA_BACKFILL_TOPIC",
     "KAFKA_GROUP_ID",
+    "KAFKA_DEAD_LETTER_TOPIC",
+    "ENGAGE_CONFIG",
+    "ENGAGE_CDC_PASSWORD",
 ];
 
 /// A variable and the key that it sets.
@@ -157,7 +160,10 @@ pub(super) fn secret_name(name: &str) -> bool {
         "token",
         "credential",
         "authorization",
+        "bearer",
+        "headers",
         "api_key",
+        "api-key",
         "apikey",
         "key_pem",
         "key.pem",
@@ -184,7 +190,11 @@ fn warnings(
     let ours = |name: &str| {
         name.starts_with("ENGAGE_") || (kafka && name.starts_with("KAFKA_") && !service_link(name))
     };
-    let unknown = environment.keys().filter(|name| ours(name) && !known(name));
+    let set = environment
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, _)| name);
+    let unknown = set.filter(|name| ours(name) && !known(name));
     unknown
         .map(|name| {
             match suggest::nearest(

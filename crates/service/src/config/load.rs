@@ -6,11 +6,10 @@ use std::path::{Path as FilePath, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::decode::{Known, decode};
-use super::environment::{self, Variable, secret_name};
-use super::show::{Secrets, set_values};
-use super::value::{Origin, Path, Table, Value, insert};
-use super::{COMMON_ENV, CommonConfig, ConfigError, Entry, EnvKey, Problem, file, schema};
+use super::environment::{Variable, secret_name};
+use super::sources::Sources;
+use super::value::{Path, Table};
+use super::{COMMON_ENV, CommonConfig, ConfigError, Entry, EnvKey, schema};
 
 /// Where configuration comes from. See the module's example.
 #[derive(Clone, Debug)]
@@ -138,33 +137,11 @@ impl Loader {
     }
 
     fn sources(&self, keys: &[Vec<&'static str>]) -> Sources {
-        let variables = variables(&self.keys, keys);
-        let kafka = keys.iter().any(|way| way.first() == Some(&"kafka"));
-        let secrets = variables
-            .iter()
-            .filter(|variable| variable.secret)
-            .map(|variable| variable.path.clone());
-        let mut sources = Sources {
-            keys: keys.iter().map(|way| way.join(".")).collect(),
-            secrets: Secrets {
-                declared: secrets.collect(),
-            },
-            variables,
-            ..Sources::default()
-        };
+        let mut sources = Sources::new(variables(&self.keys, keys), keys);
         if let Some(path) = &self.file {
-            sources.table = file::read(path, &mut sources.problems);
+            sources.file(path);
         }
-        let found = environment::read(
-            &self.environment,
-            &sources.variables,
-            kafka,
-            &mut sources.problems,
-        );
-        sources.warnings = found.warnings;
-        for (path, value) in found.values {
-            insert(&mut sources.table, &path, value);
-        }
+        sources.environment(&self.environment);
         self.set.iter().for_each(|pair| sources.flag(pair));
         sources
     }
@@ -210,94 +187,336 @@ fn take_common(table: &mut Table) -> Table {
     names.filter_map(|name| table.remove_entry(*name)).collect()
 }
 
-/// The layers, merged.
-#[derive(Default)]
-struct Sources {
-    table: Table,
-    keys: Vec<String>,
-    variables: Vec<Variable>,
-    secrets: Secrets,
-    problems: Vec<Problem>,
-    warnings: Vec<String>,
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-impl Sources {
-    fn flag(&mut self, pair: &str) {
-        match pair.split_once('=') {
-            Some((key, value)) if !key.trim().is_empty() => {
-                insert(
-                    &mut self.table,
-                    &Path::parse(key.trim()),
-                    Value::text(value, Origin::Flag),
-                );
-            }
-            _ => self.problems.push(Problem {
-                key: String::new(),
-                message: format!("`--set {pair}` names no key and value"),
-                origin: Some(Origin::Flag),
-                found: None,
-                right: Some("--set key=value, for example --set log.format=pretty".into()),
-            }),
-        }
+    use serde::Deserialize;
+
+    use super::super::Origin;
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Config {
+        names: Vec<String>,
+        ports: Vec<u16>,
+        wait: Option<Limit>,
+        endpoint: Vec<Endpoint>,
+        kafka: Kafka,
+        sink: Sink,
+        redis: Redis,
+        share: f64,
+        on: bool,
     }
 
-    fn decode<T: DeserializeOwned>(&mut self, table: Table, top: &[&'static str]) -> Option<T> {
-        let known = Known {
-            keys: &self.keys,
-            top,
-            secrets: &self.secrets,
-        };
-        decode(table, &known, &mut self.problems)
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
+    struct Kafka {
+        #[serde(flatten)]
+        connection: Connection,
+        group_id: String,
     }
 
-    fn entries(&self, table: &Table) -> Vec<Entry> {
-        let variable = |path: &Path| {
-            self.variables
-                .iter()
-                .find(|variable| variable.path == *path)
-                .map(|variable| variable.name.clone())
-        };
-        let set = set_values(table, &self.secrets);
-        let mut entries: Vec<_> = set
-            .into_iter()
-            .map(|(path, value, origin)| Entry {
-                key: path.to_string(),
-                value: Some(value),
-                origin,
-                variable: variable(&path),
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Connection {
+        bootstrap_servers: String,
+        security_protocol: Sink,
+        sasl_password: Option<secrecy::SecretString>,
+        properties: BTreeMap<String, String>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Endpoint {
+        name: String,
+        url: url::Url,
+        #[serde(default)]
+        secrets: Vec<String>,
+        #[serde(default)]
+        limit: u8,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Limit {
+        #[serde(with = "humantime_serde")]
+        at_most: Duration,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Sink {
+        #[default]
+        None,
+        File(String),
+        Table {
+            name: String,
+        },
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Redis {
+        url: Option<url::Url>,
+    }
+
+    const ENV: &[EnvKey] = &[
+        EnvKey::plain("REDIS_URL", "redis.url"),
+        EnvKey::plain("PORTS", "ports"),
+        EnvKey::plain("SHARE", "share"),
+    ];
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engage.toml");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    fn problems(loader: &Loader) -> Vec<String> {
+        loader
+            .load::<Config>()
+            .unwrap_err()
+            .problems
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn text_becomes_what_the_field_wants() {
+        let set = [
+            "names=a, b",
+            "endpoint=[{name='crm', url='http://a/'}]",
+            "wait={at_most='3s'}",
+            "on=yes",
+            "sink=none",
+        ];
+        let loader = Loader::new(ENV)
+            .environment([("PORTS", "1,2"), ("SHARE", "0.25")])
+            .set(set.map(str::to_owned));
+        let config = loader.load::<Config>().unwrap().config;
+        assert_eq!(
+            (
+                config.names.join("+"),
+                config.ports,
+                config.share,
+                config.on
+            ),
+            ("a+b".into(), vec![1, 2], 0.25, true)
+        );
+        let crm = &config.endpoint[0];
+        assert_eq!(
+            (
+                crm.name.as_str(),
+                crm.url.as_str(),
+                crm.secrets.len(),
+                crm.limit
+            ),
+            ("crm", "http://a/", 0, 0)
+        );
+        assert_eq!(
+            config.wait,
+            Some(Limit {
+                at_most: Duration::from_secs(3)
             })
-            .collect();
-        for key in &self.keys {
-            let below = |entry: &Entry| {
-                entry
-                    .key
-                    .strip_prefix(key.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-            };
-            if !entries.iter().any(below) {
-                let variable = variable(&Path::parse(key));
-                entries.push(Entry {
-                    key: key.clone(),
-                    value: None,
-                    origin: Origin::Default.to_string(),
-                    variable,
-                });
-            }
-        }
-        entries.sort_by(|a, b| a.key.cmp(&b.key));
-        entries
+        );
+        assert_eq!(config.sink, Sink::None);
     }
 
-    fn finish<T>(self, config: Option<T>, entries: Vec<Entry>) -> Result<Loaded<T>, ConfigError> {
-        match config {
-            Some(config) if self.problems.is_empty() => Ok(Loaded {
-                config,
-                entries,
-                warnings: self.warnings,
-            }),
-            _ => Err(ConfigError {
-                problems: self.problems,
-            }),
-        }
+    #[test]
+    fn choices_with_content_are_tables() {
+        let load = |text: &str| {
+            let (_dir, path) = file(text);
+            Loader::new(ENV)
+                .file(Some(&path))
+                .load::<Config>()
+                .unwrap()
+                .config
+                .sink
+        };
+        assert_eq!(load("sink = 'none'"), Sink::None);
+        assert_eq!(load("sink = {file = '/x'}"), Sink::File("/x".into()));
+        assert_eq!(
+            load("[sink.table]\nname = 'y'"),
+            Sink::Table { name: "y".into() }
+        );
+    }
+
+    #[test]
+    fn one_bad_element_of_a_list_hides_no_other_and_indices_stay() {
+        let (_dir, path) = file(
+            "[[endpoint]]\nname = 'a'\n[[endpoint]]\nname = 'b'\nurl = 'not a url'\n[[endpoint]]\nname = 'c'\nurl = 'http://c/'\nlimit = 256\nurll = 1\n",
+        );
+        let found = problems(&Loader::new(ENV).file(Some(&path)));
+        let line = |number: usize| format!("{}:{number}", path.display());
+        assert_eq!(found.len(), 4, "{found:#?}");
+        assert_eq!(
+            found[0],
+            format!(
+                "endpoint[0]: `url` is missing ({})\n  right: a value for `url`",
+                line(1)
+            )
+        );
+        assert!(
+            found[1].starts_with("endpoint[1].url: relative URL without a base")
+                && found[1].contains(&line(5)),
+            "{found:#?}"
+        );
+        assert!(
+            found[2].starts_with("endpoint[2].limit: integer `256` does not fit"),
+            "{found:#?}"
+        );
+        assert!(
+            found[3].contains("endpoint[2].urll")
+                && found[3].contains("did you mean `endpoint[2].url`?"),
+            "{found:#?}"
+        );
+    }
+
+    #[test]
+    fn a_value_that_is_secret_or_holds_a_password_is_in_no_problem() {
+        let (_dir, path) =
+            file("[[endpoint]]\nname = 'a'\nurl = 'http://a/'\nsecrets = 'whsec_hush'\n");
+        let loader = Loader::new(ENV)
+            .file(Some(&path))
+            .environment([("REDIS_URL", "redis://u:hush@[bad/0")]);
+        let found = problems(&loader);
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(
+            found
+                .iter()
+                .all(|problem| !problem.contains("hush") && problem.contains("not shown")),
+            "{found:#?}"
+        );
+        assert!(!format!("{:?}", loader.load::<Config>().unwrap_err()).contains("hush"));
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_pointed_to_the_right_one() {
+        let found = problems(&Loader::new(ENV).set([
+            "at_most=3s".to_owned(),
+            "redis.ulr=x".to_owned(),
+            "zzzzzzzz=1".to_owned(),
+        ]));
+        assert!(
+            found[0].contains("did you mean `wait.at_most`?"),
+            "{found:#?}"
+        );
+        assert!(found[1].contains("did you mean `redis.url`?"), "{found:#?}");
+        assert!(found[2].contains("known here: names, ports"), "{found:#?}");
+    }
+
+    #[test]
+    fn a_flattened_section_has_its_variables_its_properties_and_no_unknown_keys() {
+        let environment = [
+            ("KAFKA_BOOTSTRAP_SERVERS", "a:1"),
+            ("KAFKA_SASL_PASSWORD", "hush"),
+            ("KAFKA_PROP_LINGER_MS", "5"),
+        ];
+        let set = Loader::new(ENV)
+            .environment(environment)
+            .set(["kafka.group_id=g".to_owned()]);
+        let loaded = set.load::<Config>().unwrap();
+        let kafka = loaded.config.kafka;
+        assert_eq!(
+            (
+                kafka.connection.bootstrap_servers.as_str(),
+                kafka.group_id.as_str()
+            ),
+            ("a:1", "g")
+        );
+        assert!(
+            kafka.connection.sasl_password.is_some()
+                && kafka.connection.security_protocol == Sink::None
+        );
+        assert_eq!(kafka.connection.properties["linger.ms"], "5");
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        let wrong = [
+            "kafka.bootstrap_server=x",
+            "kafka.security_protocol=tls",
+            "kafka.group_id=g",
+        ]
+        .map(str::to_owned);
+        let found = problems(&Loader::new(ENV).set(wrong));
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(
+            found[0].starts_with("kafka.security_protocol: there is no choice `tls`"),
+            "{found:#?}"
+        );
+        assert!(
+            found[1].starts_with("kafka.bootstrap_server: there is no such key"),
+            "{found:#?}"
+        );
+        assert!(
+            found[1].ends_with("did you mean `kafka.bootstrap_servers`?"),
+            "{found:#?}"
+        );
+    }
+
+    #[test]
+    fn entries_name_the_variable_and_the_origin_of_each_key() {
+        let loaded = Loader::new(ENV)
+            .environment([("SHARE", "0.5")])
+            .load::<Config>()
+            .unwrap();
+        let entry = |key: &str| {
+            loaded
+                .entries
+                .iter()
+                .find(|entry| entry.key == key)
+                .unwrap()
+                .clone()
+        };
+        let share = entry("share");
+        assert_eq!(
+            (share.value.as_deref(), share.origin.as_str()),
+            (Some("0.5"), "environment variable SHARE")
+        );
+        let ports = entry("ports");
+        assert_eq!(
+            (ports.value, ports.origin, ports.variable.as_deref()),
+            (None, Origin::Default.to_string(), Some("PORTS"))
+        );
+    }
+
+    #[test]
+    fn common_sections_stand_beside_those_of_the_service() {
+        let loader = Loader::new(ENV).environment([
+            ("ADMIN_ADDR", "0.0.0.0:1"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+            ("RUST_LOG", "debug,x=trace"),
+        ]);
+        let loaded = loader.load_service::<Config>().unwrap().config;
+        assert_eq!(loaded.common.admin.addr.unwrap().port(), 1);
+        assert!((loaded.common.telemetry.sampler_arg.get() - 0.5).abs() < f64::EPSILON);
+        assert_eq!(loader.common().admin.addr, loaded.common.admin.addr);
+        let wrong = Loader::new(ENV).set([
+            "telemetry.sampler_arg=1.5".to_owned(),
+            "log.filter=a=b=c".to_owned(),
+            "adminn.addr=x".to_owned(),
+        ]);
+        let found: Vec<_> = wrong
+            .load_service::<Config>()
+            .unwrap_err()
+            .problems
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found.len(), 3, "{found:#?}");
+        assert!(
+            found
+                .iter()
+                .any(|problem| problem.contains("a share between 0 and 1")),
+            "{found:#?}"
+        );
+        assert!(
+            found
+                .iter()
+                .any(|problem| problem.contains("did you mean `admin`?")),
+            "{found:#?}"
+        );
     }
 }

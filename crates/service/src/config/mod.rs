@@ -22,10 +22,13 @@ mod de;
 mod decode;
 mod environment;
 mod file;
+mod flatten;
 mod load;
 mod problem;
+mod refused;
 mod schema;
 mod show;
+mod sources;
 mod suggest;
 mod value;
 

@@ -48,9 +48,9 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a configuration.
+/// Everything that is wrong with a configuration; displayed as a numbered list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} in the configuration", count(.problems.len()))]
+#[error("{}\n{}", self.summary(), self.list())]
 pub struct ConfigError {
     /// At least one.
     pub problems: Vec<Problem>,
@@ -60,14 +60,8 @@ impl ConfigError {
     /// As the failure of a process (exit 64) that lists them all.
     #[must_use]
     pub fn into_failure(self, program: &str) -> Failure {
-        let list: Vec<_> = self
-            .problems
-            .iter()
-            .enumerate()
-            .map(|(index, problem)| format!("{}. {problem}", index + 1))
-            .collect();
-        Failure::usage(self.to_string())
-            .cause(list.join("\n"))
+        Failure::usage(self.summary())
+            .cause(self.list())
             .remedy("correct each of them; all were looked at in one go")
             .next(format!("{program} check"))
     }
@@ -89,11 +83,20 @@ impl ConfigError {
         };
         self.problems.iter().map(finding).collect()
     }
-}
 
-fn count(problems: usize) -> String {
-    match problems {
-        1 => "1 problem".into(),
-        many => format!("{many} problems"),
+    fn summary(&self) -> String {
+        match self.problems.len() {
+            1 => "1 problem in the configuration".into(),
+            many => format!("{many} problems in the configuration"),
+        }
+    }
+
+    fn list(&self) -> String {
+        let numbered = self
+            .problems
+            .iter()
+            .enumerate()
+            .map(|(index, problem)| format!("{}. {problem}", index + 1));
+        numbered.collect::<Vec<_>>().join("\n")
     }
 }

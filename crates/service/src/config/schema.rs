@@ -9,6 +9,8 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
+use super::flatten;
+
 type Fields = &'static [&'static str];
 
 /// All keys of `T` down to the last structs, as ways of names: `[["kafka", "bootstrap_servers"], ..]`.
@@ -23,6 +25,11 @@ pub(super) fn top<T: DeserializeOwned>() -> Fields {
     fields_at::<T>(&[]).unwrap_or_default()
 }
 
+/// Whether a struct at `way` hides its fields, having been built with `#[serde(flatten)]`.
+pub(super) fn is_flattened<T: DeserializeOwned>(way: &[&'static str]) -> bool {
+    fields_at::<T>(way).is_none() && flatten::passes_over::<T>(way)
+}
+
 fn collect<T: DeserializeOwned>(way: &mut Vec<&'static str>, keys: &mut Vec<Vec<&'static str>>) {
     // Deeper than any configuration that a person would write: a type that contains itself.
     const DEEPEST: usize = 8;
@@ -35,6 +42,13 @@ fn collect<T: DeserializeOwned>(way: &mut Vec<&'static str>, keys: &mut Vec<Vec<
             }
         }
         _ if way.is_empty() => {}
+        None if flatten::passes_over::<T>(way) => {
+            keys.extend(
+                flatten::names::<T>(way)
+                    .into_iter()
+                    .map(|name| [way.as_slice(), &[name]].concat()),
+            );
+        }
         _ => keys.push(way.clone()),
     }
 }

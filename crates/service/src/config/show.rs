@@ -100,7 +100,7 @@ fn walk(path: &Path, value: &Value, secrets: &Secrets, found: &mut Vec<(Path, St
         }
         Node::Array(items) if items.iter().any(|item| matches!(item.node, Node::Table(_))) => {
             items.iter().enumerate().for_each(|(index, item)| {
-                walk(&path.then(Segment::Index(index)), item, secrets, found)
+                walk(&path.then(Segment::Index(index)), item, secrets, found);
             });
         }
         node => {

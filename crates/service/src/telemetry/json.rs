@@ -137,9 +137,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Lines2(Arc<Mutex<Vec<u8>>>);
+    struct Written(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Lines2 {
+    impl Write for Written {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn logged(work: impl FnOnce()) -> Vec<Value> {
-        let written = Lines2::default();
+        let written = Written::default();
         let writer = written.clone();
         let provider = SdkTracerProvider::builder().build();
         let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
@@ -176,7 +176,7 @@ mod tests {
                 level = "mine",
                 ok = true,
                 "batch \"written\"\n"
-            )
+            );
         });
         assert_eq!(lines[0]["message"], "batch \"written\"\n");
         assert_eq!(lines[0]["partition"], 3);
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_line_inside_a_span_has_its_fields_and_the_trace_id() {
         let lines = logged(|| {
-            tracing::info_span!("apply", offset = 42).in_scope(|| tracing::warn!("late"))
+            tracing::info_span!("apply", offset = 42).in_scope(|| tracing::warn!("late"));
         });
         assert_eq!(lines[0]["spans"][0], json!({"span": "apply", "offset": 42}));
         assert_eq!(lines[0]["trace_id"].as_str().unwrap().len(), 32);

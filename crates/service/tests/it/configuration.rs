@@ -198,3 +198,26 @@ fn check_reports_findings_as_lines_and_as_json_with_the_exit_code_of_the_gravest
     assert_eq!((code, json["exit"].as_u64()), (64, Some(64)));
     assert_eq!(json["findings"][0]["what"], "batch.rows");
 }
+
+#[test]
+fn the_example_environment_loads_as_it_stands_and_names_every_common_variable() {
+    let text =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.env.example")).unwrap();
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty());
+    let pairs: Vec<_> = lines
+        .map(|line| {
+            line.split_once('=')
+                .unwrap_or_else(|| panic!("not NAME=value: {line}"))
+        })
+        .collect();
+    let (code, _, stderr) = output(&["config", "show"], &pairs);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(!stderr.contains("warning"), "{stderr}");
+    let common = service::config::COMMON_ENV.iter().map(|key| key.name);
+    let missing: Vec<_> = common
+        .filter(|name| !pairs.iter().any(|(set, _)| set == name))
+        .collect();
+    assert!(missing.is_empty(), "not in .env.example: {missing:?}");
+}
