@@ -102,6 +102,7 @@ impl Lane {
         self.same_database(&batch[0])?;
         let (started, now) = (Instant::now(), Micros(service::clock::now()));
         let records = std::mem::take(batch);
+        self.spans.batch(records.len());
         let mut steps = Vec::with_capacity(records.len());
         for record in &records {
             let verdict = self.judge(record);

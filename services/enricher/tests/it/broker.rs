@@ -17,13 +17,13 @@ use crate::cdc::Change;
 const PATIENCE: Duration = Duration::from_secs(30);
 const MEBIBYTE: usize = 1 << 20;
 
-pub struct Broker {
+pub(crate) struct Broker {
     bootstrap: String,
     producer: BaseProducer,
 }
 
 impl Broker {
-    pub fn new(bootstrap: &str) -> Self {
+    pub(crate) fn new(bootstrap: &str) -> Self {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("enable.idempotence", "true")
@@ -38,7 +38,7 @@ impl Broker {
         ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().unwrap()
     }
 
-    pub async fn create(&self, topic: &str, partitions: i32, compacted: bool) {
+    pub(crate) async fn create(&self, topic: &str, partitions: i32, compacted: bool) {
         let max_bytes = (24 * MEBIBYTE).to_string();
         let policy = if compacted { "compact" } else { "delete" };
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
@@ -49,7 +49,7 @@ impl Broker {
         self.until_partitions(topic, partitions).await;
     }
 
-    pub async fn delete(&self, topic: &str) {
+    pub(crate) async fn delete(&self, topic: &str) {
         let results = self.admin().delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
         results.into_iter().for_each(|result| drop(result.unwrap()));
         self.until_partitions(topic, 0).await;
@@ -69,14 +69,14 @@ impl Broker {
     }
 
     /// Deletes all records of a partition below its end, as retention would.
-    pub async fn expire(&self, topic: &str, partition: i32) {
+    pub(crate) async fn expire(&self, topic: &str, partition: i32) {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(topic, partition, Offset::End).unwrap();
         self.admin().delete_records(&offsets, &AdminOptions::new()).await.unwrap();
     }
 
     /// Writes the changes in order and waits until the broker has them.
-    pub fn produce(&self, topic: &str, partition: i32, changes: &[Change]) {
+    pub(crate) fn produce(&self, topic: &str, partition: i32, changes: &[Change]) {
         for change in changes {
             let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition);
             if let Some(key) = &change.key {
@@ -102,12 +102,12 @@ impl Broker {
             .unwrap()
     }
 
-    pub fn end(&self, topic: &str, partition: i32) -> i64 {
+    pub(crate) fn end(&self, topic: &str, partition: i32) -> i64 {
         self.reader("end").fetch_watermarks(topic, partition, PATIENCE).unwrap().1
     }
 
     /// Everything the partition holds now.
-    pub fn read(&self, topic: &str, partition: i32) -> Vec<OwnedMessage> {
+    pub(crate) fn read(&self, topic: &str, partition: i32) -> Vec<OwnedMessage> {
         let reader = self.reader("reader");
         let end = reader.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
         let mut from = TopicPartitionList::new();
@@ -126,7 +126,7 @@ impl Broker {
     }
 
     /// What the partition holds once it has at least `count` records.
-    pub async fn read_at_least(&self, topic: &str, partition: i32, count: usize) -> Vec<OwnedMessage> {
+    pub(crate) async fn read_at_least(&self, topic: &str, partition: i32, count: usize) -> Vec<OwnedMessage> {
         let deadline = Instant::now() + PATIENCE;
         let mut end = 0;
         while Instant::now() < deadline {
@@ -140,7 +140,7 @@ impl Broker {
     }
 
     /// The group's commit: offset and metadata.
-    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<(i64, String)> {
+    pub(crate) fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<(i64, String)> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(topic, partition);
         let told = self.reader(group).committed_offsets(asked, PATIENCE).unwrap();
@@ -150,27 +150,37 @@ impl Broker {
     }
 
     /// Sets the group's commit; nobody may be in the group.
-    pub fn rewind(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+    pub(crate) fn rewind(&self, group: &str, topic: &str, partition: i32, offset: i64) {
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
         self.reader(group).commit(&wanted, CommitMode::Sync).unwrap();
     }
 
-    pub async fn delete_group(&self, group: &str) {
+    /// [`Broker::rewind`] with metadata.
+    pub(crate) fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
+        let mut wanted = TopicPartitionList::new();
+        let mut element = wanted.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(offset)).unwrap();
+        element.set_metadata(metadata);
+        drop(element);
+        self.reader(group).commit(&wanted, CommitMode::Sync).unwrap();
+    }
+
+    pub(crate) async fn delete_group(&self, group: &str) {
         let results = self.admin().delete_groups(&[group], &AdminOptions::new()).await.unwrap();
         results.into_iter().for_each(|result| drop(result.unwrap()));
     }
 }
 
-pub fn header<'a>(message: &'a OwnedMessage, name: &str) -> Option<&'a [u8]> {
+pub(crate) fn header<'a>(message: &'a OwnedMessage, name: &str) -> Option<&'a [u8]> {
     message.headers()?.iter().find(|header| header.key == name)?.value
 }
 
-pub fn header_text<'a>(message: &'a OwnedMessage, name: &str) -> &'a str {
+pub(crate) fn header_text<'a>(message: &'a OwnedMessage, name: &str) -> &'a str {
     std::str::from_utf8(header(message, name).unwrap_or_default()).unwrap()
 }
 
-pub fn decode(message: &OwnedMessage) -> EnrichedEvent {
+pub(crate) fn decode(message: &OwnedMessage) -> EnrichedEvent {
     let format = Format::from_content_type(header_text(message, "content-type")).unwrap();
     wire::decode(message.payload().unwrap(), format).unwrap()
 }

@@ -1,0 +1,9 @@
+//! The enricher against a real broker and a real Postgres; the change records are made by hand.
+
+mod broker;
+mod cdc;
+mod crash;
+mod join;
+mod refusal;
+mod resume;
+mod world;
