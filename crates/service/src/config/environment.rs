@@ -65,52 +65,54 @@ fn value(
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     let name = &variable.name;
     let file_name = format!("{name}_FILE");
-    let direct = set(name);
-    let file = set(&file_name).filter(|_| variable.secret);
-    match (direct, file) {
-        (None, None) => None,
+    let found = match (set(name), set(&file_name).filter(|_| variable.secret)) {
+        (None, None) => return None,
+        (Some(text), None) => direct(variable, text),
+        (None, Some(path)) => from_file(variable, file_name, path),
         (Some(_), Some(_)) => {
-            problems.push(refused(
-                variable,
-                name,
-                format!("{name} and {file_name} are both set"),
-                format!("only one of {name} and {file_name}"),
-            ));
-            None
+            let message = format!("{name} and {file_name} are both set");
+            let right = format!("only one of {name} and {file_name}");
+            Err(refused(variable, name, message, right))
         }
-        (Some(text), None) if text.contains(char::REPLACEMENT_CHARACTER) => {
-            problems.push(refused(
-                variable,
-                name,
-                "the value is not UTF-8".into(),
-                "UTF-8 text".into(),
-            ));
-            None
-        }
-        (Some(text), None) => Some(Value::text(
-            text,
-            Origin::Environment { name: name.clone() },
-        )),
-        (None, Some(path)) => match std::fs::read_to_string(path) {
-            Ok(text) => {
-                let origin = Origin::SecretFile {
-                    name: file_name,
-                    path: path.clone(),
-                };
-                Some(Value::text(text.trim_end_matches(['\r', '\n']), origin))
-            }
-            Err(error) => {
-                let right = format!("a readable file that holds the value, or {name} instead");
-                problems.push(refused(
-                    variable,
-                    &file_name,
-                    format!("cannot read {path}: {error}"),
-                    right,
-                ));
-                None
-            }
-        },
+    };
+    found.map_err(|problem| problems.push(problem)).ok()
+}
+
+fn direct(variable: &Variable, text: &str) -> Result<Value, Problem> {
+    let name = &variable.name;
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(refused(
+            variable,
+            name,
+            "the value is not UTF-8".into(),
+            "UTF-8 text".into(),
+        ));
     }
+    Ok(Value::text(
+        text,
+        Origin::Environment { name: name.clone() },
+    ))
+}
+
+/// The value in a secret's file; its last line break does not belong to it.
+fn from_file(variable: &Variable, file_name: String, path: &str) -> Result<Value, Problem> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let right = format!(
+            "a readable file that holds the value, or {} instead",
+            variable.name
+        );
+        refused(
+            variable,
+            &file_name,
+            format!("cannot read {path}: {error}"),
+            right,
+        )
+    })?;
+    let origin = Origin::SecretFile {
+        name: file_name,
+        path: path.to_owned(),
+    };
+    Ok(Value::text(text.trim_end_matches(['\r', '\n']), origin))
 }
 
 fn refused(variable: &Variable, name: &str, message: String, right: String) -> Problem {
