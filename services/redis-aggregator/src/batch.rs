@@ -8,6 +8,7 @@ use bytes::Bytes;
 use engagement::event::{EnrichedEvent, EnrichmentStatus, Micros};
 use engagement::profile::{Profile, RenderOptions};
 
+use crate::content::{Content, Info, LastChange, encode_sums};
 use crate::msgpack::Writer;
 use crate::sums::{Contribution, Sums, contributions};
 use crate::window::{bucket_of, minute_name, minute_of};
@@ -36,38 +37,6 @@ pub struct Batch {
     buckets: BTreeMap<(i64, usize), Sums>,
     minutes: BTreeMap<(i64, usize), i64>,
     commits: Vec<Micros>,
-}
-
-#[derive(Debug, Default)]
-struct Content {
-    id: String,
-    totals: Sums,
-    info: Option<Info>,
-    last: Vec<LastChange>,
-    recent: Vec<(i64, Bytes)>,
-    users: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Info {
-    length_seconds: i64,
-    content_type: String,
-    title: String,
-}
-
-/// A change of "the last event of this content".
-#[derive(Debug)]
-enum LastChange {
-    /// Shown unless one of a later time is shown already.
-    Show {
-        at: Micros,
-        event_id: String,
-        json: Bytes,
-        event_type: String,
-        event_ts: String,
-    },
-    /// No longer shown, if it is.
-    Forget { event_id: String },
 }
 
 impl Batch {
@@ -240,110 +209,6 @@ impl Batch {
     }
 }
 
-impl Content {
-    /// Of two events shown one after the other only the later one by time remains; see the order in [`shown_at`].
-    fn show_last(&mut self, event: &EnrichedEvent, json: Bytes) {
-        let at = shown_at(event);
-        if let Some(LastChange::Show { at: before, .. }) = self.last.last() {
-            if *before > at {
-                return;
-            }
-            self.last.pop();
-        }
-        self.last.push(LastChange::Show {
-            at,
-            event_id: event.event_id.clone(),
-            json,
-            event_type: event.event_type.clone(),
-            event_ts: event.event_ts.to_string(),
-        });
-    }
-
-    /// `[id, sums, info or false, [last ..], [[stream id, json] ..], [user ..]]`
-    fn encode(&mut self, out: &mut Writer) {
-        self.users.sort_unstable();
-        self.users.dedup();
-        out.array(6);
-        out.bytes(self.id.as_bytes());
-        encode_sums(out, self.totals);
-        match &self.info {
-            Some(info) => info.encode(out),
-            None => out.none(),
-        }
-        out.array(self.last.len());
-        self.last.iter().for_each(|change| change.encode(out));
-        out.array(self.recent.len());
-        for (offset, json) in &self.recent {
-            out.array(2);
-            out.bytes(format!("{offset}-1").as_bytes());
-            out.bytes(json);
-        }
-        out.array(self.users.len());
-        self.users
-            .iter()
-            .for_each(|user| out.bytes(user.as_bytes()));
-    }
-}
-
-impl LastChange {
-    fn encode(&self, out: &mut Writer) {
-        match self {
-            Self::Show {
-                at,
-                event_id,
-                json,
-                event_type,
-                event_ts,
-            } => {
-                out.array(5);
-                out.int(at.0);
-                out.bytes(event_id.as_bytes());
-                out.bytes(json);
-                out.bytes(event_type.as_bytes());
-                out.bytes(event_ts.as_bytes());
-            }
-            Self::Forget { event_id } => {
-                out.array(2);
-                out.none();
-                out.bytes(event_id.as_bytes());
-            }
-        }
-    }
-}
-
-impl Info {
-    fn of(event: &EnrichedEvent) -> Self {
-        Self {
-            length_seconds: event
-                .length_seconds
-                .unwrap_or(0)
-                .clamp(0, i64::from(i32::MAX)),
-            content_type: event.content_type.clone().unwrap_or_default(),
-            title: event.content_title.clone().unwrap_or_default(),
-        }
-    }
-
-    fn encode(&self, out: &mut Writer) {
-        out.array(3);
-        out.int(self.length_seconds);
-        out.bytes(self.content_type.as_bytes());
-        out.bytes(self.title.as_bytes());
-    }
-}
-
-/// Where an event stands among those of its content: its time, but not after its own commit, so that one dated into
-/// the future does not hide all that follow. Of two at the same time the later record counts.
-#[must_use]
-pub fn shown_at(event: &EnrichedEvent) -> Micros {
-    event.event_ts.min(event.source.committed_at)
-}
-
-fn encode_sums(out: &mut Writer, sums: Sums) {
-    let values = sums.to_array();
-    out.array(values.len());
-    values.iter().for_each(|value| out.int(*value));
-}
-
 type Groups<'a, V> = Vec<(i64, Vec<(usize, &'a V)>)>;
 
 fn groups<V>(map: &BTreeMap<(i64, usize), V>) -> Groups<'_, V> {
@@ -362,6 +227,7 @@ mod tests {
     use engagement::testing::{EVENT_TS, Sample, sample};
 
     use super::*;
+    use crate::content::shown_at;
     use crate::msgpack::{Packed, unpack};
 
     const WANTED: Wanted = Wanted {

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use stream::settings::KafkaSettings;
 
-use crate::board::{Leaderboard, Score};
+use crate::board::Leaderboard;
 use crate::reader_keys::ReaderKeys;
 use crate::window::{Bounds, micros};
 
@@ -247,47 +247,7 @@ impl Default for DeadLetterLimits {
     }
 }
 
-/// One span of buckets and what is ranked over it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Span {
-    /// Whole buckets.
-    pub buckets: i64,
-    /// What is ranked, without repeats.
-    pub scores: Vec<Score>,
-}
-
 impl Config {
-    /// The leaderboards that are published.
-    pub fn published(&self) -> impl Iterator<Item = &Leaderboard> {
-        self.leaderboards.0.iter().filter(|board| board.enabled)
-    }
-
-    /// The window of a leaderboard in buckets.
-    #[must_use]
-    pub fn span_of(&self, board: &Leaderboard) -> i64 {
-        micros(board.window) / self.window.bucket_us()
-    }
-
-    /// The different windows of all published leaderboards, each with what is ranked over it.
-    #[must_use]
-    pub fn spans(&self) -> Vec<Span> {
-        let mut spans: Vec<Span> = Vec::new();
-        for board in self.published() {
-            let buckets = self.span_of(board);
-            match spans.iter_mut().find(|span| span.buckets == buckets) {
-                Some(span) if span.scores.contains(&board.score) => {}
-                Some(span) => span.scores.push(board.score),
-                None => spans.push(Span {
-                    buckets,
-                    scores: vec![board.score],
-                }),
-            }
-        }
-        spans.sort_by_key(|span| span.buckets);
-        spans.iter_mut().for_each(|span| span.scores.sort());
-        spans
-    }
-
     /// Everything that makes no sense, one sentence each with the setting's name.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {

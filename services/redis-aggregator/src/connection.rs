@@ -71,8 +71,8 @@ pub struct Server {
 
 #[derive(Clone)]
 enum Target {
-    Single(Client),
-    Cluster(ClusterClient),
+    Single(Box<Client>),
+    Cluster(Box<ClusterClient>),
 }
 
 impl Server {
@@ -96,9 +96,9 @@ impl Server {
             let builder = ClusterClient::builder(urls)
                 .connection_timeout(settings.connect_timeout)
                 .response_timeout(settings.response_timeout);
-            Target::Cluster(builder.build().map_err(bad)?)
+            Target::Cluster(Box::new(builder.build().map_err(bad)?))
         } else {
-            Target::Single(Client::open(urls[0]).map_err(bad)?)
+            Target::Single(Box::new(Client::open(urls[0]).map_err(bad)?))
         };
         Ok(Self {
             target,

@@ -2,8 +2,10 @@
 
 pub mod batch;
 pub mod board;
+pub mod chain;
 pub mod config;
 pub mod connection;
+pub mod content;
 pub mod decode;
 pub mod error;
 pub mod history;
@@ -17,6 +19,7 @@ pub mod resume;
 pub mod script;
 mod service_app;
 pub mod sink;
+pub mod spans;
 pub mod store;
 pub mod sums;
 pub mod window;

@@ -5,14 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engagement::event::{EnrichedEvent, Micros, Source};
+use engagement::event::{EnrichedEvent, Micros};
 use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
-use stream::lineage::{Reader, Verdict as Lineage};
 use stream::{LaneError, LaneHandle, Record};
 use tokio::time::{Instant, timeout_at};
 
 use crate::batch::{Batch, Wanted};
+use crate::chain::{Chain, Step};
 use crate::decode::{Poison, check_duration, decode, header_position};
+use crate::error::REBUILD;
 use crate::history::{History, Verdict};
 use crate::metrics;
 use crate::position::Applied;
@@ -62,11 +63,9 @@ struct Lane {
     handle: LaneHandle,
     shared: Arc<Shared>,
     writer: Writer,
-    reader: Reader,
+    chain: Chain,
     budget: RejectBudget,
     wanted: Wanted,
-    /// The record before could not be read at all, so the next one names a predecessor that was not seen.
-    unread: bool,
     freshness: ::metrics::Histogram,
 }
 
@@ -113,10 +112,9 @@ impl Lane {
             handle,
             shared,
             writer,
-            reader: Reader::at(applied.source),
+            chain: Chain::after(&applied),
             budget,
             wanted,
-            unread: applied.before.is_none() && applied.source.is_some(),
             freshness: service::metrics::freshness(metrics::SINK),
         }
     }
@@ -172,7 +170,9 @@ impl Lane {
                 }
                 Err(poison) => {
                     self.reject(&record, &poison).await?;
-                    self.skip_unreadable(&mut pending, &record);
+                    self.chain.skip(header_position(&record));
+                    pending.applied = self.chain.applied(record.offset);
+                    pending.records += 1;
                 }
             }
         }
@@ -197,7 +197,7 @@ impl Lane {
         record: &Record,
         event: &EnrichedEvent,
     ) -> Result<Next, LaneError> {
-        let counts = self.follows(&event.source)?;
+        let counts = self.follows(event)?;
         if counts {
             let (verdict, history) = pending.history.judge(event);
             if verdict == Verdict::Replace && self.replace(pending, history).await? == Next::End {
@@ -209,9 +209,7 @@ impl Lane {
                 Verdict::Count | Verdict::Replace => self.count(pending, record, event).await?,
             }
         }
-        pending.applied.source = self.reader.last();
-        pending.applied.enriched = record.offset;
-        pending.applied.before = (!self.unread).then(|| event.source.position());
+        pending.applied = self.chain.applied(record.offset);
         pending.records += 1;
         Ok(Next::Continue)
     }
@@ -233,41 +231,6 @@ impl Lane {
         pending.batch.add(event, record.offset);
         pending.newest_commit = pending.newest_commit.max(Some(event.source.committed_at));
         Ok(())
-    }
-
-    /// Whether the record is the next of the chain; `false`: a duplicate, or beside the chain.
-    fn follows(&mut self, source: &Source) -> Result<bool, LaneError> {
-        let mut verdict = self.reader.check(source);
-        if let (Lineage::Hole { found, prev, .. }, true) = (verdict, self.unread) {
-            // the record in between is in the dead letters
-            self.reader = Reader::at(Some(engagement::event::Position {
-                offset: prev,
-                ..found
-            }));
-            verdict = self.reader.check(source);
-        }
-        match verdict {
-            Lineage::Apply => {
-                self.unread = false;
-                Ok(true)
-            }
-            Lineage::Duplicate => {
-                service::metrics::duplicates_dropped(metrics::SERVICE, "lineage", 1);
-                Ok(false)
-            }
-            Lineage::Redriven => Ok(true),
-            Lineage::Hole { last, prev, found } => {
-                service::metrics::lineage_violation();
-                Err(LaneError::stop(
-                    format!(
-                        "topic {} partition {}: {found} follows offset {prev}, but the last record seen is {last}: records are missing",
-                        self.handle.topic(),
-                        self.handle.partition()
-                    ),
-                    format!("see engagectl lineage show; then {}", crate::error::REBUILD),
-                ))
-            }
-        }
     }
 
     /// A newer snapshot holds everything again: what the older one brought goes.
@@ -292,6 +255,26 @@ impl Lane {
         })
     }
 
+    /// Whether the record is the next of the chain; `false`: a duplicate.
+    fn follows(&mut self, event: &EnrichedEvent) -> Result<bool, LaneError> {
+        match self.chain.follow(&event.source) {
+            Ok(Step::Next) => Ok(true),
+            Ok(Step::Duplicate) => {
+                service::metrics::duplicates_dropped(metrics::SERVICE, "lineage", 1);
+                Ok(false)
+            }
+            Err(hole) => {
+                service::metrics::lineage_violation();
+                let (topic, partition) = (self.handle.topic(), self.handle.partition());
+                let remedy = format!("see engagectl lineage show; then {REBUILD}");
+                Err(LaneError::stop(
+                    format!("topic {topic} partition {partition}: {hole}"),
+                    remedy,
+                ))
+            }
+        }
+    }
+
     async fn reject(&mut self, record: &Record, poison: &Poison) -> Result<(), LaneError> {
         let reject = Reject::new(
             poison.kind(),
@@ -310,28 +293,6 @@ impl Lane {
             .send(record, &reject, Micros(service::clock::now()))
             .await?;
         self.budget.spend(record, &reject)
-    }
-
-    /// A record that cannot be read keeps its place in the chain if its header names it.
-    fn skip_unreadable(&mut self, pending: &mut Pending, record: &Record) {
-        match header_position(record) {
-            Some(position) => {
-                let last = self.reader.last();
-                if last.is_none_or(|last| {
-                    (last.epoch, last.offset) < (position.epoch, position.offset)
-                }) {
-                    self.reader = Reader::at(Some(position));
-                }
-                pending.applied.before = (!self.unread).then_some(position);
-            }
-            None => {
-                self.unread = true;
-                pending.applied.before = None;
-            }
-        }
-        pending.applied.source = self.reader.last();
-        pending.applied.enriched = record.offset;
-        pending.records += 1;
     }
 
     async fn flush(&mut self, mut pending: Pending) -> Result<Next, LaneError> {
@@ -354,7 +315,7 @@ impl Lane {
         }
         self.measure(&pending, began.elapsed());
         self.handle
-            .commit(change.applied.enriched + 1, self.checkpoint());
+            .commit(change.applied.enriched + 1, self.chain.checkpoint());
         Ok(Next::Continue)
     }
 
@@ -390,12 +351,6 @@ impl Lane {
         now.map_or(stored, |now| {
             bucket_of(now, self.wanted.bucket_us).max(stored)
         })
-    }
-
-    fn checkpoint(&self) -> String {
-        let mut checkpoint = self.reader.checkpoint();
-        checkpoint.before = self.writer.state().applied.before;
-        checkpoint.to_string()
     }
 
     fn measure(&self, pending: &Pending, took: Duration) {

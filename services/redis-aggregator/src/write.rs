@@ -52,6 +52,9 @@ pub enum Written {
     Stopped,
 }
 
+/// The cursor to go on with (0: the end), then fields and values.
+type Page = (u64, Vec<(String, Vec<u8>)>);
+
 impl Writer {
     /// Continues from a state read from Redis.
     #[must_use]
@@ -196,8 +199,7 @@ impl Writer {
             let mut lease = self.store.lease().await?;
             let mut scan = redis::cmd("HSCAN");
             scan.arg(&totals).arg(cursor).arg("COUNT").arg(1000);
-            let page: RedisResult<(u64, Vec<(String, Vec<u8>)>)> =
-                scan.query_async(&mut lease.connection).await;
+            let page: RedisResult<Page> = scan.query_async(&mut lease.connection).await;
             let (next, entries) = match page {
                 Ok(page) => page,
                 Err(cause) => return Err(self.store.failed(&lease, cause).await),

@@ -1,5 +1,10 @@
 //! The aggregator against a real Redis and a real Kafka: what Redis holds is compared with a recomputation from the events.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "where the setting of a test cannot be made, the test has failed"
+)]
+
 mod faults;
 mod model;
 mod scripts;

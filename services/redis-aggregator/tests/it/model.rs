@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use engagement::event::{EnrichedEvent, EnrichmentStatus, Micros};
-use redis_aggregator::batch::shown_at;
 use redis_aggregator::board::Score;
 use redis_aggregator::config::Config;
+use redis_aggregator::content::shown_at;
 use redis_aggregator::history::{History, Verdict};
 use redis_aggregator::sums::{Sums, contributions};
 use redis_aggregator::window::{bucket_of, minute_of};

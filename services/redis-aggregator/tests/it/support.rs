@@ -76,13 +76,20 @@ where
     Fut: Future<Output = Result<(), String>>,
 {
     let began = Instant::now();
+    let mut all_seen: Vec<String> = Vec::new();
     loop {
         match seen().await {
             Ok(()) => return,
-            Err(last) => assert!(
-                began.elapsed() < deadline,
-                "{what}: not within {deadline:?}; last seen: {last}"
-            ),
+            Err(now) => {
+                if all_seen.last() != Some(&now) {
+                    all_seen.push(now);
+                }
+                assert!(
+                    began.elapsed() < deadline,
+                    "{what}: not within {deadline:?}; seen: {:#?}",
+                    &all_seen[all_seen.len().saturating_sub(5)..]
+                );
+            }
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }

@@ -161,6 +161,19 @@ impl Running {
             .join("; ")
     }
 
+    pub(crate) async fn is_ready(&self) {
+        eventually("ready", || async {
+            let report = self.health.ready();
+            let known = report.conditions.len() > 1;
+            if report.ok && known {
+                Ok(())
+            } else {
+                Err(self.not_ready())
+            }
+        })
+        .await;
+    }
+
     /// Waits until readiness names all of these.
     pub(crate) async fn says(&self, words: &[&str]) {
         eventually(&format!("not ready because of {words:?}"), || async {
