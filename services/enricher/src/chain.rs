@@ -4,11 +4,14 @@
 //! `prev` of each emitted record is the offset of the one emitted before it.
 
 use engagement::enrich::Place;
-use engagement::envelope::{CdcRecord, EventChange, Input, Meta, Parser, Reject, RejectKind, is_move_header};
+use engagement::envelope::{
+    CdcRecord, EventChange, Input, Meta, Parser, Reject, RejectKind, is_move_header,
+};
 use engagement::event::{Lane, Position};
 use stream::Record;
 use stream::lineage::{
-    Change, Checkpoint, Contradiction, Database, Duplicates, EnricherResume, Identity, Mark, Recognition,
+    Change, Checkpoint, Contradiction, Database, Duplicates, EnricherResume, Identity, Mark,
+    Recognition,
 };
 
 /// Changes remembered where the envelope has no `sequence`.
@@ -114,13 +117,22 @@ impl Chain {
     /// Continues where `resume` says; give it the records before with [`Chain::replay`] first.
     #[must_use]
     pub fn resume(partition: i32, resume: &EnricherResume) -> Self {
-        let EnricherResume { epoch, prev, mark, .. } = *resume;
-        Self { partition, epoch, prev, duplicates: Duplicates::resume(mark) }
+        let EnricherResume {
+            epoch, prev, mark, ..
+        } = *resume;
+        Self {
+            partition,
+            epoch,
+            prev,
+            duplicates: Duplicates::resume(mark),
+        }
     }
 
     /// A record from before the resume point: completes the set of changes at the mark.
     pub fn replay(&mut self, parser: &Parser, record: &Record) -> Replayed {
-        let Ok(CdcRecord::Change(change)) = parser.event(input(record)) else { return Replayed::Other };
+        let Ok(CdcRecord::Change(change)) = parser.event(input(record)) else {
+            return Replayed::Other;
+        };
         let change = self.fingerprint(&change);
         self.duplicates.replay(&change);
         match (change.snapshot, change.mark, self.duplicates.mark()) {
@@ -149,7 +161,9 @@ impl Chain {
             Ok(CdcRecord::Tombstone) => Verdict::Skip(Skip::Tombstone),
             Ok(CdcRecord::Message(_)) => Verdict::Skip(Skip::Message),
             Ok(CdcRecord::Truncate) => Verdict::Stop(Halt::Truncate),
-            Err(reject) if reject.kind == RejectKind::WrongKey => Verdict::Stop(Halt::WrongKey(reject)),
+            Err(reject) if reject.kind == RejectKind::WrongKey => {
+                Verdict::Stop(Halt::WrongKey(reject))
+            }
             Err(reject) => Verdict::Reject(reject),
         }
     }
@@ -158,7 +172,9 @@ impl Chain {
         match self.duplicates.recognise(&self.fingerprint(&change)) {
             Recognition::New => Verdict::Emit(change),
             Recognition::Duplicate => Verdict::Duplicate,
-            Recognition::Contradiction(contradiction) => Verdict::Stop(Halt::Contradiction(contradiction)),
+            Recognition::Contradiction(contradiction) => {
+                Verdict::Stop(Halt::Contradiction(contradiction))
+            }
         }
     }
 
@@ -170,8 +186,16 @@ impl Chain {
             // the window has no pair to compare, so the LSN is part of the identity
             None => format!("{id}@{:x}", meta.lsn),
         };
-        let identity = Identity { operation: meta.op.letter(), key, tx: meta.tx_id };
-        Change { identity, mark, snapshot: meta.is_snapshot() }
+        let identity = Identity {
+            operation: meta.op.letter(),
+            key,
+            tx: meta.tx_id,
+        };
+        Change {
+            identity,
+            mark,
+            snapshot: meta.is_snapshot(),
+        }
     }
 
     /// The first transaction after a snapshot has no `sequence[0]`. Where the mark is already past its LSN it must be
@@ -182,7 +206,11 @@ impl Chain {
             (None, Some(mark)) if meta.lsn < mark.commit_lsn => 0,
             (None, _) => return None,
         };
-        Some(Mark { commit_lsn, lsn: meta.lsn, committed_at: meta.committed_at.unwrap_or_default() })
+        Some(Mark {
+            commit_lsn,
+            lsn: meta.lsn,
+            committed_at: meta.committed_at.unwrap_or_default(),
+        })
     }
 
     /// The mark after the record judged last.
@@ -195,11 +223,21 @@ impl Chain {
     #[must_use]
     pub fn place(&self, offset: i64, mark: Option<Mark>) -> Place {
         let (commit_lsn, lsn) = mark.map_or((0, 0), Mark::pair);
-        Place { position: self.position(offset), prev: self.prev, commit_lsn, lsn }
+        Place {
+            position: self.position(offset),
+            prev: self.prev,
+            commit_lsn,
+            lsn,
+        }
     }
 
     const fn position(&self, offset: i64) -> Position {
-        Position { lane: Lane::Live, epoch: self.epoch, partition: self.partition, offset }
+        Position {
+            lane: Lane::Live,
+            epoch: self.epoch,
+            partition: self.partition,
+            offset,
+        }
     }
 
     /// A record made from `offset` was handed to the producer: the next one links to it.
@@ -210,7 +248,10 @@ impl Chain {
     /// What is true after a record, given the mark after it.
     #[must_use]
     pub const fn progress(&self, mark: Option<Mark>) -> Progress {
-        Progress { prev: self.prev, mark }
+        Progress {
+            prev: self.prev,
+            mark,
+        }
     }
 
     /// What to commit where `progress` was made.
@@ -218,7 +259,13 @@ impl Chain {
     pub fn checkpoint(&self, progress: Progress, database: Option<Database>) -> Checkpoint {
         let Progress { prev, mark } = progress;
         let position = (prev >= 0).then_some(self.position(prev));
-        Checkpoint { epoch: self.epoch, position, before: None, mark, database }
+        Checkpoint {
+            epoch: self.epoch,
+            position,
+            before: None,
+            mark,
+            database,
+        }
     }
 }
 
@@ -235,7 +282,11 @@ pub struct Progress {
 #[must_use]
 pub fn input(record: &Record) -> Input<'_> {
     let moved = record.headers.iter().any(|(name, _)| is_move_header(name));
-    Input { key: record.key.as_deref(), payload: record.payload.as_deref(), moved }
+    Input {
+        key: record.key.as_deref(),
+        payload: record.payload.as_deref(),
+        moved,
+    }
 }
 
 #[cfg(test)]

@@ -95,7 +95,11 @@ pub struct Database {
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url: None, content_table: "public.content".into(), content_wait: Duration::from_secs(2) }
+        Self {
+            url: None,
+            content_table: "public.content".into(),
+            content_wait: Duration::from_secs(2),
+        }
     }
 }
 
@@ -133,10 +137,22 @@ impl From<OutputFormat> for Format {
 /// What the configuration itself gets wrong, without connecting anywhere: text and remedy of each problem.
 #[must_use]
 pub fn problems(config: &Config) -> Vec<(String, String)> {
-    let kafka = config.kafka.problems().into_iter().map(|problem| (problem.to_string(), "correct the setting".to_owned()));
-    let skip = config.lineage.skip.iter().filter(|text| skipped(text).is_none()).map(|text| {
-        (format!("lineage.skip has {text:?}"), "write it as partition/offset, such as 3/4711".to_owned())
-    });
+    let kafka = config
+        .kafka
+        .problems()
+        .into_iter()
+        .map(|problem| (problem.to_string(), "correct the setting".to_owned()));
+    let skip = config
+        .lineage
+        .skip
+        .iter()
+        .filter(|text| skipped(text).is_none())
+        .map(|text| {
+            (
+                format!("lineage.skip has {text:?}"),
+                "write it as partition/offset, such as 3/4711".to_owned(),
+            )
+        });
     kafka.chain(skip).collect()
 }
 

@@ -38,7 +38,12 @@ pub struct Contents {
 impl Default for Contents {
     fn default() -> Self {
         let (changes, loaded) = (watch::Sender::new(0), watch::Sender::new(false));
-        Self { catalog: RwLock::default(), changes, loaded, fault: RwLock::default() }
+        Self {
+            catalog: RwLock::default(),
+            changes,
+            loaded,
+            fault: RwLock::default(),
+        }
     }
 }
 
@@ -80,7 +85,10 @@ impl Contents {
         }
         match *self.loaded.borrow() {
             true => Ok(()),
-            false => Err(format!("the catalog is loading, {} contents so far", self.read().len())),
+            false => Err(format!(
+                "the catalog is loading, {} contents so far",
+                self.read().len()
+            )),
         }
     }
 
@@ -119,7 +127,14 @@ impl Follower {
     ) -> Result<Self, KafkaError> {
         let consumer: BaseConsumer = kafka.probe_config("enricher-contents").create()?;
         let topic = topic.to_owned();
-        let mut follower = Self { contents, consumer, topic, parser, missing: HashMap::new(), partitions: 0 };
+        let mut follower = Self {
+            contents,
+            consumer,
+            topic,
+            parser,
+            missing: HashMap::new(),
+            partitions: 0,
+        };
         follower.add_partitions()?;
         Ok(follower)
     }
@@ -146,7 +161,9 @@ impl Follower {
 
     /// One wait and what it brought: the number of records.
     fn turn(&mut self) -> u64 {
-        let Some(first) = self.consumer.poll(POLL) else { return 0 };
+        let Some(first) = self.consumer.poll(POLL) else {
+            return 0;
+        };
         let contents = Arc::clone(&self.contents);
         let mut catalog = contents.write();
         let (mut seen, mut next) = (0, Some(first));
@@ -167,7 +184,11 @@ impl Follower {
                 }
             }
             // the lock is given back often enough for lanes to read
-            next = if seen < 500 { self.consumer.poll(Duration::ZERO) } else { None };
+            next = if seen < 500 {
+                self.consumer.poll(Duration::ZERO)
+            } else {
+                None
+            };
         }
         drop(catalog);
         self.contents.set_fault(None);
@@ -185,21 +206,40 @@ impl Follower {
 
     fn fault(&self, error: &KafkaError) {
         self.contents.set_fault(Some(error.to_string()));
-        let lost = [RDKafkaErrorCode::OffsetOutOfRange, RDKafkaErrorCode::AutoOffsetReset];
-        if error.rdkafka_error_code().is_some_and(|code| lost.contains(&code)) {
+        let lost = [
+            RDKafkaErrorCode::OffsetOutOfRange,
+            RDKafkaErrorCode::AutoOffsetReset,
+        ];
+        if error
+            .rdkafka_error_code()
+            .is_some_and(|code| lost.contains(&code))
+        {
             // recreated, or retention overtook us: everything again, the marks of the rows keep what is newer
-            let assigned = self.from_start(0..self.partitions).and_then(|list| self.consumer.assign(&list));
-            tracing::warn!(topic = self.topic, ok = assigned.is_ok(), "content topic read again from its start");
+            let assigned = self
+                .from_start(0..self.partitions)
+                .and_then(|list| self.consumer.assign(&list));
+            tracing::warn!(
+                topic = self.topic,
+                ok = assigned.is_ok(),
+                "content topic read again from its start"
+            );
         }
     }
 
     /// Reads partitions that are not read yet from their start, up to the end they have now before `loaded`.
     fn add_partitions(&mut self) -> Result<(), KafkaError> {
         let metadata = self.consumer.fetch_metadata(Some(&self.topic), ASK)?;
-        let found = metadata.topics().iter().find(|topic| topic.name() == self.topic);
-        let count = found.map_or(0, |topic| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
+        let found = metadata
+            .topics()
+            .iter()
+            .find(|topic| topic.name() == self.topic);
+        let count = found.map_or(0, |topic| {
+            i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX)
+        });
         if count == 0 {
-            return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition));
+            return Err(KafkaError::MetadataFetch(
+                RDKafkaErrorCode::UnknownTopicOrPartition,
+            ));
         }
         let new = self.partitions..count;
         if new.is_empty() {
@@ -207,7 +247,9 @@ impl Follower {
         }
         if !*self.contents.loaded.borrow() {
             for partition in new.clone() {
-                let (low, high) = self.consumer.fetch_watermarks(&self.topic, partition, ASK)?;
+                let (low, high) = self
+                    .consumer
+                    .fetch_watermarks(&self.topic, partition, ASK)?;
                 if low < high {
                     self.missing.insert(partition, high);
                 }
@@ -218,7 +260,10 @@ impl Follower {
         Ok(())
     }
 
-    fn from_start(&self, partitions: std::ops::Range<i32>) -> Result<TopicPartitionList, KafkaError> {
+    fn from_start(
+        &self,
+        partitions: std::ops::Range<i32>,
+    ) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             list.add_partition_offset(&self.topic, partition, Offset::Beginning)?;
@@ -234,7 +279,11 @@ fn reached(missing: &mut HashMap<i32, i64>, partition: i32, next: i64) {
 }
 
 fn apply(catalog: &mut Catalog, parser: &Parser, message: &BorrowedMessage<'_>) {
-    let input = Input { key: message.key(), payload: message.payload(), moved: false };
+    let input = Input {
+        key: message.key(),
+        payload: message.payload(),
+        moved: false,
+    };
     match parser.content(input) {
         Ok(CdcRecord::Change(change)) => {
             catalog.apply(&change);

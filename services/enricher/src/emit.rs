@@ -13,13 +13,22 @@ pub(crate) fn record(source: &Record, event: &EnrichedEvent, format: Format) -> 
     let mut headers = Headers::with_capacity(4);
     let position = Bytes::from(event.source.position().to_string());
     headers.push((ENGAGEMENT_SOURCE.to_owned(), Some(position)));
-    headers.push((CONTENT_TYPE.to_owned(), Some(Bytes::from_static(format.content_type().as_bytes()))));
-    let traced = source.headers.iter().filter(|(name, _)| name == TRACEPARENT || name == TRACESTATE);
+    headers.push((
+        CONTENT_TYPE.to_owned(),
+        Some(Bytes::from_static(format.content_type().as_bytes())),
+    ));
+    let traced = source
+        .headers
+        .iter()
+        .filter(|(name, _)| name == TRACEPARENT || name == TRACESTATE);
     headers.extend(traced.cloned());
     OutRecord {
         topic: source.topic.clone(),
         partition: Some(source.partition),
-        key: event.content_id.as_ref().map(|id| Bytes::copy_from_slice(id.as_bytes())),
+        key: event
+            .content_id
+            .as_ref()
+            .map(|id| Bytes::copy_from_slice(id.as_bytes())),
         payload: Some(Bytes::from(wire::encode(event, format))),
         headers,
         timestamp_ms: None,
@@ -37,7 +46,15 @@ mod tests {
 
     fn source(headers: Headers) -> Record {
         let topic = Arc::from("cdc.public.engagement_events");
-        Record { topic, partition: 3, offset: 42, timestamp_ms: None, key: None, payload: None, headers }
+        Record {
+            topic,
+            partition: 3,
+            offset: 42,
+            timestamp_ms: None,
+            key: None,
+            payload: None,
+            headers,
+        }
     }
 
     #[test]
@@ -45,20 +62,36 @@ mod tests {
         let event = Sample::new().at_position(3, 42).content_id("7").build();
         let out = record(&source(Vec::new()), &event, Format::Json);
         assert_eq!(out.key.as_deref(), Some(&b"7"[..]));
-        assert_eq!(last_text(&out.headers, ENGAGEMENT_SOURCE), Some("live/0/3/42"));
-        assert_eq!(last_text(&out.headers, CONTENT_TYPE), Some("application/json"));
-        assert_eq!(wire::decode(&out.payload.unwrap(), Format::Json).unwrap(), event);
+        assert_eq!(
+            last_text(&out.headers, ENGAGEMENT_SOURCE),
+            Some("live/0/3/42")
+        );
+        assert_eq!(
+            last_text(&out.headers, CONTENT_TYPE),
+            Some("application/json")
+        );
+        assert_eq!(
+            wire::decode(&out.payload.unwrap(), Format::Json).unwrap(),
+            event
+        );
     }
 
     #[test]
     fn an_event_without_content_has_no_key() {
-        let out = record(&source(Vec::new()), &Sample::new().no_content().build(), Format::Protobuf);
+        let out = record(
+            &source(Vec::new()),
+            &Sample::new().no_content().build(),
+            Format::Protobuf,
+        );
         assert_eq!(out.key, None);
     }
 
     #[test]
     fn trace_headers_travel_on_and_others_do_not() {
-        let headers = vec![(TRACEPARENT.to_owned(), Some(Bytes::from_static(b"x"))), ("other".to_owned(), None)];
+        let headers = vec![
+            (TRACEPARENT.to_owned(), Some(Bytes::from_static(b"x"))),
+            ("other".to_owned(), None),
+        ];
         let out = record(&source(headers), &Sample::new().build(), Format::Protobuf);
         assert_eq!(last_text(&out.headers, TRACEPARENT), Some("x"));
         assert_eq!(out.headers.len(), 3);

@@ -7,9 +7,15 @@ use stream::settings::SettingsError;
 use stream::{RunError, RunErrorKind};
 
 /// A Kafka setting is wrong.
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err asks for"
+)]
 pub(crate) fn settings(error: SettingsError) -> Failure {
-    Failure::usage("the Kafka settings cannot work").cause(error.to_string()).remedy("correct the setting named").next("enricher check")
+    Failure::usage("the Kafka settings cannot work")
+        .cause(error.to_string())
+        .remedy("correct the setting named")
+        .next("enricher check")
 }
 
 /// The consumer loop has ended.
@@ -21,5 +27,7 @@ pub(crate) fn run(error: RunError) -> Failure {
         RunErrorKind::Repair => Exit::Repair,
     };
     let remedy = error.remedy().into_owned();
-    Failure::new(exit, error.to_string()).remedy(remedy).next("enricher check")
+    Failure::new(exit, error.to_string())
+        .remedy(remedy)
+        .next("enricher check")
 }

@@ -25,7 +25,10 @@ pub(crate) async fn read(pool: &PgPool, timeout: Duration) -> Option<Database> {
 }
 
 fn unknown(reason: &str) -> Option<Database> {
-    tracing::warn!(reason, "the source database's identity is not known; it is not compared");
+    tracing::warn!(
+        reason,
+        "the source database's identity is not known; it is not compared"
+    );
     None
 }
 
@@ -40,7 +43,10 @@ pub(crate) fn changed(noted: Database, now: Database) -> String {
             noted.timeline
         );
     }
-    format!("the source database is another one: system identifier {system}, the chain was made from {}", noted.system)
+    format!(
+        "the source database is another one: system identifier {system}, the chain was made from {}",
+        noted.system
+    )
 }
 
 /// What to do about it.

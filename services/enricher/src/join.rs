@@ -27,7 +27,10 @@ pub(crate) async fn resolve(
     ids: Vec<String>,
     stop: &CancellationToken,
 ) -> Option<Answers> {
-    shared.meters.misses.increment(u64::try_from(ids.len()).unwrap_or(u64::MAX));
+    shared
+        .meters
+        .misses
+        .increment(u64::try_from(ids.len()).unwrap_or(u64::MAX));
     let mut arrived = shared.contents.changes();
     let (mut answers, mut open) = (Answers::new(), ids);
     loop {
@@ -37,7 +40,10 @@ pub(crate) async fn resolve(
             told = tokio::time::timeout(allowed.max(GRACE), shared.lookup.ask(&open)) => told.unwrap_or_default(),
         };
         learn(shared, &told);
-        answers.extend(told.into_iter().filter(|(_, answer)| *answer != Answer::Unavailable));
+        answers.extend(
+            told.into_iter()
+                .filter(|(_, answer)| *answer != Answer::Unavailable),
+        );
         open.retain(|id| !answers.contains_key(id) && !is_known(shared, id));
         if open.is_empty() {
             return Some(answers);

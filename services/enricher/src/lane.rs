@@ -32,7 +32,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Runs one partition until it is taken away.
 pub(crate) async fn run(mut handle: LaneHandle, shared: Arc<Shared>) -> Result<(), LaneError> {
     let opened = resume::open(&handle, &shared).await?;
-    let out = shared.producer.lane(&shared.config.output.topic, handle.partition()).await?;
+    let out = shared
+        .producer
+        .lane(&shared.config.output.topic, handle.partition())
+        .await?;
     handle.start(opened.next).await?;
     let mut lane = Lane::new(&handle, shared, opened, out);
     let max = lane.shared.config.input.batch.get();
@@ -42,8 +45,13 @@ pub(crate) async fn run(mut handle: LaneHandle, shared: Arc<Shared>) -> Result<(
             biased;
             frontier = lane.out.advanced() => lane.commit(&handle, &frontier?),
             taken = handle.recv_many(&mut batch, max) => {
-                if taken == 0 || lane.process(&mut batch).await? == Flow::Stopping {
+                if taken == 0 {
                     break;
+                }
+                match lane.process(&mut batch).await {
+                    Ok(Flow::On) => {}
+                    Ok(Flow::Stopping) => break,
+                    Err(error) => return Err(lane.fail(&handle, error).await),
                 }
             }
         }
@@ -84,7 +92,12 @@ struct Reached {
 }
 
 impl Lane {
-    fn new(handle: &LaneHandle, shared: Arc<Shared>, opened: Opened, out: ProducerLane<Reached>) -> Self {
+    fn new(
+        handle: &LaneHandle,
+        shared: Arc<Shared>,
+        opened: Opened,
+        out: ProducerLane<Reached>,
+    ) -> Self {
         Self {
             chain: opened.chain,
             out,
@@ -107,13 +120,18 @@ impl Lane {
         for record in &records {
             let verdict = self.judge(record);
             let last = matches!(verdict, Verdict::Stop(_));
-            steps.push(Step { record, verdict, mark: self.chain.mark() });
+            steps.push(Step {
+                record,
+                verdict,
+                mark: self.chain.mark(),
+            });
             if last {
                 break;
             }
         }
         let flow = self.carry_out(steps, now).await?;
-        let each = started.elapsed().as_secs_f64() / f64::from(u32::try_from(records.len()).unwrap_or(u32::MAX));
+        let each = started.elapsed().as_secs_f64()
+            / f64::from(u32::try_from(records.len()).unwrap_or(u32::MAX));
         self.shared.meters.stage.record(each);
         *batch = records;
         batch.clear();
@@ -121,8 +139,16 @@ impl Lane {
     }
 
     fn judge<'a>(&mut self, record: &'a Record) -> Verdict<'a> {
-        if self.shared.skip.contains(&(record.partition, record.offset)) {
-            tracing::warn!(partition = record.partition, offset = record.offset, "record passed over, as lineage.skip says");
+        if self
+            .shared
+            .skip
+            .contains(&(record.partition, record.offset))
+        {
+            tracing::warn!(
+                partition = record.partition,
+                offset = record.offset,
+                "record passed over, as lineage.skip says"
+            );
             return Verdict::Skip(Skip::Listed);
         }
         self.chain.judge(&self.shared.parser, record)
@@ -131,16 +157,26 @@ impl Lane {
     async fn carry_out(&mut self, steps: Vec<Step<'_>>, now: Micros) -> Result<Flow, LaneError> {
         let mut answers: Option<Answers> = None;
         let mut steps = steps.into_iter();
-        while let Some(Step { record, verdict, mark }) = steps.next() {
+        while let Some(Step {
+            record,
+            verdict,
+            mark,
+        }) = steps.next()
+        {
             match verdict {
                 Verdict::Emit(change) => {
                     if answers.is_none() && self.is_unknown(&change) {
                         let unknown = self.unknown(&change, steps.as_slice());
-                        let learnt = join::resolve(&self.shared, &mut self.wait, unknown, &self.stopping).await;
-                        let Some(learnt) = learnt else { return Ok(Flow::Stopping) };
+                        let learnt =
+                            join::resolve(&self.shared, &mut self.wait, unknown, &self.stopping)
+                                .await;
+                        let Some(learnt) = learnt else {
+                            return Ok(Flow::Stopping);
+                        };
                         answers = Some(learnt);
                     }
-                    self.emit(record, change, mark, answers.as_ref(), now).await?;
+                    self.emit(record, change, mark, answers.as_ref(), now)
+                        .await?;
                 }
                 Verdict::Skip(skip) => {
                     metrics::skipped(skip.name());
@@ -152,7 +188,13 @@ impl Lane {
                 }
                 Verdict::Reject(reject) => {
                     let (kind, class) = (reject.kind.name(), "engagement::envelope");
-                    self.give_up(record, &Reject::new(kind, "decode", class, reject.message), mark, now).await?;
+                    self.give_up(
+                        record,
+                        &Reject::new(kind, "decode", class, reject.message),
+                        mark,
+                        now,
+                    )
+                    .await?;
                 }
                 Verdict::Stop(halt) => return Err(self.halt(record, &halt).await),
             }
@@ -162,7 +204,10 @@ impl Lane {
 
     /// Nothing to produce for this record.
     fn pass(&mut self, record: &Record, mark: Option<Mark>) -> Result<(), SendError> {
-        let reached = Reached { progress: self.chain.progress(mark), committed_at: None };
+        let reached = Reached {
+            progress: self.chain.progress(mark),
+            committed_at: None,
+        };
         self.out.skip(record.offset, reached)
     }
 
@@ -175,14 +220,24 @@ impl Lane {
         now: Micros,
     ) -> Result<(), LaneError> {
         if let Some(refusal) = self.out.refused(record.offset) {
-            return self.give_up(record, &Reject::new("refused", "produce", "stream::producer", refusal), mark, now).await;
+            return self
+                .give_up(
+                    record,
+                    &Reject::new("refused", "produce", "stream::producer", refusal),
+                    mark,
+                    now,
+                )
+                .await;
         }
         let event = self.join(record, change, mark, answers, now);
         let mut out = emit::record(record, &event, self.shared.format);
         let span = self.spans.record(record, &mut out.headers);
         let before = self.chain.progress(mark);
         self.chain.emitted(record.offset);
-        let reached = Reached { progress: self.chain.progress(mark), committed_at: Some(event.source.committed_at) };
+        let reached = Reached {
+            progress: self.chain.progress(mark),
+            committed_at: Some(event.source.committed_at),
+        };
         match self.out.send(out, record.offset, reached).await {
             Ok(()) => {
                 self.shared.meters.enriched(&event);
@@ -192,7 +247,12 @@ impl Lane {
             }
             Err(error @ SendError::TooLarge { .. }) => {
                 self.chain.emitted(before.prev);
-                let reject = Reject::new("too_large", "produce", "stream::producer", error.to_string());
+                let reject = Reject::new(
+                    "too_large",
+                    "produce",
+                    "stream::producer",
+                    error.to_string(),
+                );
                 self.give_up(record, &reject, mark, now).await
             }
             Err(error) => Err(error.into()),
@@ -221,7 +281,11 @@ impl Lane {
 
     fn is_unknown(&self, change: &EventChange<'_>) -> bool {
         let catalog = self.shared.contents.read();
-        change.row.content_id.as_deref().is_some_and(|id| !matches!(catalog.get(id), Known::Found(_)))
+        change
+            .row
+            .content_id
+            .as_deref()
+            .is_some_and(|id| !matches!(catalog.get(id), Known::Found(_)))
     }
 
     /// The unknown contents of this change and of all that follow in the batch: one question for all.
@@ -230,7 +294,9 @@ impl Lane {
             Verdict::Emit(change) if self.is_unknown(change) => Some(change),
             _ => None,
         });
-        let ids = std::iter::once(first).chain(changes).filter_map(|change| change.row.content_id.as_deref());
+        let ids = std::iter::once(first)
+            .chain(changes)
+            .filter_map(|change| change.row.content_id.as_deref());
         let mut ids: Vec<String> = ids.map(str::to_owned).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -247,7 +313,13 @@ impl Lane {
     ) -> Result<(), LaneError> {
         self.out.drained().await?;
         self.shared.dead_letters.send(record, reject, now).await?;
-        tracing::warn!(partition = record.partition, offset = record.offset, kind = reject.kind, reason = reject.message, "dead letter");
+        tracing::warn!(
+            partition = record.partition,
+            offset = record.offset,
+            kind = reject.kind,
+            reason = reject.message,
+            "dead letter"
+        );
         self.pass(record, mark)?;
         self.rejects.spend(record, reject)
     }
@@ -263,8 +335,16 @@ impl Lane {
             return error.into();
         }
         let at = format!("{}/{}", record.partition, record.offset);
-        let Record { topic, partition, offset, .. } = record;
-        let reason = format!("{topic} partition {partition} offset {offset}: {}", halt.reason());
+        let Record {
+            topic,
+            partition,
+            offset,
+            ..
+        } = record;
+        let reason = format!(
+            "{topic} partition {partition} offset {offset}: {}",
+            halt.reason()
+        );
         LaneError::stop(reason, halt.remedy(&at))
     }
 
@@ -272,8 +352,13 @@ impl Lane {
     fn same_database(&mut self, record: &Record) -> Result<(), LaneError> {
         match (self.database, *self.shared.database.borrow()) {
             (Some(noted), Some(now)) if noted != now => {
-                let Record { topic, partition, .. } = record;
-                let reason = format!("{topic} partition {partition}: {}", identity::changed(noted, now));
+                let Record {
+                    topic, partition, ..
+                } = record;
+                let reason = format!(
+                    "{topic} partition {partition}: {}",
+                    identity::changed(noted, now)
+                );
                 return Err(LaneError::stop(reason, identity::REMEDY));
             }
             (None, Some(now)) => self.database = Some(now),
@@ -283,12 +368,35 @@ impl Lane {
     }
 
     fn commit(&self, handle: &LaneHandle, frontier: &Frontier<Reached>) {
-        let Reached { progress, committed_at } = frontier.value;
-        handle.commit(frontier.next, self.chain.checkpoint(progress, self.database).to_string());
+        let Reached {
+            progress,
+            committed_at,
+        } = frontier.value;
+        handle.commit(
+            frontier.next,
+            self.chain.checkpoint(progress, self.database).to_string(),
+        );
         if let Some(at) = committed_at {
             let micros = service::clock::now().saturating_sub(at.0).max(0);
-            self.shared.meters.freshness.record(Duration::from_micros(micros.unsigned_abs()).as_secs_f64());
+            self.shared
+                .meters
+                .freshness
+                .record(Duration::from_micros(micros.unsigned_abs()).as_secs_f64());
         }
+    }
+
+    /// What is done stays done: it is committed before the lane ends with `error`.
+    async fn fail(&self, handle: &LaneHandle, error: LaneError) -> LaneError {
+        if let Some(frontier) = self.out.frontier() {
+            let metadata = self
+                .chain
+                .checkpoint(frontier.value.progress, self.database)
+                .to_string();
+            if let Err(refused) = handle.commit_now(frontier.next, metadata).await {
+                tracing::warn!(partition = handle.partition(), %refused, "the last commit failed; the output's tail decides anyway");
+            }
+        }
+        error
     }
 
     /// Waits for what is in flight and commits it. What is not acknowledged in time is found by the next owner.
@@ -298,7 +406,11 @@ impl Lane {
             self.commit(handle, &frontier);
         }
         let clean = matches!(drained, Ok(Ok(())));
-        tracing::info!(partition = handle.partition(), clean, "partition given back");
+        tracing::info!(
+            partition = handle.partition(),
+            clean,
+            "partition given back"
+        );
         Ok(())
     }
 }

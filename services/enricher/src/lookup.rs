@@ -37,7 +37,10 @@ pub enum Answer {
 /// Where contents are asked for.
 pub trait ContentSource: Send + Sync + 'static {
     /// The rows of these keys that exist, by key.
-    fn fetch(&self, keys: &[String]) -> impl Future<Output = Result<HashMap<String, Content>, Unavailable>> + Send;
+    fn fetch(
+        &self,
+        keys: &[String],
+    ) -> impl Future<Output = Result<HashMap<String, Content>, Unavailable>> + Send;
 }
 
 /// Why contents could not be asked for, in one line.
@@ -71,15 +74,27 @@ pub struct Lookup<S> {
 
 impl<S> Clone for Lookup<S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
 impl<S: ContentSource> Lookup<S> {
     /// At most `questions` run at the same time, each for at most `timeout`.
     pub fn new(source: S, questions: usize, timeout: Duration) -> Self {
-        let slots = Mutex::new(Slots { by_key: HashMap::new(), paused_until: None });
-        Self { shared: Arc::new(Shared { source, slots, questions: Semaphore::new(questions), timeout }) }
+        let slots = Mutex::new(Slots {
+            by_key: HashMap::new(),
+            paused_until: None,
+        });
+        Self {
+            shared: Arc::new(Shared {
+                source,
+                slots,
+                questions: Semaphore::new(questions),
+                timeout,
+            }),
+        }
     }
 
     /// What is known about each of `keys`; asks for what is not, together with whoever else is asking.
@@ -87,15 +102,26 @@ impl<S: ContentSource> Lookup<S> {
         let (mut answers, waiting) = self.sort(keys);
         for (key, mut receiver) in waiting {
             let told = receiver.wait_for(Option::is_some).await;
-            let answer = told.ok().and_then(|batch| batch.as_ref()?.get(&key).cloned());
+            let answer = told
+                .ok()
+                .and_then(|batch| batch.as_ref()?.get(&key).cloned());
             answers.insert(key, answer.unwrap_or(Answer::Unavailable));
         }
         answers
     }
 
     /// Splits `keys` into those that are known and those that are being asked for; starts the question for the rest.
-    #[expect(clippy::type_complexity, reason = "two parts of one answer, taken apart at once by the only caller")]
-    fn sort(&self, keys: &[String]) -> (HashMap<String, Answer>, Vec<(String, watch::Receiver<Option<Answers>>)>) {
+    #[expect(
+        clippy::type_complexity,
+        reason = "two parts of one answer, taken apart at once by the only caller"
+    )]
+    fn sort(
+        &self,
+        keys: &[String],
+    ) -> (
+        HashMap<String, Answer>,
+        Vec<(String, watch::Receiver<Option<Answers>>)>,
+    ) {
         let now = Instant::now();
         let (sender, receiver) = watch::channel(None);
         let (mut known, mut waiting, mut unasked) = (HashMap::new(), Vec::new(), Vec::new());
@@ -111,7 +137,9 @@ impl<S: ContentSource> Lookup<S> {
                     known.insert(key.clone(), Answer::Unavailable);
                 }
                 _ => {
-                    slots.by_key.insert(key.clone(), Slot::Asking(receiver.clone()));
+                    slots
+                        .by_key
+                        .insert(key.clone(), Slot::Asking(receiver.clone()));
                     unasked.push(key.clone());
                     waiting.push((key.clone(), receiver.clone()));
                 }
@@ -139,9 +167,13 @@ async fn question<S: ContentSource>(
     tell: watch::Sender<Option<Answers>>,
 ) {
     let fetched = match shared.questions.acquire().await {
-        Ok(_permit) => match tokio::time::timeout(shared.timeout, shared.source.fetch(&keys)).await {
+        Ok(_permit) => match tokio::time::timeout(shared.timeout, shared.source.fetch(&keys)).await
+        {
             Ok(fetched) => fetched,
-            Err(_) => Err(Unavailable(format!("no answer within {:?}", shared.timeout))),
+            Err(_) => Err(Unavailable(format!(
+                "no answer within {:?}",
+                shared.timeout
+            ))),
         },
         Err(_) => Err(Unavailable("the lookup is closed".into())),
     };
@@ -150,7 +182,10 @@ async fn question<S: ContentSource>(
     tell.send_replace(Some(answers));
 }
 
-fn answers(keys: Vec<String>, fetched: Result<HashMap<String, Content>, Unavailable>) -> HashMap<String, Answer> {
+fn answers(
+    keys: Vec<String>,
+    fetched: Result<HashMap<String, Content>, Unavailable>,
+) -> HashMap<String, Answer> {
     match fetched {
         Ok(mut rows) => {
             let answer = |key: String| match rows.remove(&key) {
@@ -161,7 +196,9 @@ fn answers(keys: Vec<String>, fetched: Result<HashMap<String, Content>, Unavaila
         }
         Err(error) => {
             tracing::warn!(keys = keys.len(), %error, "lookup failed");
-            keys.into_iter().map(|key| (key, Answer::Unavailable)).collect()
+            keys.into_iter()
+                .map(|key| (key, Answer::Unavailable))
+                .collect()
         }
     }
 }
@@ -174,14 +211,22 @@ impl Slots {
                 self.by_key.remove(key);
                 self.paused_until = Some(now + PAUSE);
             } else {
-                self.by_key.insert(key.clone(), Slot::Known { answer: answer.clone(), until: now + TTL });
+                self.by_key.insert(
+                    key.clone(),
+                    Slot::Known {
+                        answer: answer.clone(),
+                        until: now + TTL,
+                    },
+                );
             }
         }
         if self.by_key.len() > CAPACITY {
-            self.by_key.retain(|_, slot| matches!(slot, Slot::Known { until, .. } if now < *until));
+            self.by_key
+                .retain(|_, slot| matches!(slot, Slot::Known { until, .. } if now < *until));
         }
         if self.by_key.len() > CAPACITY {
-            self.by_key.retain(|_, slot| matches!(slot, Slot::Asking(_)));
+            self.by_key
+                .retain(|_, slot| matches!(slot, Slot::Asking(_)));
         }
     }
 }
@@ -214,8 +259,14 @@ mod tests {
 
     fn lookup(known: &[&str]) -> (Arc<Fake>, Lookup<Arc<Fake>>) {
         let known = known.iter().map(|key| (*key).to_owned()).collect();
-        let fake = Arc::new(Fake { known, ..Fake::default() });
-        (Arc::clone(&fake), Lookup::new(Arc::clone(&fake), 2, Duration::from_secs(2)))
+        let fake = Arc::new(Fake {
+            known,
+            ..Fake::default()
+        });
+        (
+            Arc::clone(&fake),
+            Lookup::new(Arc::clone(&fake), 2, Duration::from_secs(2)),
+        )
     }
 
     async fn ask_one(lookup: &Lookup<Arc<Fake>>, key: &str) -> Answer {
@@ -226,7 +277,11 @@ mod tests {
     async fn many_who_ask_for_the_same_content_cost_one_question() {
         let (fake, lookup) = lookup(&["a"]);
         let asked = futures_util::future::join_all((0..50).map(|_| ask_one(&lookup, "a"))).await;
-        assert!(asked.iter().all(|answer| matches!(answer, Answer::Found(_))));
+        assert!(
+            asked
+                .iter()
+                .all(|answer| matches!(answer, Answer::Found(_)))
+        );
         assert_eq!(fake.questions.load(Ordering::SeqCst), 1);
     }
 
@@ -248,7 +303,11 @@ mod tests {
         fake.down.store(true, Ordering::SeqCst);
         assert_eq!(ask_one(&lookup, "a").await, Answer::Unavailable);
         assert_eq!(ask_one(&lookup, "a").await, Answer::Unavailable);
-        assert_eq!(fake.questions.load(Ordering::SeqCst), 1, "the second one fails without a question");
+        assert_eq!(
+            fake.questions.load(Ordering::SeqCst),
+            1,
+            "the second one fails without a question"
+        );
         fake.down.store(false, Ordering::SeqCst);
         tokio::time::advance(PAUSE).await;
         assert!(matches!(ask_one(&lookup, "a").await, Answer::Found(_)));

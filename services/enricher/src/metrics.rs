@@ -16,7 +16,11 @@ pub const CONTENT_REJECTED: &str = "engage_content_rejected_total";
 /// Records that need no output. Labels: `reason` (tombstone, message, listed).
 pub const SKIPPED: &str = "engage_records_skipped_total";
 
-const STATUSES: [EnrichmentStatus; 3] = [EnrichmentStatus::Ok, EnrichmentStatus::Missing, EnrichmentStatus::NoContent];
+const STATUSES: [EnrichmentStatus; 3] = [
+    EnrichmentStatus::Ok,
+    EnrichmentStatus::Missing,
+    EnrichmentStatus::NoContent,
+];
 const ORIGINS: [Origin; 2] = [Origin::Stream, Origin::Snapshot];
 
 /// The handles that lanes use.
@@ -51,7 +55,10 @@ impl Meters {
     }
 
     pub(crate) fn enriched(&self, event: &EnrichedEvent) {
-        let status = STATUSES.iter().position(|status| *status == event.enrichment_status).unwrap_or(0);
+        let status = STATUSES
+            .iter()
+            .position(|status| *status == event.enrichment_status)
+            .unwrap_or(0);
         let origin = usize::from(event.origin == Origin::Snapshot);
         self.enriched[status][origin].increment(1);
     }
@@ -61,12 +68,18 @@ fn describe() {
     describe_counter!(EVENTS_ENRICHED, "Enriched events handed to the producer.");
     describe_gauge!(CATALOG_ENTRIES, "Contents in the catalog.");
     describe_counter!(CATALOG_MISSES, "Contents that the catalog did not know.");
-    describe_counter!(CONTENT_REJECTED, "Records of the content topic that were not understood.");
+    describe_counter!(
+        CONTENT_REJECTED,
+        "Records of the content topic that were not understood."
+    );
     describe_counter!(SKIPPED, "Records that need no output.");
 }
 
 pub(crate) fn catalog_entries(entries: usize) {
-    #[expect(clippy::cast_precision_loss, reason = "a catalog in memory is far below 2^53 rows")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a catalog in memory is far below 2^53 rows"
+    )]
     gauge!(CATALOG_ENTRIES).set(entries as f64);
 }
 

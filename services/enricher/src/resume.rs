@@ -30,14 +30,33 @@ pub(crate) struct Opened {
 /// Reads, decides, proves; commits the resolved start at once.
 pub(crate) async fn open(lane: &LaneHandle, shared: &Shared) -> Result<Opened, LaneError> {
     let found = Found::read(lane, shared).await?;
-    let resume = found.decide(shared.config.lineage.epoch).map_err(|stop| stop.at(lane))?;
-    let database = found.database(&resume, *shared.database.borrow()).map_err(|stop| stop.at(lane))?;
+    let resume = found
+        .decide(shared.config.lineage.epoch)
+        .map_err(|stop| stop.at(lane))?;
+    let database = found
+        .database(&resume, *shared.database.borrow())
+        .map_err(|stop| stop.at(lane))?;
     let mut chain = Chain::resume(lane.partition(), &resume);
     restore(lane, shared, &found, &resume, &mut chain).await?;
-    lane.commit_now(resume.next, chain.checkpoint(chain.progress(chain.mark()), database).to_string()).await?;
+    lane.commit_now(
+        resume.next,
+        chain
+            .checkpoint(chain.progress(chain.mark()), database)
+            .to_string(),
+    )
+    .await?;
     let EnricherResume { next, epoch, .. } = resume;
-    tracing::info!(partition = lane.partition(), offset = next, epoch, "partition resumed");
-    Ok(Opened { chain, next, database })
+    tracing::info!(
+        partition = lane.partition(),
+        offset = next,
+        epoch,
+        "partition resumed"
+    );
+    Ok(Opened {
+        chain,
+        next,
+        database,
+    })
 }
 
 /// The facts that decide.
@@ -56,11 +75,22 @@ struct Unresumable {
 
 impl Unresumable {
     fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { reason: reason.into(), remedy: remedy.into() }
+        Self {
+            reason: reason.into(),
+            remedy: remedy.into(),
+        }
     }
 
     fn at(self, lane: &LaneHandle) -> LaneError {
-        LaneError::stop(format!("{} partition {}: {}", lane.topic(), lane.partition(), self.reason), self.remedy)
+        LaneError::stop(
+            format!(
+                "{} partition {}: {}",
+                lane.topic(),
+                lane.partition(),
+                self.reason
+            ),
+            self.remedy,
+        )
     }
 }
 
@@ -74,17 +104,29 @@ impl Found {
     async fn read(lane: &LaneHandle, shared: &Shared) -> Result<Self, LaneError> {
         let partition = lane.partition();
         let committed = lane.committed().cloned();
-        let checkpoint = committed.as_ref().and_then(|commit| commit.metadata.parse().ok());
+        let checkpoint = committed
+            .as_ref()
+            .and_then(|commit| commit.metadata.parse().ok());
         let topic = &shared.config.output.topic;
         let mut end = lane.tail(topic, partition, tail::WANTED).await?;
         let mut highest = tail::highest(&end.records, partition);
-        if falls_short(highest.as_ref().ok().and_then(Option::as_ref), checkpoint.as_ref()) {
+        if falls_short(
+            highest.as_ref().ok().and_then(Option::as_ref),
+            checkpoint.as_ref(),
+        ) {
             end = lane.tail(topic, partition, tail::WANTED_MORE).await?;
             highest = tail::highest(&end.records, partition);
         }
         let remedy = "write it with nothing but enrichers; move other records away, or configure another KAFKA_ENRICHED_TOPIC";
-        let tail = highest.map_err(|error| Unresumable::new(format!("output {topic}: {error}"), remedy).at(lane))?;
-        Ok(Self { input: lane.watermarks().await?, output: end.log, tail, committed })
+        let tail = highest.map_err(|error| {
+            Unresumable::new(format!("output {topic}: {error}"), remedy).at(lane)
+        })?;
+        Ok(Self {
+            input: lane.watermarks().await?,
+            output: end.log,
+            tail,
+            committed,
+        })
     }
 
     fn checkpoint(&self) -> Option<Checkpoint> {
@@ -103,16 +145,30 @@ impl Found {
             )),
             _ => {
                 let tail = self.tail.as_ref().map(|event| &event.source);
-                Ok(enricher_resume(self.input, self.output, tail, self.committed.as_ref())?)
+                Ok(enricher_resume(
+                    self.input,
+                    self.output,
+                    tail,
+                    self.committed.as_ref(),
+                )?)
             }
         }
     }
 
     /// The database to note with the mark; another one than noted is refused (rule 15).
-    fn database(&self, resume: &EnricherResume, now: Option<Database>) -> Result<Option<Database>, Unresumable> {
-        let noted = self.checkpoint().filter(|checkpoint| checkpoint.epoch == resume.epoch);
+    fn database(
+        &self,
+        resume: &EnricherResume,
+        now: Option<Database>,
+    ) -> Result<Option<Database>, Unresumable> {
+        let noted = self
+            .checkpoint()
+            .filter(|checkpoint| checkpoint.epoch == resume.epoch);
         match (noted.and_then(|checkpoint| checkpoint.database), now) {
-            (Some(noted), Some(now)) if noted != now => Err(Unresumable { reason: identity::changed(noted, now), remedy: identity::REMEDY.into() }),
+            (Some(noted), Some(now)) if noted != now => Err(Unresumable {
+                reason: identity::changed(noted, now),
+                remedy: identity::REMEDY.into(),
+            }),
             (noted, now) => Ok(now.or(noted)),
         }
     }
@@ -131,17 +187,23 @@ async fn restore(
         Proof::None => None,
     };
     // after a snapshot record, or without the output, re-sent changes may stand between here and those at the mark
-    let thorough = resume.mark.is_some() && found.tail.as_ref().is_none_or(|tail| tail.source.snapshot);
+    let thorough =
+        resume.mark.is_some() && found.tail.as_ref().is_none_or(|tail| tail.source.snapshot);
     let stop_at = found.input.low.max(resume.next - REPLAY_LIMIT);
     let (mut to, mut step) = (resume.next, REPLAY_STEP);
     while to > stop_at {
         let from = stop_at.max(to - step);
-        let records = lane.read_range(lane.topic(), lane.partition(), from, to).await?;
+        let records = lane
+            .read_range(lane.topic(), lane.partition(), from, to)
+            .await?;
         if let (Some(offset), Some(tail)) = (unproven.take(), &found.tail) {
             let record = records.iter().find(|record| record.offset == offset);
             prove(&shared.parser, record, tail).map_err(|stop| stop.at(lane))?;
         }
-        let seen: Vec<_> = records.iter().map(|record| chain.replay(&shared.parser, record)).collect();
+        let seen: Vec<_> = records
+            .iter()
+            .map(|record| chain.replay(&shared.parser, record))
+            .collect();
         if !thorough && chain.is_restored(&seen, resume.next - from) {
             break;
         }
@@ -151,18 +213,27 @@ async fn restore(
 }
 
 /// The change record before the resume point must be the event that the output's tail was made from.
-fn prove(parser: &Parser, record: Option<&Record>, tail: &EnrichedEvent) -> Result<(), Unresumable> {
+fn prove(
+    parser: &Parser,
+    record: Option<&Record>,
+    tail: &EnrichedEvent,
+) -> Result<(), Unresumable> {
     let found = match record.map(|record| parser.event(input(record))) {
         Some(Ok(CdcRecord::Change(change))) if is_same(&change, tail) => return Ok(()),
         Some(Ok(CdcRecord::Change(change))) => {
-            format!("event {} of transaction {:?}", change.row.event_id, change.meta.tx_id)
+            format!(
+                "event {} of transaction {:?}",
+                change.row.event_id, change.meta.tx_id
+            )
         }
         Some(_) => "no change of an event".to_owned(),
         None => "nothing".to_owned(),
     };
     let (offset, id, tx) = (tail.source.offset, &tail.event_id, tail.source.tx_id);
     Err(Unresumable::new(
-        format!("offset {offset} holds {found}, but the output was made from event {id} of transaction {tx:?}: the topic was recreated"),
+        format!(
+            "offset {offset} holds {found}, but the output was made from event {id} of transaction {tx:?}: the topic was recreated"
+        ),
         "see `engagectl lineage show`; adopt the new topic with `engagectl lineage adopt`, then `engagectl verify`",
     ))
 }
@@ -172,17 +243,28 @@ fn is_same(change: &EventChange<'_>, tail: &EnrichedEvent) -> bool {
     change.row.event_id == tail.event_id.as_str()
         && deleted == tail.deleted
         && change.meta.tx_id == tail.source.tx_id
-        && change.meta.committed_at.is_none_or(|at| at == tail.source.committed_at)
+        && change
+            .meta
+            .committed_at
+            .is_none_or(|at| at == tail.source.committed_at)
 }
 
 /// A new epoch: the log from its start, with nothing seen.
 fn adopt(epoch: u8, input: Watermarks) -> EnricherResume {
-    EnricherResume { next: input.low, epoch, prev: -1, mark: None, proof: Proof::None }
+    EnricherResume {
+        next: input.low,
+        epoch,
+        prev: -1,
+        mark: None,
+        proof: Proof::None,
+    }
 }
 
 /// Whether the records looked at do not reach what was committed of the same epoch: an old instance may hide the highest.
 fn falls_short(highest: Option<&EnrichedEvent>, checkpoint: Option<&Checkpoint>) -> bool {
-    let Some(committed) = checkpoint.and_then(|checkpoint| checkpoint.position) else { return false };
+    let Some(committed) = checkpoint.and_then(|checkpoint| checkpoint.position) else {
+        return false;
+    };
     highest.is_some_and(|event| {
         let reached = event.source.position();
         (reached.epoch, reached.offset) < (committed.epoch, committed.offset)

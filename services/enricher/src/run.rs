@@ -8,9 +8,9 @@ use std::time::Duration;
 use engagement::envelope::Parser;
 use service::config::EnvKey;
 use service::{App, Context, Failure, Finding};
+use stream::Status;
 use stream::lanes::{self, LanesOptions};
 use stream::lineage::Database;
-use stream::Status;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +31,8 @@ pub struct Enricher;
 
 impl App for Enricher {
     const NAME: &str = "enricher";
-    const ABOUT: &str = "Joins change events with their content and writes enriched events to Kafka";
+    const ABOUT: &str =
+        "Joins change events with their content and writes enriched events to Kafka";
     const ADMIN_PORT: u16 = 9101;
     const ENV: &'static [EnvKey] = config::ENV;
     type Config = Config;
@@ -45,7 +46,12 @@ impl App for Enricher {
         let postgres = connect(&config)?;
         let contents = follow(&config, &ctx)?;
         let database = identify(&postgres, config.database.content_wait, &ctx).await;
-        let shared = Arc::new(Shared::new(config, Arc::clone(&contents), postgres, database)?);
+        let shared = Arc::new(Shared::new(
+            config,
+            Arc::clone(&contents),
+            postgres,
+            database,
+        )?);
         if !barrier(&contents, &stop).await {
             return Ok(());
         }
@@ -59,11 +65,19 @@ impl App for Enricher {
 
 fn connect(config: &Config) -> Result<PostgresContents, Failure> {
     let (database, schema) = (&config.database, &config.schema);
-    PostgresContents::new(database.url.as_ref(), &database.content_table, &schema.content_id, database.content_wait)
-        .map_err(|error| {
-            let remedy = "write DATABASE_URL as postgres://user:password@host:5432/database";
-            Failure::usage("the database URL cannot be used").cause(error).remedy(remedy).next("enricher check")
-        })
+    PostgresContents::new(
+        database.url.as_ref(),
+        &database.content_table,
+        &schema.content_id,
+        database.content_wait,
+    )
+    .map_err(|error| {
+        let remedy = "write DATABASE_URL as postgres://user:password@host:5432/database";
+        Failure::usage("the database URL cannot be used")
+            .cause(error)
+            .remedy(remedy)
+            .next("enricher check")
+    })
 }
 
 /// Starts the thread that follows the content topic.
@@ -72,18 +86,31 @@ fn follow(config: &Config, ctx: &Context) -> Result<Arc<Contents>, Failure> {
     let watched = Arc::clone(&contents);
     ctx.health.readiness("catalog", move || watched.readiness());
     let parser = Parser::new(config.schema.clone());
-    let (kafka, topic, shared) = (config.kafka.clone(), config.input.content_topic.clone(), Arc::clone(&contents));
+    let (kafka, topic, shared) = (
+        config.kafka.clone(),
+        config.input.content_topic.clone(),
+        Arc::clone(&contents),
+    );
     let (stop, life) = (ctx.lifecycle.soft(), ctx.lifecycle.clone());
-    let thread = std::thread::Builder::new().name("contents".into()).spawn(move || {
-        match Follower::new(shared, &kafka, &topic, parser) {
-            Ok(follower) => follower.run(&stop),
-            Err(error) => {
-                let what = format!("the content topic {topic} cannot be read");
-                life.fail(Failure::unavailable(what).cause(error).remedy("check the broker").next("enricher check"));
-            }
-        }
-    });
-    thread.map(|_| contents).map_err(|error| Failure::internal("no thread for the content topic").cause(error))
+    let thread = std::thread::Builder::new()
+        .name("contents".into())
+        .spawn(
+            move || match Follower::new(shared, &kafka, &topic, parser) {
+                Ok(follower) => follower.run(&stop),
+                Err(error) => {
+                    let what = format!("the content topic {topic} cannot be read");
+                    life.fail(
+                        Failure::unavailable(what)
+                            .cause(error)
+                            .remedy("check the broker")
+                            .next("enricher check"),
+                    );
+                }
+            },
+        );
+    thread
+        .map(|_| contents)
+        .map_err(|error| Failure::internal("no thread for the content topic").cause(error))
 }
 
 /// Reads the database's identity now and from time to time.
@@ -93,13 +120,19 @@ async fn identify(
     ctx: &Context,
 ) -> watch::Receiver<Option<Database>> {
     let (sender, receiver) = watch::channel(None);
-    let Some(pool) = postgres.pool().cloned() else { return receiver };
+    let Some(pool) = postgres.pool().cloned() else {
+        return receiver;
+    };
     sender.send_replace(identity::read(&pool, timeout).await);
     let stop = ctx.lifecycle.soft();
     ctx.lifecycle.spawn("identity", async move {
         loop {
             let known = sender.borrow().is_some();
-            let pause = if known { IDENTITY_EVERY } else { IDENTITY_RETRY };
+            let pause = if known {
+                IDENTITY_EVERY
+            } else {
+                IDENTITY_RETRY
+            };
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = sender.closed() => return Ok(()),
@@ -122,13 +155,27 @@ async fn barrier(contents: &Contents, stop: &CancellationToken) -> bool {
     }
 }
 
-async fn consume(shared: Arc<Shared>, ctx: &Context, stop: CancellationToken) -> Result<(), Failure> {
+async fn consume(
+    shared: Arc<Shared>,
+    ctx: &Context,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
     let status = Status::new();
     let (ready, live) = (Arc::clone(&status), Arc::clone(&status));
-    ctx.health.readiness("partitions", move || ready.readiness());
+    ctx.health
+        .readiness("partitions", move || ready.readiness());
     ctx.health.liveness("consumer", move || live.liveness());
     let input = &shared.config.input;
-    let options = LanesOptions::new(shared.config.kafka.clone(), &input.group_id, &input.cdc_topic, service::clock::now);
+    let options = LanesOptions::new(
+        shared.config.kafka.clone(),
+        &input.group_id,
+        &input.cdc_topic,
+        service::clock::now,
+    );
     let open = Arc::clone(&shared);
-    lanes::run(options, stop, status, move |handle| lane::run(handle, Arc::clone(&open))).await.map_err(error::run)
+    lanes::run(options, stop, status, move |handle| {
+        lane::run(handle, Arc::clone(&open))
+    })
+    .await
+    .map_err(error::run)
 }

@@ -28,8 +28,18 @@ pub(crate) struct Spans {
 impl Spans {
     /// Finds out whether spans go anywhere.
     pub(crate) fn new(group: &str, output: &str) -> Self {
-        let exporting = tracing::info_span!("enricher lane").context().span().span_context().is_valid();
-        Self { exporting, group: group.to_owned(), output: Arc::from(output), stride: 1, count: 0 }
+        let exporting = tracing::info_span!("enricher lane")
+            .context()
+            .span()
+            .span_context()
+            .is_valid();
+        Self {
+            exporting,
+            group: group.to_owned(),
+            output: Arc::from(output),
+            stride: 1,
+            count: 0,
+        }
     }
 
     /// A batch of so many records follows.
@@ -66,7 +76,10 @@ impl Spans {
             messaging.destination.partition.id = record.partition,
         );
         trace::inject_span(&send, headers);
-        Some(Sampled { _send: send, _process: process })
+        Some(Sampled {
+            _send: send,
+            _process: process,
+        })
     }
 }
 

@@ -60,10 +60,19 @@ pub(crate) async fn findings(config: &Config) -> Vec<Finding> {
     match counts(config).await {
         Err(cause) => findings.push(unreachable(config, cause).finding()),
         Ok(counts) => {
-            findings.push(Finding::ok("kafka", config.kafka.bootstrap_servers.as_str()));
+            findings.push(Finding::ok(
+                "kafka",
+                config.kafka.bootstrap_servers.as_str(),
+            ));
             let problems = problems(&counts);
-            let good = counts.iter().filter(|(topic, _)| !problems.iter().any(|problem| problem.what.contains(topic.as_str())));
-            findings.extend(good.map(|(topic, count)| Finding::ok(format!("topic {topic}"), format!("{count} partitions"))));
+            let good = counts.iter().filter(|(topic, _)| {
+                !problems
+                    .iter()
+                    .any(|problem| problem.what.contains(topic.as_str()))
+            });
+            findings.extend(good.map(|(topic, count)| {
+                Finding::ok(format!("topic {topic}"), format!("{count} partitions"))
+            }));
             findings.extend(problems.into_iter().map(Problem::finding));
         }
     }
@@ -80,8 +89,15 @@ struct Problem {
 
 impl Problem {
     fn failure(self) -> Failure {
-        let Self { exit, what, cause, remedy } = self;
-        Failure::new(exit, format!("{what}: {cause}")).remedy(remedy).next("engagectl init")
+        let Self {
+            exit,
+            what,
+            cause,
+            remedy,
+        } = self;
+        Failure::new(exit, format!("{what}: {cause}"))
+            .remedy(remedy)
+            .next("engagectl init")
     }
 
     fn finding(self) -> Finding {
@@ -106,8 +122,15 @@ fn problems(counts: &Counts) -> Vec<Problem> {
         remedy,
     };
     let missing = counts.iter().filter(|(_, count)| *count == 0);
-    let mut problems: Vec<Problem> =
-        missing.map(|(topic, _)| repair(topic, "does not exist".into(), "create it with: engagectl init".into())).collect();
+    let mut problems: Vec<Problem> = missing
+        .map(|(topic, _)| {
+            repair(
+                topic,
+                "does not exist".into(),
+                "create it with: engagectl init".into(),
+            )
+        })
+        .collect();
     let [(cdc, wanted), _, (enriched, found), (letters, room)] = counts;
     if *wanted > 0 && *found > 0 && found != wanted {
         problems.push(repair(
@@ -132,34 +155,65 @@ async fn counts(config: &Config) -> Result<Counts, String> {
         let admin: AdminClient<DefaultClientContext> = kafka.admin_config().create()?;
         admin.inner().fetch_metadata(None, ASK)
     });
-    let metadata = metadata.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let metadata = metadata
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
     let Config { input, output, .. } = config;
-    let topics = [&input.cdc_topic, &input.content_topic, &output.topic, &output.dead_letter_topic];
+    let topics = [
+        &input.cdc_topic,
+        &input.content_topic,
+        &output.topic,
+        &output.dead_letter_topic,
+    ];
     Ok(topics.map(|topic| (topic.clone(), partitions(&metadata, topic))))
 }
 
 fn partitions(metadata: &Metadata, topic: &str) -> usize {
-    let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+    let found = metadata
+        .topics()
+        .iter()
+        .find(|found| found.name() == topic && found.error().is_none());
     found.map_or(0, |found| found.partitions().len())
 }
 
 async fn postgres(config: &Config) -> Finding {
     let (database, schema) = (&config.database, &config.schema);
     let table = &database.content_table;
-    let opened = PostgresContents::new(database.url.as_ref(), table, &schema.content_id, database.content_wait);
+    let opened = PostgresContents::new(
+        database.url.as_ref(),
+        table,
+        &schema.content_id,
+        database.content_wait,
+    );
     let postgres = match opened {
         Ok(postgres) => postgres,
         Err(error) => {
-            return Finding::problem("postgres", Exit::Usage, error.to_string(), "write DATABASE_URL as postgres://user:password@host:5432/database");
+            return Finding::problem(
+                "postgres",
+                Exit::Usage,
+                error.to_string(),
+                "write DATABASE_URL as postgres://user:password@host:5432/database",
+            );
         }
     };
     match postgres.columns().await {
-        Err(error) => Finding::problem("postgres", Exit::Unavailable, error.to_string(), "set DATABASE_URL; without it unknown contents stay missing"),
-        Ok(columns) if columns.contains_key(&schema.content_id) => Finding::ok("postgres", format!("table {table}")),
+        Err(error) => Finding::problem(
+            "postgres",
+            Exit::Unavailable,
+            error.to_string(),
+            "set DATABASE_URL; without it unknown contents stay missing",
+        ),
+        Ok(columns) if columns.contains_key(&schema.content_id) => {
+            Finding::ok("postgres", format!("table {table}"))
+        }
         Ok(_) => Finding::problem(
             "postgres",
             Exit::Repair,
-            format!("table {table} does not exist, has no column {}, or is not visible to this role", schema.content_id),
+            format!(
+                "table {table} does not exist, has no column {}, or is not visible to this role",
+                schema.content_id
+            ),
             "set CONTENT_TABLE and CONTENT_KEY, or grant SELECT on it",
         ),
     }
@@ -175,18 +229,26 @@ mod tests {
     }
 
     fn causes(numbers: [usize; 4]) -> Vec<String> {
-        problems(&counts(numbers)).into_iter().map(|problem| format!("{} {}", problem.what, problem.cause)).collect()
+        problems(&counts(numbers))
+            .into_iter()
+            .map(|problem| format!("{} {}", problem.what, problem.cause))
+            .collect()
     }
 
     #[test]
     fn every_missing_topic_is_named_at_once() {
-        assert_eq!(causes([0, 1, 0, 16]), ["topic cdc does not exist", "topic enriched does not exist"]);
+        assert_eq!(
+            causes([0, 1, 0, 16]),
+            ["topic cdc does not exist", "topic enriched does not exist"]
+        );
     }
 
     #[test]
     fn the_output_needs_as_many_partitions_as_the_input_and_the_content_topic_does_not() {
         assert!(causes([16, 1, 16, 16]).is_empty());
-        assert!(causes([16, 16, 15, 16])[0].starts_with("topic enriched has 15 partitions, cdc has 16"));
+        assert!(
+            causes([16, 16, 15, 16])[0].starts_with("topic enriched has 15 partitions, cdc has 16")
+        );
         assert!(causes([16, 16, 16, 1])[0].starts_with("topic letters has 1 partitions"));
     }
 }

@@ -44,14 +44,23 @@ impl Shared {
         database: watch::Receiver<Option<Database>>,
     ) -> Result<Self, service::Failure> {
         let (kafka, output) = (&config.kafka, &config.output);
-        let options = ProducerOptions { max_bytes: Some(output.max_record_bytes), ..ProducerOptions::default() };
+        let options = ProducerOptions {
+            max_bytes: Some(output.max_record_bytes),
+            ..ProducerOptions::default()
+        };
         let producer = Producer::new(kafka, options).map_err(error::settings)?;
-        let dead_letters = DeadLetters::with_topic(kafka, "enricher", &output.dead_letter_topic).map_err(error::settings)?;
+        let dead_letters = DeadLetters::with_topic(kafka, "enricher", &output.dead_letter_topic)
+            .map_err(error::settings)?;
         let questions = usize::try_from(CONNECTIONS).unwrap_or(1);
         Ok(Self {
             parser: Parser::new(config.schema.clone()),
             format: output.format.into(),
-            skip: config.lineage.skip.iter().filter_map(|text| config::skipped(text)).collect(),
+            skip: config
+                .lineage
+                .skip
+                .iter()
+                .filter_map(|text| config::skipped(text))
+                .collect(),
             contents,
             lookup: Lookup::new(postgres, questions, config.database.content_wait),
             producer,

@@ -39,28 +39,41 @@ pub enum TailError {
 /// # Errors
 /// There are records, and none is ours, or the decisive one cannot be read.
 pub fn highest(records: &[Record], partition: i32) -> Result<Option<EnrichedEvent>, TailError> {
-    let ours = records.iter().filter_map(|record| Some((position(record, partition)?, record)));
+    let ours = records
+        .iter()
+        .filter_map(|record| Some((position(record, partition)?, record)));
     match ours.max_by_key(|(position, _)| (position.epoch, position.offset)) {
         Some((position, record)) => read(record, position).map(Some),
         None if records.is_empty() => Ok(None),
-        None => Err(TailError::Foreign { records: records.len() }),
+        None => Err(TailError::Foreign {
+            records: records.len(),
+        }),
     }
 }
 
 fn position(record: &Record, partition: i32) -> Option<Position> {
-    let position: Position = last_text(&record.headers, ENGAGEMENT_SOURCE)?.parse().ok()?;
+    let position: Position = last_text(&record.headers, ENGAGEMENT_SOURCE)?
+        .parse()
+        .ok()?;
     (position.lane == Lane::Live && position.partition == partition).then_some(position)
 }
 
 fn read(record: &Record, position: Position) -> Result<EnrichedEvent, TailError> {
-    let unreadable = |cause: String| TailError::Unreadable { offset: record.offset, position, cause };
+    let unreadable = |cause: String| TailError::Unreadable {
+        offset: record.offset,
+        position,
+        cause,
+    };
     let content_type = last_text(&record.headers, CONTENT_TYPE).unwrap_or_default();
     let format = Format::from_content_type(content_type)
         .ok_or_else(|| unreadable(format!("content type {content_type:?} is not known")))?;
     let payload = record.payload.as_deref().unwrap_or_default();
     let event = wire::decode(payload, format).map_err(|error| unreadable(error.to_string()))?;
     if event.source.position() != position {
-        return Err(unreadable(format!("its body says {}", event.source.position())));
+        return Err(unreadable(format!(
+            "its body says {}",
+            event.source.position()
+        )));
     }
     Ok(event)
 }
@@ -76,7 +89,10 @@ mod tests {
 
     fn record(offset: i64, event: &EnrichedEvent) -> Record {
         let position = event.source.position().to_string();
-        let headers = [(ENGAGEMENT_SOURCE, position.as_str()), (CONTENT_TYPE, Format::Protobuf.content_type())];
+        let headers = [
+            (ENGAGEMENT_SOURCE, position.as_str()),
+            (CONTENT_TYPE, Format::Protobuf.content_type()),
+        ];
         Record {
             topic: Arc::from("engagement.enriched.v1"),
             partition: 3,
@@ -84,7 +100,9 @@ mod tests {
             timestamp_ms: None,
             key: None,
             payload: Some(Bytes::from(wire::encode(event, Format::Protobuf))),
-            headers: headers.map(|(name, value)| (name.to_owned(), Some(Bytes::from(value.to_owned())))).to_vec(),
+            headers: headers
+                .map(|(name, value)| (name.to_owned(), Some(Bytes::from(value.to_owned()))))
+                .to_vec(),
         }
     }
 
@@ -95,22 +113,39 @@ mod tests {
     #[test]
     fn a_run_of_an_old_instance_at_the_end_does_not_hide_the_highest_position() {
         let positions = [40, 41, 42, 43, 41, 42];
-        let records: Vec<_> = (0..).zip(positions).map(|(offset, from)| record(offset, &made_from(from))).collect();
+        let records: Vec<_> = (0..)
+            .zip(positions)
+            .map(|(offset, from)| record(offset, &made_from(from)))
+            .collect();
         assert_eq!(highest(&records, 3).unwrap().unwrap().source.offset, 43);
     }
 
     #[test]
     fn a_higher_epoch_goes_before_a_higher_offset() {
         let adopted = Sample::new().at_position(3, 5).epoch(1).build();
-        let records = [record(0, &made_from(900)), record(1, &adopted), record(2, &made_from(901))];
-        assert_eq!(highest(&records, 3).unwrap().unwrap().source.position(), adopted.source.position());
+        let records = [
+            record(0, &made_from(900)),
+            record(1, &adopted),
+            record(2, &made_from(901)),
+        ];
+        assert_eq!(
+            highest(&records, 3).unwrap().unwrap().source.position(),
+            adopted.source.position()
+        );
     }
 
     #[test]
     fn other_lanes_and_partitions_do_not_count() {
-        let redriven = Sample::new().at_position(3, 900).lane(Lane::Redrive).build();
+        let redriven = Sample::new()
+            .at_position(3, 900)
+            .lane(Lane::Redrive)
+            .build();
         let elsewhere = Sample::new().at_position(4, 900).build();
-        let records = [record(0, &made_from(7)), record(1, &redriven), record(2, &elsewhere)];
+        let records = [
+            record(0, &made_from(7)),
+            record(1, &redriven),
+            record(2, &elsewhere),
+        ];
         assert_eq!(highest(&records, 3).unwrap().unwrap().source.offset, 7);
     }
 
@@ -119,13 +154,19 @@ mod tests {
         assert_eq!(highest(&[], 3), Ok(None));
         let mut foreign = record(0, &made_from(7));
         foreign.headers.clear();
-        assert_eq!(highest(&[foreign], 3), Err(TailError::Foreign { records: 1 }));
+        assert_eq!(
+            highest(&[foreign], 3),
+            Err(TailError::Foreign { records: 1 })
+        );
     }
 
     #[test]
     fn a_decisive_record_that_cannot_be_read_is_named() {
         let mut broken = record(9, &made_from(7));
         broken.payload = Some(Bytes::from_static(b"\xff\xff"));
-        assert!(matches!(highest(&[broken], 3), Err(TailError::Unreadable { offset: 9, .. })));
+        assert!(matches!(
+            highest(&[broken], 3),
+            Err(TailError::Unreadable { offset: 9, .. })
+        ));
     }
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use engagement::event::Source;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use stream::lineage::{Proof, Reader, Verdict as Read, enricher_resume};
 use stream::Watermarks;
+use stream::lineage::{Proof, Reader, Verdict as Read, enricher_resume};
 
 use super::*;
 
@@ -25,8 +25,16 @@ struct Row {
 }
 
 fn record(offset: i64, row: &Row) -> Record {
-    let Row { op, id, commit_lsn, lsn, tx } = row;
-    let image = format!(r#"{{"id":{id},"content_id":"{CONTENT}","event_type":"play","event_ts":"2026-01-08T14:21:52Z"}}"#);
+    let Row {
+        op,
+        id,
+        commit_lsn,
+        lsn,
+        tx,
+    } = row;
+    let image = format!(
+        r#"{{"id":{id},"content_id":"{CONTENT}","event_type":"play","event_ts":"2026-01-08T14:21:52Z"}}"#
+    );
     let (before, after) = match op {
         'd' => (image.as_str(), "null"),
         'u' => (image.as_str(), image.as_str()),
@@ -38,7 +46,11 @@ fn record(offset: i64, row: &Row) -> Record {
     let value = format!(
         r#"{{"before":{before},"after":{after},"op":"{op}","ts_ms":{at},"source":{{"ts_ms":{at},"snapshot":"{snapshot}","sequence":"[{first},\"{lsn}\"]","txId":{tx},"lsn":{lsn}}}}}"#
     );
-    raw(offset, Some(format!(r#"{{"content_id":"{CONTENT}"}}"#)), Some(value))
+    raw(
+        offset,
+        Some(format!(r#"{{"content_id":"{CONTENT}"}}"#)),
+        Some(value),
+    )
 }
 
 fn raw(offset: i64, key: Option<String>, value: Option<String>) -> Record {
@@ -55,11 +67,26 @@ fn raw(offset: i64, key: Option<String>, value: Option<String>) -> Record {
 
 fn insert(id: i64, tx: i64) -> Row {
     let lsn = u64::try_from(tx).unwrap() * 100;
-    Row { op: 'c', id, commit_lsn: Some(lsn - 50), lsn, tx }
+    Row {
+        op: 'c',
+        id,
+        commit_lsn: Some(lsn - 50),
+        lsn,
+        tx,
+    }
 }
 
 fn start() -> Chain {
-    Chain::resume(3, &EnricherResume { next: 0, epoch: 0, prev: -1, mark: None, proof: Proof::None })
+    Chain::resume(
+        3,
+        &EnricherResume {
+            next: 0,
+            epoch: 0,
+            prev: -1,
+            mark: None,
+            proof: Proof::None,
+        },
+    )
 }
 
 fn judge(chain: &mut Chain, record: &Record) -> &'static str {
@@ -79,13 +106,64 @@ fn every_kind_of_record_gets_its_own_answer() {
     let mut chain = start();
     let key = || Some(format!(r#"{{"content_id":"{CONTENT}"}}"#));
     assert_eq!(judge(&mut chain, &record(0, &insert(1, 1))), "emit");
-    assert_eq!(judge(&mut chain, &record(1, &Row { op: 'u', ..insert(1, 2) })), "emit");
-    assert_eq!(judge(&mut chain, &record(2, &Row { op: 'd', ..insert(1, 3) })), "emit");
+    assert_eq!(
+        judge(
+            &mut chain,
+            &record(
+                1,
+                &Row {
+                    op: 'u',
+                    ..insert(1, 2)
+                }
+            )
+        ),
+        "emit"
+    );
+    assert_eq!(
+        judge(
+            &mut chain,
+            &record(
+                2,
+                &Row {
+                    op: 'd',
+                    ..insert(1, 3)
+                }
+            )
+        ),
+        "emit"
+    );
     assert_eq!(judge(&mut chain, &raw(3, key(), None)), "tombstone");
     assert_eq!(judge(&mut chain, &record(4, &insert(1, 1))), "duplicate");
-    assert_eq!(judge(&mut chain, &raw(5, key(), Some("{".into()))), "malformed_json");
-    assert_eq!(judge(&mut chain, &record(6, &Row { op: 'z', ..insert(2, 4) })), "unknown_operation");
-    assert_eq!(judge(&mut chain, &record(7, &Row { op: 't', ..insert(2, 4) })), "stop: truncate");
+    assert_eq!(
+        judge(&mut chain, &raw(5, key(), Some("{".into()))),
+        "malformed_json"
+    );
+    assert_eq!(
+        judge(
+            &mut chain,
+            &record(
+                6,
+                &Row {
+                    op: 'z',
+                    ..insert(2, 4)
+                }
+            )
+        ),
+        "unknown_operation"
+    );
+    assert_eq!(
+        judge(
+            &mut chain,
+            &record(
+                7,
+                &Row {
+                    op: 't',
+                    ..insert(2, 4)
+                }
+            )
+        ),
+        "stop: truncate"
+    );
 }
 
 #[test]
@@ -93,46 +171,105 @@ fn a_key_without_the_content_stops_the_lane_and_names_the_setting() {
     let mut wrong = record(0, &insert(1, 1));
     wrong.key = Some(Bytes::from_static(br#"{"id":1}"#));
     let verdict = start().judge(&Parser::default(), &wrong);
-    let Verdict::Stop(halt) = verdict else { panic!("{verdict:?}") };
-    assert!(halt.reason().contains("message.key.columns"), "{}", halt.reason());
-    assert!(halt.remedy("3/0").contains("message.key.columns"), "{}", halt.remedy("3/0"));
+    let Verdict::Stop(halt) = verdict else {
+        panic!("{verdict:?}")
+    };
+    assert!(
+        halt.reason().contains("message.key.columns"),
+        "{}",
+        halt.reason()
+    );
+    assert!(
+        halt.remedy("3/0").contains("message.key.columns"),
+        "{}",
+        halt.remedy("3/0")
+    );
 }
 
 #[test]
 fn the_repair_of_a_truncate_names_the_record_to_skip() {
-    assert!(Halt::Truncate.remedy("3/4711").contains("\"3/4711\" to lineage.skip"));
+    assert!(
+        Halt::Truncate
+            .remedy("3/4711")
+            .contains("\"3/4711\" to lineage.skip")
+    );
 }
 
 #[test]
 fn what_was_refused_or_dropped_leaves_no_gap_in_the_chain() {
     let (mut chain, parser) = (start(), Parser::default());
     let mut places = Vec::new();
-    let records = [record(4, &insert(1, 1)), raw(5, None, Some("{".into())), record(6, &insert(1, 1)), record(9, &insert(2, 2))];
+    let records = [
+        record(4, &insert(1, 1)),
+        raw(5, None, Some("{".into())),
+        record(6, &insert(1, 1)),
+        record(9, &insert(2, 2)),
+    ];
     for record in &records {
         if let Verdict::Emit(_) = chain.judge(&parser, record) {
             places.push(chain.place(record.offset, chain.mark()));
             chain.emitted(record.offset);
         }
     }
-    let chained: Vec<_> = places.iter().map(|place| (place.position.offset, place.prev, place.lsn)).collect();
+    let chained: Vec<_> = places
+        .iter()
+        .map(|place| (place.position.offset, place.prev, place.lsn))
+        .collect();
     assert_eq!(chained, [(4, -1, 100), (9, 4, 200)]);
 }
 
 #[test]
 fn snapshot_records_repeat_the_mark_and_the_first_transaction_after_them_is_recognised() {
     let mut chain = start();
-    assert_eq!(judge(&mut chain, &record(0, &Row { op: 'r', ..insert(1, 1) })), "emit");
+    assert_eq!(
+        judge(
+            &mut chain,
+            &record(
+                0,
+                &Row {
+                    op: 'r',
+                    ..insert(1, 1)
+                }
+            )
+        ),
+        "emit"
+    );
     assert_eq!(chain.mark(), None);
-    let first = Row { commit_lsn: None, ..insert(2, 2) };
+    let first = Row {
+        commit_lsn: None,
+        ..insert(2, 2)
+    };
     assert_eq!(judge(&mut chain, &record(1, &first)), "emit");
     assert_eq!(judge(&mut chain, &record(2, &first)), "duplicate");
     assert_eq!(judge(&mut chain, &record(3, &insert(3, 3))), "emit");
     let mark = chain.mark();
-    assert_eq!(judge(&mut chain, &record(4, &Row { op: 'r', ..insert(1, 1) })), "emit");
+    assert_eq!(
+        judge(
+            &mut chain,
+            &record(
+                4,
+                &Row {
+                    op: 'r',
+                    ..insert(1, 1)
+                }
+            )
+        ),
+        "emit"
+    );
     assert_eq!(chain.mark(), mark);
-    let resumed = EnricherResume { next: 5, epoch: 0, prev: 4, mark, proof: Proof::None };
+    let resumed = EnricherResume {
+        next: 5,
+        epoch: 0,
+        prev: 4,
+        mark,
+        proof: Proof::None,
+    };
     let mut chain = Chain::resume(3, &resumed);
-    assert_eq!(judge(&mut chain, &record(5, &first)), "duplicate", "without its sequence, after a restart");
+    assert_eq!(
+        judge(&mut chain, &record(5, &first)),
+        "duplicate",
+        "without its sequence, after a restart"
+    );
 }
 
 #[test]
@@ -141,9 +278,18 @@ fn the_commit_metadata_say_epoch_position_mark_and_database() {
     assert_eq!(chain.checkpoint(chain.progress(None), None).position, None);
     judge(&mut chain, &record(7, &insert(1, 1)));
     chain.emitted(7);
-    let database = Some(Database { system: 9, timeline: 1 });
+    let database = Some(Database {
+        system: 9,
+        timeline: 1,
+    });
     let checkpoint = chain.checkpoint(chain.progress(chain.mark()), database);
-    assert_eq!(checkpoint.position.map(|position| position.to_string()).as_deref(), Some("live/0/3/7"));
+    assert_eq!(
+        checkpoint
+            .position
+            .map(|position| position.to_string())
+            .as_deref(),
+        Some("live/0/3/7")
+    );
     assert_eq!(checkpoint.mark.map(Mark::pair), Some((50, 100)));
     assert_eq!(checkpoint.database, database);
 }
@@ -163,7 +309,10 @@ struct Model {
 
 impl Model {
     fn tail(&self) -> Option<Source> {
-        self.output.iter().map(|out| out.source).max_by_key(|source| source.offset)
+        self.output
+            .iter()
+            .map(|out| out.source)
+            .max_by_key(|source| source.offset)
     }
 
     fn record(&self, offset: usize) -> Record {
@@ -178,13 +327,24 @@ impl Model {
     fn open(&self) -> (Chain, usize) {
         let high = i64::try_from(self.topic.len()).unwrap();
         let written = i64::try_from(self.output.len()).unwrap();
-        let (input, output) = (Watermarks { low: 0, high }, Watermarks { low: 0, high: written });
+        let (input, output) = (
+            Watermarks { low: 0, high },
+            Watermarks {
+                low: 0,
+                high: written,
+            },
+        );
         let resume = enricher_resume(input, output, self.tail().as_ref(), None).unwrap();
-        let (mut chain, next) = (Chain::resume(3, &resume), usize::try_from(resume.next).unwrap());
+        let (mut chain, next) = (
+            Chain::resume(3, &resume),
+            usize::try_from(resume.next).unwrap(),
+        );
         let (mut to, parser) = (next, Parser::default());
         while to > 0 {
             let from = to.saturating_sub(4);
-            let seen: Vec<_> = (from..to).map(|at| chain.replay(&parser, &self.record(at))).collect();
+            let seen: Vec<_> = (from..to)
+                .map(|at| chain.replay(&parser, &self.record(at)))
+                .collect();
             let thorough = self.tail().is_some_and(|tail| tail.snapshot) && chain.mark().is_some();
             if !thorough && chain.is_restored(&seen, i64::try_from(next - from).unwrap()) {
                 break;
@@ -203,9 +363,18 @@ impl Model {
             match chain.judge(&parser, &record) {
                 Verdict::Emit(change) => {
                     let place = chain.place(record.offset, chain.mark());
-                    let source = engagement::enrich::enrich(change, None, place, engagement::event::Micros(0)).source;
+                    let source = engagement::enrich::enrich(
+                        change,
+                        None,
+                        place,
+                        engagement::event::Micros(0),
+                    )
+                    .source;
                     chain.emitted(record.offset);
-                    sent.push(Out { source, row: self.topic[offset].clone().unwrap() });
+                    sent.push(Out {
+                        source,
+                        row: self.topic[offset].clone().unwrap(),
+                    });
                 }
                 Verdict::Duplicate | Verdict::Reject(_) => {}
                 other => return Err(TestCaseError::fail(format!("{offset}: {other:?}"))),
@@ -235,18 +404,32 @@ fn log(snapshot: u8, transactions: &[(u8, u8, u8)]) -> Vec<Row> {
     let (mut lsn, mut last_commit, mut id, mut rows) = (1000_u64, None, 0, Vec::new());
     for _ in 0..snapshot {
         id += 1;
-        rows.push(Row { op: 'r', id, commit_lsn: None, lsn, tx: 0 });
+        rows.push(Row {
+            op: 'r',
+            id,
+            commit_lsn: None,
+            lsn,
+            tx: 0,
+        });
     }
     for (at, (count, per_lsn, early)) in transactions.iter().enumerate() {
         let tx = i64::try_from(at).unwrap() + 1;
         // rows of a transaction that was open while the one before committed have lower LSNs than that commit
-        let mut own = lsn.saturating_sub(u64::from(*early) * 2).max(1001 + u64::try_from(at).unwrap());
+        let mut own = lsn
+            .saturating_sub(u64::from(*early) * 2)
+            .max(1001 + u64::try_from(at).unwrap());
         for row in 0..*count {
             if row % per_lsn.max(&1) == 0 {
                 own += 3;
             }
             id += 1;
-            rows.push(Row { op: 'c', id, commit_lsn: last_commit, lsn: own, tx });
+            rows.push(Row {
+                op: 'c',
+                id,
+                commit_lsn: last_commit,
+                lsn: own,
+                tx,
+            });
         }
         lsn = lsn.max(own) + 10;
         last_commit = Some(lsn);
@@ -257,13 +440,20 @@ fn log(snapshot: u8, transactions: &[(u8, u8, u8)]) -> Vec<Row> {
 
 /// What Debezium writes: the log in order, with crashes after which it goes back and sends again, and poison in between.
 fn topic(log: &[Row], crashes: &[(Index, Index)], poison: &[Index]) -> Vec<Option<Row>> {
-    let first = log.iter().position(|row| row.op != 'r').unwrap_or(log.len());
+    let first = log
+        .iter()
+        .position(|row| row.op != 'r')
+        .unwrap_or(log.len());
     let (mut topic, mut at) = (Vec::new(), 0);
     for (until, back) in crashes {
         let until = at + until.index(log.len() - at + 1);
         topic.extend(log[at..until].iter().cloned().map(Some));
         // a snapshot that was interrupted starts anew, which is another story: here only the stream goes back
-        at = if until <= first { until } else { first + back.index(until - first + 1) };
+        at = if until <= first {
+            until
+        } else {
+            first + back.index(until - first + 1)
+        };
     }
     topic.extend(log[at..].iter().cloned().map(Some));
     for at in poison {

@@ -19,12 +19,18 @@ impl WaitBudget {
     /// At most `limit` per [`WINDOW`].
     #[must_use]
     pub const fn new(limit: Duration) -> Self {
-        Self { limit, window_start: None, spent: Duration::ZERO }
+        Self {
+            limit,
+            window_start: None,
+            spent: Duration::ZERO,
+        }
     }
 
     /// How long may be waited now; zero when the allowance is used up.
     pub fn available(&mut self, now: Instant) -> Duration {
-        let over = self.window_start.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW);
+        let over = self
+            .window_start
+            .is_none_or(|start| now.saturating_duration_since(start) >= WINDOW);
         if over {
             self.window_start = None;
             self.spent = Duration::ZERO;

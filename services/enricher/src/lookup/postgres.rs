@@ -8,8 +8,8 @@ use std::time::Duration;
 use engagement::catalog::Content;
 use engagement::event::Micros;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::AssertSqlSafe;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::sync::OnceCell;
 
 use super::sql::{self, Columns, KeyType};
@@ -35,16 +35,33 @@ struct Question {
 }
 
 /// Key, title, slug, type, length in seconds, publication in microseconds.
-type Row = (Option<String>, Option<String>, Option<String>, Option<String>, Option<i64>, Option<i64>);
+type Row = (
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+);
 
 impl PostgresContents {
     /// Connects when first asked. Without a URL every question is [`Unavailable`].
     ///
     /// # Errors
     /// The URL does not parse.
-    pub fn new(url: Option<&SecretString>, table: &str, key: &str, timeout: Duration) -> Result<Self, sqlx::Error> {
+    pub fn new(
+        url: Option<&SecretString>,
+        table: &str,
+        key: &str,
+        timeout: Duration,
+    ) -> Result<Self, sqlx::Error> {
         let pool = url.map(|url| pool(url, timeout)).transpose()?;
-        Ok(Self { pool, table: table.to_owned(), key: key.to_owned(), question: OnceCell::new() })
+        Ok(Self {
+            pool,
+            table: table.to_owned(),
+            key: key.to_owned(),
+            question: OnceCell::new(),
+        })
     }
 
     /// The pool, when a URL is configured.
@@ -67,11 +84,15 @@ impl PostgresContents {
     }
 
     fn connected(&self) -> Result<&PgPool, Unavailable> {
-        self.pool.as_ref().ok_or_else(|| Unavailable("no database is configured; set DATABASE_URL".into()))
+        self.pool
+            .as_ref()
+            .ok_or_else(|| Unavailable("no database is configured; set DATABASE_URL".into()))
     }
 
     async fn question(&self) -> Result<&Question, Unavailable> {
-        self.question.get_or_try_init(async || self.compose().await).await
+        self.question
+            .get_or_try_init(async || self.compose().await)
+            .await
     }
 
     async fn compose(&self) -> Result<Question, Unavailable> {
@@ -82,7 +103,10 @@ impl PostgresContents {
                 "table {table} has no column {key}, or is not visible to this role; set schema.content_table and CONTENT_KEY"
             )));
         };
-        Ok(Question { sql: sql::contents(&self.table, &self.key, &columns), key_type: KeyType::of(key_type) })
+        Ok(Question {
+            sql: sql::contents(&self.table, &self.key, &columns),
+            key_type: KeyType::of(key_type),
+        })
     }
 }
 
@@ -90,8 +114,11 @@ impl ContentSource for PostgresContents {
     async fn fetch(&self, keys: &[String]) -> Result<HashMap<String, Content>, Unavailable> {
         let pool = self.connected()?;
         let question = self.question().await?;
-        let valid: Vec<&str> =
-            keys.iter().map(String::as_str).filter(|key| question.key_type.accepts(key)).collect();
+        let valid: Vec<&str> = keys
+            .iter()
+            .map(String::as_str)
+            .filter(|key| question.key_type.accepts(key))
+            .collect();
         if valid.is_empty() {
             return Ok(HashMap::new());
         }
@@ -107,15 +134,32 @@ impl ContentSource for PostgresContents {
 fn pool(url: &SecretString, timeout: Duration) -> Result<PgPool, sqlx::Error> {
     let options: PgConnectOptions = url.expose_secret().parse()?;
     let options = options.application_name("engage-enricher");
-    Ok(PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(timeout).connect_lazy_with(options))
+    Ok(PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(timeout)
+        .connect_lazy_with(options))
 }
 
-fn content((key, title, slug, content_type, length_seconds, publish_ts): Row) -> Option<(String, Content)> {
+fn content(
+    (key, title, slug, content_type, length_seconds, publish_ts): Row,
+) -> Option<(String, Content)> {
     let publish_ts = publish_ts.map(Micros);
-    Some((key?, Content { title, slug, content_type, length_seconds, publish_ts }))
+    Some((
+        key?,
+        Content {
+            title,
+            slug,
+            content_type,
+            length_seconds,
+            publish_ts,
+        },
+    ))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err asks for"
+)]
 fn unavailable(error: sqlx::Error) -> Unavailable {
     Unavailable(error.to_string())
 }

@@ -110,7 +110,9 @@ mod tests {
     use super::*;
 
     fn columns(list: &[(&str, &str)]) -> Columns {
-        list.iter().map(|(name, kind)| ((*name).to_owned(), (*kind).to_owned())).collect()
+        list.iter()
+            .map(|(name, kind)| ((*name).to_owned(), (*kind).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -133,11 +135,21 @@ mod tests {
 
     #[test]
     fn a_column_the_table_lacks_is_null() {
-        let few = columns(&[("content_id", "bigint"), ("content_type", "text"), ("length_seconds", "integer")]);
+        let few = columns(&[
+            ("content_id", "bigint"),
+            ("content_type", "text"),
+            ("length_seconds", "integer"),
+        ]);
         let sql = contents("content", "content_id", &few);
-        assert!(sql.contains("NULL::text, NULL::text, \"content_type\"::text"), "{sql}");
+        assert!(
+            sql.contains("NULL::text, NULL::text, \"content_type\"::text"),
+            "{sql}"
+        );
         assert!(sql.contains("NULL::bigint FROM \"content\""), "{sql}");
-        assert!(sql.ends_with("\"content_id\" = ANY($1::text[]::bigint[])"), "{sql}");
+        assert!(
+            sql.ends_with("\"content_id\" = ANY($1::text[]::bigint[])"),
+            "{sql}"
+        );
     }
 
     #[test]

@@ -31,11 +31,17 @@ impl Broker {
             .set("linger.ms", "2")
             .create()
             .unwrap();
-        Self { bootstrap: bootstrap.to_owned(), producer }
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            producer,
+        }
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
-        ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().unwrap()
+        ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .create()
+            .unwrap()
     }
 
     pub(crate) async fn create(&self, topic: &str, partitions: i32, compacted: bool) {
@@ -44,13 +50,21 @@ impl Broker {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
             .set("cleanup.policy", policy)
             .set("max.message.bytes", &max_bytes);
-        let results = self.admin().create_topics([&new], &AdminOptions::new()).await.unwrap();
+        let results = self
+            .admin()
+            .create_topics([&new], &AdminOptions::new())
+            .await
+            .unwrap();
         results.into_iter().for_each(|result| drop(result.unwrap()));
         self.until_partitions(topic, partitions).await;
     }
 
     pub(crate) async fn delete(&self, topic: &str) {
-        let results = self.admin().delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
+        let results = self
+            .admin()
+            .delete_topics(&[topic], &AdminOptions::new())
+            .await
+            .unwrap();
         results.into_iter().for_each(|result| drop(result.unwrap()));
         self.until_partitions(topic, 0).await;
     }
@@ -58,12 +72,19 @@ impl Broker {
     async fn until_partitions(&self, topic: &str, wanted: i32) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let metadata = self.admin().inner().fetch_metadata(Some(topic), Duration::from_secs(5)).unwrap();
+            let metadata = self
+                .admin()
+                .inner()
+                .fetch_metadata(Some(topic), Duration::from_secs(5))
+                .unwrap();
             let found = metadata.topics()[0].partitions().len();
             if i32::try_from(found).unwrap() == wanted {
                 return;
             }
-            assert!(Instant::now() < deadline, "{topic} has {found} partitions, {wanted} are awaited");
+            assert!(
+                Instant::now() < deadline,
+                "{topic} has {found} partitions, {wanted} are awaited"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -71,8 +92,13 @@ impl Broker {
     /// Deletes all records of a partition below its end, as retention would.
     pub(crate) async fn expire(&self, topic: &str, partition: i32) {
         let mut offsets = TopicPartitionList::new();
-        offsets.add_partition_offset(topic, partition, Offset::End).unwrap();
-        self.admin().delete_records(&offsets, &AdminOptions::new()).await.unwrap();
+        offsets
+            .add_partition_offset(topic, partition, Offset::End)
+            .unwrap();
+        self.admin()
+            .delete_records(&offsets, &AdminOptions::new())
+            .await
+            .unwrap();
     }
 
     /// Writes the changes in order and waits until the broker has them.
@@ -85,7 +111,10 @@ impl Broker {
             if let Some(value) = &change.value {
                 record = record.payload(value);
             }
-            self.producer.send(record).map_err(|(error, _)| error).unwrap();
+            self.producer
+                .send(record)
+                .map_err(|(error, _)| error)
+                .unwrap();
             self.producer.poll(Duration::ZERO);
         }
         self.producer.flush(PATIENCE).unwrap();
@@ -103,15 +132,22 @@ impl Broker {
     }
 
     pub(crate) fn end(&self, topic: &str, partition: i32) -> i64 {
-        self.reader("end").fetch_watermarks(topic, partition, PATIENCE).unwrap().1
+        self.reader("end")
+            .fetch_watermarks(topic, partition, PATIENCE)
+            .unwrap()
+            .1
     }
 
     /// Everything the partition holds now.
     pub(crate) fn read(&self, topic: &str, partition: i32) -> Vec<OwnedMessage> {
         let reader = self.reader("reader");
-        let end = reader.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
+        let end = reader
+            .fetch_watermarks(topic, partition, PATIENCE)
+            .unwrap()
+            .1;
         let mut from = TopicPartitionList::new();
-        from.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        from.add_partition_offset(topic, partition, Offset::Beginning)
+            .unwrap();
         reader.assign(&from).unwrap();
         let (mut found, deadline) = (Vec::new(), Instant::now() + PATIENCE);
         while Instant::now() < deadline {
@@ -126,7 +162,12 @@ impl Broker {
     }
 
     /// What the partition holds once it has at least `count` records.
-    pub(crate) async fn read_at_least(&self, topic: &str, partition: i32, count: usize) -> Vec<OwnedMessage> {
+    pub(crate) async fn read_at_least(
+        &self,
+        topic: &str,
+        partition: i32,
+        count: usize,
+    ) -> Vec<OwnedMessage> {
         let deadline = Instant::now() + PATIENCE;
         let mut end = 0;
         while Instant::now() < deadline {
@@ -140,10 +181,18 @@ impl Broker {
     }
 
     /// The group's commit: offset and metadata.
-    pub(crate) fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<(i64, String)> {
+    pub(crate) fn committed(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+    ) -> Option<(i64, String)> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(topic, partition);
-        let told = self.reader(group).committed_offsets(asked, PATIENCE).unwrap();
+        let told = self
+            .reader(group)
+            .committed_offsets(asked, PATIENCE)
+            .unwrap();
         let element = &told.elements()[0];
         let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
         Some((offset, element.metadata().to_owned()))
@@ -152,28 +201,49 @@ impl Broker {
     /// Sets the group's commit; nobody may be in the group.
     pub(crate) fn rewind(&self, group: &str, topic: &str, partition: i32, offset: i64) {
         let mut wanted = TopicPartitionList::new();
-        wanted.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
-        self.reader(group).commit(&wanted, CommitMode::Sync).unwrap();
+        wanted
+            .add_partition_offset(topic, partition, Offset::Offset(offset))
+            .unwrap();
+        self.reader(group)
+            .commit(&wanted, CommitMode::Sync)
+            .unwrap();
     }
 
     /// [`Broker::rewind`] with metadata.
-    pub(crate) fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
+    pub(crate) fn commit(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        metadata: &str,
+    ) {
         let mut wanted = TopicPartitionList::new();
         let mut element = wanted.add_partition(topic, partition);
         element.set_offset(Offset::Offset(offset)).unwrap();
         element.set_metadata(metadata);
         drop(element);
-        self.reader(group).commit(&wanted, CommitMode::Sync).unwrap();
+        self.reader(group)
+            .commit(&wanted, CommitMode::Sync)
+            .unwrap();
     }
 
     pub(crate) async fn delete_group(&self, group: &str) {
-        let results = self.admin().delete_groups(&[group], &AdminOptions::new()).await.unwrap();
+        let results = self
+            .admin()
+            .delete_groups(&[group], &AdminOptions::new())
+            .await
+            .unwrap();
         results.into_iter().for_each(|result| drop(result.unwrap()));
     }
 }
 
 pub(crate) fn header<'a>(message: &'a OwnedMessage, name: &str) -> Option<&'a [u8]> {
-    message.headers()?.iter().find(|header| header.key == name)?.value
+    message
+        .headers()?
+        .iter()
+        .find(|header| header.key == name)?
+        .value
 }
 
 pub(crate) fn header_text<'a>(message: &'a OwnedMessage, name: &str) -> &'a str {

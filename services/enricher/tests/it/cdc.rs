@@ -24,7 +24,12 @@ pub(crate) const NOON_MS: i64 = 1_767_882_112_000;
 /// The n-th transaction of a log in which every transaction writes one row.
 pub(crate) fn at(n: u64) -> At {
     let tx = i64::try_from(n).unwrap();
-    At { commit_lsn: n * 1000, lsn: n * 1000 + 500, tx, committed_ms: NOON_MS + tx }
+    At {
+        commit_lsn: n * 1000,
+        lsn: n * 1000 + 500,
+        tx,
+        committed_ms: NOON_MS + tx,
+    }
 }
 
 pub(crate) fn event_row(id: i64, content: Option<&str>) -> Value {
@@ -78,10 +83,22 @@ pub(crate) fn content(op: &str, before: Option<&Value>, after: Option<&Value>, a
     let row = after.or(before).unwrap();
     let key = json!({"id": row["id"]});
     let [before, after] = [before, after].map(|row| row.cloned().unwrap_or(Value::Null));
-    Change { key: Some(serde_json::to_vec(&key).unwrap()), value: Some(envelope(op, "content", before, after, at)) }
+    Change {
+        key: Some(serde_json::to_vec(&key).unwrap()),
+        value: Some(envelope(op, "content", before, after, at)),
+    }
 }
 
 /// A TRUNCATE of `engagement_events`.
 pub(crate) fn truncate(at: At) -> Change {
-    Change { key: None, value: Some(envelope("t", "engagement_events", Value::Null, Value::Null, at)) }
+    Change {
+        key: None,
+        value: Some(envelope(
+            "t",
+            "engagement_events",
+            Value::Null,
+            Value::Null,
+            at,
+        )),
+    }
 }

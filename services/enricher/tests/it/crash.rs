@@ -15,7 +15,10 @@ impl Process {
     fn start(world: &World) -> Self {
         let config = &world.config;
         let environment = HashMap::from([
-            ("KAFKA_BOOTSTRAP_SERVERS", config.kafka.bootstrap_servers.as_str()),
+            (
+                "KAFKA_BOOTSTRAP_SERVERS",
+                config.kafka.bootstrap_servers.as_str(),
+            ),
             ("KAFKA_CDC_TOPIC", &config.input.cdc_topic),
             ("KAFKA_CONTENT_TOPIC", &config.input.content_topic),
             ("KAFKA_GROUP_ID", &config.input.group_id),
@@ -26,7 +29,10 @@ impl Process {
             ("ADMIN_ADDR", "127.0.0.1:0"),
         ]);
         let mut command = Command::new(env!("CARGO_BIN_EXE_enricher"));
-        command.envs(environment).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .envs(environment)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Self(command.spawn().unwrap())
     }
 
@@ -51,7 +57,10 @@ async fn until_end(world: &World, partition: i32, above: i64) -> i64 {
         if end > above {
             return end;
         }
-        assert!(Instant::now() < deadline, "the output ends at {end}, more than {above} is awaited");
+        assert!(
+            Instant::now() < deadline,
+            "the output ends at {end}, more than {above} is awaited"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -63,7 +72,9 @@ async fn kill_nine_in_the_middle_of_a_stream_loses_and_repeats_nothing() {
     world.publish_content();
     let changes = World::inserts(1..=EACH);
     for partition in 0..2 {
-        world.broker.produce(&world.config.input.cdc_topic, partition, &changes);
+        world
+            .broker
+            .produce(&world.config.input.cdc_topic, partition, &changes);
     }
     let mut reached = 0;
     for _ in 0..4 {
@@ -85,7 +96,11 @@ async fn kill_nine_in_the_middle_of_a_stream_loses_and_repeats_nothing() {
                 other => panic!("{other:?} at {:?}", event.source),
             }
         }
-        assert!(ids == (1..=EACH).collect::<Vec<_>>(), "partition {partition}: {} events", ids.len());
+        assert!(
+            ids == (1..=EACH).collect::<Vec<_>>(),
+            "partition {partition}: {} events",
+            ids.len()
+        );
     }
     process.kill9();
 }

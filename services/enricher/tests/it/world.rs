@@ -40,15 +40,27 @@ impl World {
     /// Topics with so many partitions, an empty content table, a configuration of its own.
     pub(crate) async fn new(partitions: i32) -> Self {
         let stack = stack();
+        // RUST_LOG shows what the enrichers of a failing test say
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init();
         let name = format!("t{}", NEXT.fetch_add(1, Ordering::SeqCst));
-        let (broker, url) = (Broker::new(&stack.kafka().bootstrap), stack.postgres().url.clone());
+        let (broker, url) = (
+            Broker::new(&stack.kafka().bootstrap),
+            stack.postgres().url.clone(),
+        );
         let pool = PgPool::connect_lazy(&url).unwrap();
         let table = format!("content_{name}");
         let ddl = format!(
             "CREATE TABLE {table} (id uuid PRIMARY KEY, slug text UNIQUE NOT NULL, title text NOT NULL, content_type text, \
              length_seconds integer, publish_ts timestamptz NOT NULL)"
         );
-        sqlx::query(sqlx::AssertSqlSafe(ddl)).execute(&pool).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(ddl))
+            .execute(&pool)
+            .await
+            .unwrap();
         let mut config = Config::default();
         config.kafka.bootstrap_servers = stack.kafka().bootstrap.clone();
         config.input.cdc_topic = format!("{name}.events");
@@ -58,11 +70,21 @@ impl World {
         config.output.dead_letter_topic = format!("{name}.dlq");
         config.database.url = Some(url.clone().into());
         config.database.content_table = format!("public.{table}");
-        for topic in [&config.input.cdc_topic, &config.output.topic, &config.output.dead_letter_topic] {
+        for topic in [
+            &config.input.cdc_topic,
+            &config.output.topic,
+            &config.output.dead_letter_topic,
+        ] {
             broker.create(topic, partitions, false).await;
         }
         broker.create(&config.input.content_topic, 1, true).await;
-        Self { broker, config, pool, url, table }
+        Self {
+            broker,
+            config,
+            pool,
+            url,
+            table,
+        }
     }
 
     /// A row of the content table, not in the content topic.
@@ -72,15 +94,23 @@ impl World {
              VALUES ($1::uuid, $2, $2, 'podcast', $3, '2026-01-01Z')",
             self.table
         );
-        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).bind(title).bind(length).execute(&self.pool).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(id)
+            .bind(title)
+            .bind(length)
+            .execute(&self.pool)
+            .await
+            .unwrap();
     }
 
     pub(crate) fn produce(&self, changes: &[Change]) {
-        self.broker.produce(&self.config.input.cdc_topic, 0, changes);
+        self.broker
+            .produce(&self.config.input.cdc_topic, 0, changes);
     }
 
     pub(crate) fn produce_content(&self, changes: &[Change]) {
-        self.broker.produce(&self.config.input.content_topic, 0, changes);
+        self.broker
+            .produce(&self.config.input.content_topic, 0, changes);
     }
 
     /// The content of the tests, in its topic: 300 s long.
@@ -91,18 +121,29 @@ impl World {
 
     /// Inserts of events `ids`, each a transaction of its own.
     pub(crate) fn inserts(ids: std::ops::RangeInclusive<i64>) -> Vec<Change> {
-        let insert = |id| cdc::insert(&cdc::event_row(id, Some(CONTENT)), cdc::at(u64::try_from(id).unwrap() + 100));
+        let insert = |id| {
+            cdc::insert(
+                &cdc::event_row(id, Some(CONTENT)),
+                cdc::at(u64::try_from(id).unwrap() + 100),
+            )
+        };
         ids.map(insert).collect()
     }
 
     /// Partition 0 of the output once it has so many records.
     pub(crate) async fn enriched(&self, count: usize) -> Vec<EnrichedEvent> {
-        let messages = self.broker.read_at_least(&self.config.output.topic, 0, count).await;
+        let messages = self
+            .broker
+            .read_at_least(&self.config.output.topic, 0, count)
+            .await;
         messages.iter().map(decode).collect()
     }
 
     /// Exactly these events, in this order, linked into one chain.
-    pub(crate) async fn expect_ids(&self, ids: impl IntoIterator<Item = i64>) -> Vec<EnrichedEvent> {
+    pub(crate) async fn expect_ids(
+        &self,
+        ids: impl IntoIterator<Item = i64>,
+    ) -> Vec<EnrichedEvent> {
         let wanted: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
         let events = self.enriched(wanted.len()).await;
         let found: Vec<_> = events.iter().map(|event| event.event_id.clone()).collect();
@@ -119,7 +160,10 @@ impl World {
             let found = self.broker.committed(group, topic, 0);
             match found {
                 Some((at, metadata)) if at == offset => return metadata,
-                found => assert!(Instant::now() < deadline, "committed is {found:?}, {offset} is awaited"),
+                found => assert!(
+                    Instant::now() < deadline,
+                    "committed is {found:?}, {offset} is awaited"
+                ),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -131,8 +175,15 @@ impl World {
 
     pub(crate) fn start_with(&self, config: Config) -> Running {
         let (life, health) = (Lifecycle::default(), Health::default());
-        let ctx = Context { lifecycle: life.clone(), health: health.clone() };
-        Running { life, health, task: tokio::spawn(Enricher::run(config, ctx)) }
+        let ctx = Context {
+            lifecycle: life.clone(),
+            health: health.clone(),
+        };
+        Running {
+            life,
+            health,
+            task: tokio::spawn(Enricher::run(config, ctx)),
+        }
     }
 }
 
@@ -141,7 +192,11 @@ pub(crate) fn assert_chained(events: &[EnrichedEvent]) {
     for event in events {
         let source = &event.source;
         if let Some(last) = last {
-            assert_eq!(source.prev, last, "event {} does not follow", event.event_id);
+            assert_eq!(
+                source.prev, last,
+                "event {} does not follow",
+                event.event_id
+            );
         }
         last = Some(source.offset);
     }
@@ -157,25 +212,30 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn stop(self) {
         self.life.soft().cancel();
-        tokio::time::timeout(PATIENCE, self.task).await.expect("it stops").unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("it stops")
+            .unwrap()
+            .unwrap();
     }
 
     /// The failure it ends with by itself.
     pub(crate) async fn failure(self) -> Failure {
-        tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").unwrap().unwrap_err()
-    }
-
-    /// Ends it without any good-bye, as a crash would: what was in flight may or may not arrive.
-    pub(crate) async fn abort(self) {
-        self.task.abort();
-        let _ = self.task.await;
-        self.life.soft().cancel();
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("it ends")
+            .unwrap()
+            .unwrap_err()
     }
 
     pub(crate) async fn until_ready(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.health.ready().ok {
-            assert!(Instant::now() < deadline, "not ready: {:?}", self.health.ready());
+            assert!(
+                Instant::now() < deadline,
+                "not ready: {:?}",
+                self.health.ready()
+            );
             assert!(!self.task.is_finished(), "it has ended");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
