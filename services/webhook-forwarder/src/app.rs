@@ -9,13 +9,14 @@ use service::{App, Condition, Context, Exit, Failure, Finding};
 use stream::dead_letter::DeadLetters;
 
 use stream::{KafkaSettings, LanesOptions, RunError, RunErrorKind, Status, lanes};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ENV, Input};
 use crate::endpoint::Endpoint;
 use crate::enrol::{EnrolError, Enrolment, enrol};
 use crate::runtime::Runtime;
-use crate::{check, endpoints, lane};
+use crate::{check, endpoints, lane, metrics};
 
 /// The service.
 pub struct WebhookForwarder;
@@ -29,6 +30,7 @@ impl App for WebhookForwarder {
     type Config = Config;
 
     async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
+        metrics::describe();
         let endpoints = judged(&config)?;
         let topic = &config.input.dead_letter_topic;
         let dead_letters = DeadLetters::with_topic(&config.kafka, crate::NAME, topic)
@@ -47,7 +49,9 @@ impl App for WebhookForwarder {
                 started,
             );
             running.spawn(async move {
-                let outcome = work.await;
+                let outcome = tokio::spawn(work)
+                    .await
+                    .unwrap_or_else(|panic| Err(panicked(&panic)));
                 ended(&name, &condition, &outcome);
                 outcome
             });
@@ -75,9 +79,7 @@ fn judged(config: &Config) -> Result<Vec<Endpoint>, Failure> {
 async fn supervise(mut running: JoinSet<Result<(), Failure>>) -> Result<(), Failure> {
     let mut worst: Option<Failure> = None;
     while let Some(joined) = running.join_next().await {
-        let outcome = joined.unwrap_or_else(|panic| {
-            Err(Failure::internal("an endpoint's task panicked").cause(panic.to_string()))
-        });
+        let outcome = joined.unwrap_or_else(|panic| Err(panicked(&panic)));
         if let Err(failure) = outcome
             && worst
                 .as_ref()
@@ -87,6 +89,10 @@ async fn supervise(mut running: JoinSet<Result<(), Failure>>) -> Result<(), Fail
         }
     }
     worst.map_or(Ok(()), Err)
+}
+
+fn panicked(panic: &JoinError) -> Failure {
+    Failure::internal("an endpoint's task panicked").cause(panic.to_string())
 }
 
 fn ended(name: &str, condition: &Condition, outcome: &Result<(), Failure>) {
@@ -129,7 +135,9 @@ async fn host(
     };
     let runtime = runtime(endpoint, group, dead_letters)?;
     let status = Arc::new(Status::default());
-    watch(&ctx, &runtime, &status);
+    let over = CancellationToken::new();
+    watch(&ctx, &runtime, &status, over.clone());
+    let _over = over.drop_guard();
     enrol(enrolment, &stop)
         .await
         .map_err(|error| not_enrolled(error, &place))?;
@@ -168,14 +176,21 @@ fn runtime(
     Ok(Arc::new(runtime))
 }
 
-/// What `/readyz` and `/livez` say about an endpoint.
-fn watch(ctx: &Context, runtime: &Arc<Runtime>, status: &Arc<Status>) {
+/// What `/readyz` and `/livez` say about an endpoint. One that has ended is not stuck: a restart of
+/// the process, which `/livez` asks for, would only disturb the others.
+fn watch(ctx: &Context, runtime: &Arc<Runtime>, status: &Arc<Status>, over: CancellationToken) {
     let name = &runtime.endpoint.name;
     let (ready, live) = (Arc::clone(status), Arc::clone(status));
     ctx.health
         .readiness(format!("endpoint {name}: kafka"), move || ready.readiness());
     ctx.health
-        .liveness(format!("endpoint {name}: kafka"), move || live.liveness());
+        .liveness(format!("endpoint {name}: kafka"), move || {
+            if over.is_cancelled() {
+                Ok(())
+            } else {
+                live.liveness()
+            }
+        });
     let runtime = Arc::clone(runtime);
     ctx.health
         .readiness(format!("endpoint {name}: receiver"), move || {

@@ -83,7 +83,7 @@ pub struct EndpointConfig {
     /// Signing secrets, `whsec_..`; all of them sign every message, so that a receiver can move from
     /// one to the next.
     pub secrets: Vec<SecretString>,
-    /// One more signing secret, for environments that hold one value per variable.
+    /// Further signing secrets in one text, separated by white space: what `WEBHOOK_SECRET` sets.
     pub secret: Option<SecretString>,
     /// A file with signing secrets, one per line.
     pub secrets_file: Option<PathBuf>,
@@ -229,5 +229,62 @@ impl Default for BreakerConfig {
             open: Duration::from_secs(1),
             open_max: Duration::from_secs(60),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoints;
+    use service::config::Loader;
+
+    fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(path.path(), file).unwrap();
+        let loader = Loader::new(ENV).file(Some(path.path()));
+        let loader = loader.environment(environment.iter().copied());
+        let loaded = loader.load_service::<Config>();
+        loaded.map(|l| l.config.app).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_documented_endpoint_is_accepted() {
+        let text = include_str!("../docs/architecture.md");
+        let example = text.split("```toml").nth(1).unwrap().split("```").next();
+        let config = load(example.unwrap(), &[]).unwrap();
+        let endpoint = &config.endpoints[0];
+        assert_eq!(endpoint.name, "crm");
+        assert_eq!(endpoint.retry.retry_after_max, Duration::from_secs(900));
+        assert_eq!(endpoint.allow_addresses, ["10.1.2.0/24".parse().unwrap()]);
+    }
+
+    #[test]
+    fn one_endpoint_comes_from_the_environment_alone() {
+        let variables = [
+            ("WEBHOOK_URL", "http://127.0.0.1:5001/webhook"),
+            (
+                "WEBHOOK_SECRET",
+                "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDNzkzKzNqLmY=",
+            ),
+            ("WEBHOOK_START", "earliest"),
+            ("WEBHOOK_ALLOW_INSECURE", "true"),
+            ("WEBHOOK_ALLOW_PRIVATE", "true"),
+        ];
+        let endpoints = endpoints::judge(&load("", &variables).unwrap()).unwrap();
+        assert_eq!(endpoints.len(), 1);
+        assert_eq!(endpoints[0].name, "default");
+        assert_eq!(endpoints[0].start, Start::Earliest);
+        assert_eq!(endpoints[0].keys.len(), 2);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_wherever_they_stand() {
+        let error = load(
+            "[[endpoint]]\nname = \"crm\"\nurll = \"https://a.b/\"\n",
+            &[],
+        );
+        assert!(error.unwrap_err().contains("urll"));
+        let error = load("[input]\nenriched_topics = \"x\"\n", &[]).unwrap_err();
+        assert!(error.contains("enriched_topics"), "{error}");
     }
 }

@@ -127,34 +127,42 @@ impl Endpoint {
         let url = judge.url(config, &addresses);
         let keys = judge.keys(config);
         let headers = judge.headers(config);
-        match url {
-            Some(url) if judge.problems.is_empty() => Ok(Self {
-                name: config.name.clone(),
-                url,
-                keys,
-                headers,
-                shape: shape(config, database_table),
-                selection: Selection {
-                    historical: config.historical,
-                    deletions: config.deletions,
-                    moved: config.moved,
-                },
-                start: config.start,
-                addresses,
-                timeout: config.timeout,
-                connect_timeout: config.connect_timeout,
-                concurrency: config.concurrency,
-                max_per_second: config.max_per_second,
-                limits: limits(config),
-                retry_after_max: config.retry.retry_after_max,
-                breaker: BreakerSettings {
-                    failures: config.breaker.failures.get(),
-                    open: config.breaker.open,
-                    open_max: config.breaker.open_max,
-                },
-            }),
-            _ => Err(judge.problems),
-        }
+        let Some(url) = url.filter(|_| judge.problems.is_empty()) else {
+            return Err(judge.problems);
+        };
+        Ok(Self {
+            name: config.name.clone(),
+            url,
+            keys,
+            headers,
+            shape: shape(config, database_table),
+            selection: selection(config),
+            start: config.start,
+            addresses,
+            timeout: config.timeout,
+            connect_timeout: config.connect_timeout,
+            concurrency: config.concurrency,
+            max_per_second: config.max_per_second,
+            limits: limits(config),
+            retry_after_max: config.retry.retry_after_max,
+            breaker: breaker(config),
+        })
+    }
+}
+
+fn selection(config: &EndpointConfig) -> Selection {
+    Selection {
+        historical: config.historical,
+        deletions: config.deletions,
+        moved: config.moved,
+    }
+}
+
+fn breaker(config: &EndpointConfig) -> BreakerSettings {
+    BreakerSettings {
+        failures: config.breaker.failures.get(),
+        open: config.breaker.open,
+        open_max: config.breaker.open_max,
     }
 }
 

@@ -90,15 +90,7 @@ impl Judge {
             );
             return None;
         };
-        match url.scheme() {
-            "https" => {}
-            "http" if config.allow_insecure => {}
-            "http" => self.problem(
-                "url",
-                "is http://, which anybody on the way can read; use https:// or set `allow_insecure = true`",
-            ),
-            other => self.problem("url", format!("has scheme `{other}`; expected https")),
-        }
+        self.scheme(&url, config.allow_insecure);
         if !url.username().is_empty() || url.password().is_some() {
             self.problem(
                 "url",
@@ -108,11 +100,7 @@ impl Judge {
         let literal = match url.host() {
             Some(Host::Ipv4(ip)) => Some(ip.into()),
             Some(Host::Ipv6(ip)) => Some(ip.into()),
-            Some(Host::Domain(_)) => None,
-            None => {
-                self.problem("url", "has no host");
-                None
-            }
+            Some(Host::Domain(_)) | None => None,
         };
         let host = url.host_str().unwrap_or_default();
         if let Some(Err(refused)) = literal.map(|ip| addresses.check(host, ip)) {
@@ -121,21 +109,42 @@ impl Judge {
         Some(url)
     }
 
+    /// Both schemes accepted here always come with a host.
+    fn scheme(&mut self, url: &Url, allow_insecure: bool) {
+        match url.scheme() {
+            "https" => {}
+            "http" if allow_insecure => {}
+            "http" => self.problem(
+                "url",
+                "is http://, which anybody on the way can read; use https:// or set `allow_insecure = true`",
+            ),
+            other => self.problem("url", format!("has scheme `{other}`; expected https")),
+        }
+    }
+
     pub(crate) fn keys(&mut self, config: &EndpointConfig) -> Vec<SigningKey> {
         let mut keys = Vec::new();
         for secret in config.secrets.iter().chain(&config.secret) {
-            keys.extend(self.key("secrets", secret.expose_secret()));
+            keys.extend(self.some_keys("secrets", secret));
         }
         if let Some(text) = self.file("secrets_file", config.secrets_file.as_deref()) {
-            for line in text
-                .expose_secret()
-                .lines()
-                .filter(|l| !l.trim().is_empty())
-            {
-                keys.extend(self.key("secrets_file", line));
-            }
+            keys.extend(self.some_keys("secrets_file", &text));
         }
         keys
+    }
+
+    /// The keys of a text, one or several separated by white space; none at all is a mistake.
+    fn some_keys(&mut self, key: &'static str, text: &SecretString) -> Vec<SigningKey> {
+        let words = text.expose_secret().split_ascii_whitespace();
+        let words: Vec<_> = words.collect();
+        if words.is_empty() {
+            self.problem(
+                key,
+                "holds no secret; leave it out to send without signatures",
+            );
+        }
+        let parsed = words.into_iter().filter_map(|word| self.key(key, word));
+        parsed.collect()
     }
 
     fn key(&mut self, key: &'static str, text: &str) -> Option<SigningKey> {

@@ -115,48 +115,36 @@ impl Lane {
     }
 
     fn take(&mut self, record: Record) -> Result<(), LaneError> {
-        let endpoint = &self.runtime.endpoint;
+        let runtime = Arc::clone(&self.runtime);
+        let endpoint = &runtime.endpoint;
+        let (shape, selection) = (&endpoint.shape, endpoint.selection);
+        let intake = intake::judge(&record, &mut self.reader, shape, selection);
         let offset = record.offset;
-        match intake::judge(
-            &record,
-            &mut self.reader,
-            &endpoint.shape,
-            endpoint.selection,
-        ) {
+        let checkpoint = self.reader.checkpoint();
+        self.ledger.record(offset, checkpoint).map_err(defect)?;
+        match intake {
+            // stays open in the ledger, so that the frontier ends before it
             Intake::Stop(error) => return Err(error),
             Intake::Skip(skip) => {
                 self.skipped(skip);
-                self.ledger
-                    .skip(offset, self.reader.checkpoint())
-                    .map_err(defect)?;
+                self.ledger.complete(offset).map_err(defect)?;
             }
             Intake::Poison(reason) => {
-                self.ledger
-                    .record(offset, self.reader.checkpoint())
-                    .map_err(defect)?;
-                self.dead_letter(
-                    record,
-                    rejection::poison(&self.runtime.endpoint, &reason),
-                    None,
-                );
+                self.dead_letter(record, rejection::poison(endpoint, &reason), None);
             }
-            Intake::Send(message) => {
-                self.ledger
-                    .record(offset, self.reader.checkpoint())
-                    .map_err(defect)?;
-                let key = Arc::clone(&message.key);
-                let attempts = Attempts::new(&endpoint.limits);
-                let job = Job {
-                    record,
-                    message,
-                    attempts,
-                    first_failed_at: None,
-                };
-                self.held_bytes += job.size();
-                self.schedule.push(key, job);
-            }
+            Intake::Send(message) => self.enqueue(Job {
+                record,
+                message,
+                attempts: Attempts::new(&endpoint.limits),
+                first_failed_at: None,
+            }),
         }
         Ok(())
+    }
+
+    fn enqueue(&mut self, job: Job) {
+        self.held_bytes += job.size();
+        self.schedule.push(Arc::clone(&job.message.key), job);
     }
 
     fn skipped(&self, skip: Skip) {

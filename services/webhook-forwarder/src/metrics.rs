@@ -2,7 +2,7 @@
 //!
 //! Invariant: labels are configured names and enumerations, never data.
 
-use metrics::{counter, gauge};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 /// Attempts by endpoint and outcome (labels `endpoint`, `outcome`).
 pub const ATTEMPTS: &str = "engage_webhook_attempts_total";
@@ -12,6 +12,16 @@ pub const BREAKER: &str = "engage_breaker_state";
 pub const DISABLED: u8 = 3;
 /// Records that an endpoint does not want: historical events, deletions (label `endpoint`).
 pub const SKIPPED: &str = "engage_webhook_skipped_total";
+
+/// Tells the recorder what they mean.
+pub fn describe() {
+    describe_counter!(ATTEMPTS, "Attempts to deliver a message.");
+    describe_gauge!(
+        BREAKER,
+        "0 closed, 1 half-open, 2 open, 3 disabled by a 410."
+    );
+    describe_counter!(SKIPPED, "Records that an endpoint does not want.");
+}
 
 /// Counts an attempt.
 pub fn attempt(endpoint: &str, outcome: &'static str) {

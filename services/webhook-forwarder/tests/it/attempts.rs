@@ -1,7 +1,5 @@
 //! Failed attempts: again, later, not at all.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::delivery::events;
@@ -32,16 +30,7 @@ async fn a_repeat_has_the_same_id_and_the_same_body() {
 #[tokio::test]
 async fn an_outage_loses_nothing_opens_the_breaker_and_ends_with_one_probe() {
     let topics = Topics::new("attempts-outage", 2).await;
-    let down = Arc::new(AtomicBool::new(true));
-    let seen = Arc::clone(&down);
-    let receiver = Receiver::deciding(move |_| {
-        Reply::status(if seen.load(Ordering::SeqCst) {
-            500
-        } else {
-            200
-        })
-    })
-    .await;
+    let receiver = Receiver::deciding(|_| Reply::status(500)).await;
     topics.write(&events(0, 100, 10)).await;
     topics.write(&events(1, 100, 10)).await;
     let forwarder = Forwarder::start(config(&topics, vec![endpoint("crm", &receiver.url())]));
@@ -62,7 +51,7 @@ async fn an_outage_loses_nothing_opens_the_breaker_and_ends_with_one_probe() {
             .iter()
             .all(|offset| *offset == Some(0))
     );
-    down.store(false, Ordering::SeqCst);
+    receiver.decide(|_| Reply::status(200));
     receiver.wait_for_events(200).await;
     forwarder.wait_until_ready().await;
     forwarder.stop().await;

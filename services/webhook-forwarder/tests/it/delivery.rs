@@ -101,33 +101,15 @@ async fn events_of_a_content_arrive_in_order_even_while_a_third_of_all_attempts_
 async fn historical_events_and_unwanted_deletions_are_not_sent_but_updates_are() {
     let topics = Topics::new("delivery-selection", 1).await;
     let receiver = Receiver::start().await;
-    let first = Sample::new().event_id(1).at_position(0, 0).build();
-    topics
-        .write(&[
-            first.clone(),
-            Sample::new()
-                .event_id(2)
-                .at_position(0, 1)
-                .origin(Origin::Snapshot)
-                .build(),
-            Sample::new()
-                .event_id(1)
-                .at_position(0, 2)
-                .replacing(&first)
-                .build(),
-            Sample::new()
-                .event_id(1)
-                .at_position(0, 3)
-                .deleted()
-                .moved()
-                .build(),
-            Sample::new()
-                .event_id(1)
-                .at_position(0, 4)
-                .deleted()
-                .build(),
-        ])
-        .await;
+    let at = |id, offset| Sample::new().event_id(id).at_position(0, offset);
+    let all = [
+        at(1, 0).build(),
+        at(2, 1).origin(Origin::Snapshot).build(),
+        at(1, 2).replacing(&at(1, 0).build()).build(),
+        at(1, 3).deleted().moved().build(),
+        at(1, 4).deleted().build(),
+    ];
+    topics.write(&all).await;
     let forwarder = Forwarder::start(config(&topics, vec![endpoint("crm", &receiver.url())]));
     receiver.wait_for_calls(3).await;
     forwarder.stop().await;
