@@ -75,10 +75,10 @@ fn value(
             Err(refused(variable, name, message, right))
         }
     };
-    found.map_err(|problem| problems.push(problem)).ok()
+    found.map_err(|problem| problems.push(*problem)).ok()
 }
 
-fn direct(variable: &Variable, text: &str) -> Result<Value, Problem> {
+fn direct(variable: &Variable, text: &str) -> Result<Value, Box<Problem>> {
     let name = &variable.name;
     if text.contains(char::REPLACEMENT_CHARACTER) {
         return Err(refused(
@@ -95,7 +95,7 @@ fn direct(variable: &Variable, text: &str) -> Result<Value, Problem> {
 }
 
 /// The value in a secret's file; its last line break does not belong to it.
-fn from_file(variable: &Variable, file_name: String, path: &str) -> Result<Value, Problem> {
+fn from_file(variable: &Variable, file_name: String, path: &str) -> Result<Value, Box<Problem>> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         let right = format!(
             "a readable file that holds the value, or {} instead",
@@ -115,17 +115,17 @@ fn from_file(variable: &Variable, file_name: String, path: &str) -> Result<Value
     Ok(Value::text(text.trim_end_matches(['\r', '\n']), origin))
 }
 
-fn refused(variable: &Variable, name: &str, message: String, right: String) -> Problem {
+fn refused(variable: &Variable, name: &str, message: String, right: String) -> Box<Problem> {
     let origin = Some(Origin::Environment {
         name: name.to_owned(),
     });
-    Problem {
+    Box::new(Problem {
         key: variable.path.to_string(),
         message,
         origin,
         found: None,
         right: Some(right),
-    }
+    })
 }
 
 /// `KAFKA_PROP_QUEUED_MIN_MESSAGES` is the property `queued.min.messages`. A secret one may end in `_FILE`.

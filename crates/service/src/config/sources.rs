@@ -31,7 +31,14 @@ impl Sources {
         let secrets = Secrets {
             declared: secrets.collect(),
         };
-        let names = keys.iter().map(|way| way.join(".")).collect();
+        let mut names: Vec<_> = keys.iter().map(|way| way.join(".")).collect();
+        // A flattened section shows its names only here.
+        let declared: Vec<_> = variables
+            .iter()
+            .map(|variable| variable.path.to_string())
+            .filter(|key| !names.contains(key))
+            .collect();
+        names.extend(declared);
         Self {
             keys: names,
             secrets,
