@@ -1,8 +1,8 @@
--- The current state: the last revision of every event, without deleted ones.
+-- The current state: the last revision of every event, without deleted ones. An event_type that was NULL is NULL again.
 -- All rows of one sort key have the same event_ts, so table partitions need not be merged with each other.
 CREATE OR REPLACE VIEW {database}.events AS
 SELECT
-    event_id, content_id, user_id, event_type, device, content_type, event_ts, processed_at, publish_ts,
+    event_id, content_id, user_id, nullIf(event_type, '') AS event_type, device, content_type, event_ts, processed_at, publish_ts,
     duration_ms, length_seconds, engagement_seconds, engagement_ratio, engagement_percent,
     engagement_ratio AS engagement_pct, content_title, content_slug, raw_payload, enrichment_status, origin,
     revision, anomalies, src_lane, src_epoch, src_partition, src_offset, src_commit_lsn, src_lsn,

@@ -134,16 +134,14 @@ impl World {
         .await
     }
 
-    /// A member's score, once the leaderboard has it or after two publications without it.
-    pub async fn redis_score(&self, key: &str, member: &str) -> Option<f64> {
-        let deadline = Instant::now() + Duration::from_secs(2);
-        loop {
+    /// Waits until a leaderboard shows this score for a member.
+    pub async fn redis_score(&self, key: &str, member: &str, expected: f64) {
+        let what = format!("{member} with score {expected} in {key}");
+        self.eventually(&what, || async {
             let score: Option<f64> = self.redis("ZSCORE", &[key, member]).await;
-            if score.is_some() || Instant::now() > deadline {
-                return score;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+            (score == Some(expected)).then_some(())
+        })
+        .await;
     }
 
     async fn redis<T: redis::FromRedisValue>(&self, command: &str, arguments: &[&str]) -> T {

@@ -1,7 +1,7 @@
 //! What was received: counts, the last events, freshness. Pure: time is an argument.
 //!
 //! Invariant: `unique_events` is the number of events that exist according to what was received:
-//! repeats count once, a deletion takes its event away.
+//! repeats count once, and an event whose newest revision is a deletion does not count.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::distinct::{Added, Distinct};
+use super::living::Living;
 use super::message::Item;
 use super::quantile::Quantiles;
 
@@ -24,7 +25,7 @@ pub(super) struct Book {
     keep: usize,
     counts: Counts,
     messages: Distinct,
-    events: Distinct,
+    events: Living,
     types: BTreeMap<String, u64>,
     freshness: Quantiles,
     last: VecDeque<Kept>,
@@ -91,7 +92,7 @@ impl Book {
             keep,
             counts: Counts::default(),
             messages: Distinct::new(distinct_limit),
-            events: Distinct::new(distinct_limit),
+            events: Living::new(distinct_limit),
             types: BTreeMap::new(),
             freshness: Quantiles::default(),
             last: VecDeque::new(),
@@ -134,11 +135,11 @@ impl Book {
         if item.deleted {
             self.counts.deletions += 1;
             if !item.moved {
-                self.events.remove(&item.event_id);
+                self.events.note(&item.event_id, item.revision, true);
             }
             return;
         }
-        self.events.add(&item.event_id, b"");
+        self.events.note(&item.event_id, item.revision, false);
         let known = self.types.contains_key(&item.event_type);
         let name = if known || self.types.len() < NAMED_TYPES {
             item.event_type.as_str()
@@ -228,6 +229,7 @@ mod tests {
         let gone = |moved| Item {
             deleted: true,
             moved,
+            revision: 2,
             ..item("1")
         };
         book.take("a", &item("1"), &raw("{}"), 0);

@@ -7,6 +7,7 @@ mod book;
 mod distinct;
 mod faults;
 mod http;
+mod living;
 mod message;
 mod quantile;
 mod verify;
@@ -32,7 +33,7 @@ pub struct ReceiverOptions {
     pub secrets: Vec<SecretString>,
     /// How many of the last events are kept for `/events` and the page.
     pub keep: usize,
-    /// How many ids are kept to tell unique events from repeats; about 20 bytes each. Beyond it
+    /// How many ids are kept to tell unique events from repeats; about 40 bytes each. Beyond it
     /// `/stats` says `distinct_full`, and unique counts are lower bounds.
     pub distinct_limit: usize,
 }

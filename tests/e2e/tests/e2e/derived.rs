@@ -18,14 +18,8 @@ async fn one_event_reaches_clickhouse_redis_and_the_webhook_receiver() {
     let last = world.redis_last(&content).await;
     assert_eq!(last["engagement_pct"], 0.02);
     assert_eq!(world.redis_count(&content, 1).await, 1);
-    assert_eq!(
-        world.redis_score("engagement:10min", &content).await,
-        Some(7.0)
-    );
-    assert_eq!(
-        world.redis_score("top:content:10m", &content).await,
-        Some(1.0)
-    );
+    world.redis_score("engagement:10min", &content, 7.0).await;
+    world.redis_score("top:content:10m", &content, 1.0).await;
 
     let delivered = world.delivered(&id).await;
     assert_eq!(delivered["data"]["engagement_seconds"], 7.0);
@@ -77,7 +71,7 @@ async fn derived_values_are_exact_and_null_where_they_cannot_be_known() {
             &row["engagement_percent"],
         ];
         assert_eq!(found, [seconds, ratio, percent], "{case}");
-        assert_eq!(row["enrichment_status"], "ok", "{case}");
+        assert_eq!(row["enrichment_status"], "OK", "{case}");
     }
 }
 
@@ -96,11 +90,11 @@ async fn an_event_without_content_is_kept_and_marked() {
             row["content_id"].as_str(),
             row["enrichment_status"].as_str()
         ),
-        ("\\N", "no_content")
+        ("\\N", "NO_CONTENT")
     );
     assert_eq!(row["engagement_seconds"], "1.5");
     assert_eq!(
         world.delivered(&id).await["data"]["enrichment_status"],
-        "no_content"
+        "NO_CONTENT"
     );
 }

@@ -5,7 +5,7 @@ use e2e::World;
 #[tokio::test]
 async fn rows_from_before_the_connector_arrive_once_as_snapshot() {
     let world = World::shared().await;
-    let filter = "origin = 'snapshot'";
+    let filter = "origin = 'SNAPSHOT'";
     world
         .eventually("every row from before in ClickHouse", || async {
             (world.clickhouse_count(filter).await == e2e::ROWS_BEFORE).then_some(())
