@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Client, RequestBuilder, Response};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
@@ -86,8 +86,12 @@ impl Http {
         headers: HeaderMap,
         data: Bytes,
     ) -> Result<Answer, ServerError> {
-        self.send(self.request(query).headers(headers).body(data))
-            .await
+        // An empty body would go without a length, which the server refuses.
+        let request = self
+            .request(query)
+            .headers(headers)
+            .header(CONTENT_LENGTH, data.len());
+        self.send(request.body(data)).await
     }
 
     fn request(&self, query: &[(&str, &str)]) -> RequestBuilder {

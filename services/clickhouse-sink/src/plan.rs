@@ -142,6 +142,10 @@ pub fn plan(entries: &[Entry], held: Held, skip: &HashSet<usize>) -> Vec<Planned
         positions,
         mut events,
     } = held;
+    // Also where the table holds nothing of an event, what this batch writes of it must be remembered.
+    for entry in entries.iter().filter(|entry| entry.by_id) {
+        events.entry(entry.row.id().into()).or_default();
+    }
     let mut planned = Vec::with_capacity(entries.len());
     for (index, entry) in entries
         .iter()
@@ -150,7 +154,7 @@ pub fn plan(entries: &[Entry], held: Held, skip: &HashSet<usize>) -> Vec<Planned
     {
         let from = planned.len();
         if entry.by_id {
-            let known = events.entry(entry.row.id().into()).or_default();
+            let known = events.get(entry.row.id()).map_or(&[][..], Vec::as_slice);
             by_revision(index, entry, known, &mut planned);
         } else {
             by_position(index, entry, &positions, &mut planned);
@@ -180,15 +184,11 @@ fn by_position(
     }
 }
 
-/// Deletes what the event's other sort keys hold of older revisions and writes the row, unless the table is newer or
-/// says the same already.
+/// At its revision the event stood under this entry's sort key only: deletes what its other sort keys hold of older
+/// revisions, and writes the row, unless the table is newer or says the same already.
 fn by_revision(index: usize, entry: &Entry, known: &[Known], out: &mut Vec<Planned>) {
-    let (own, others): (Vec<&Known>, Vec<&Known>) = known
-        .iter()
-        .partition(|known| *known.key.bytes == *entry.row.key());
-    if !entry.deleted && others.iter().any(|other| other.revision > entry.revision) {
-        return;
-    }
+    let is_own = |known: &&Known| *known.key.bytes == *entry.row.key();
+    let (own, others): (Vec<&Known>, Vec<&Known>) = known.iter().partition(is_own);
     let stale = others
         .iter()
         .filter(|other| !other.deleted && other.revision < entry.revision);
@@ -196,10 +196,11 @@ fn by_revision(index: usize, entry: &Entry, known: &[Known], out: &mut Vec<Plann
     for (number, other) in [REPLACED].into_iter().chain(2..).zip(stale) {
         out.push(Planned::deletion(index, number, &other.key));
     }
-    let wanted = own
+    let newer = !entry.deleted && others.iter().any(|other| other.revision > entry.revision);
+    let known = own
         .first()
-        .is_none_or(|own| own.revision < entry.revision && !says_the_same(own, entry));
-    if wanted {
+        .is_some_and(|own| own.revision >= entry.revision || says_the_same(own, entry));
+    if !newer && !known {
         out.push(Planned::itself(index, &entry.row));
     }
 }
@@ -403,9 +404,7 @@ mod tests {
     fn a_snapshot_sees_the_streamed_change_before_it_in_the_batch() {
         let streamed = Sample::new().at_position(0, 9).build();
         let entries = [entry(&streamed), entry(&snapshot(10).build())];
-        let mut held = Held::default();
-        held.events.insert(entries[1].row.id().into(), Vec::new());
-        assert_eq!(brief(&entries, held), [(0, 1, 202_601)]);
+        assert_eq!(brief(&entries, Held::default()), [(0, 1, 202_601)]);
     }
 
     #[test]

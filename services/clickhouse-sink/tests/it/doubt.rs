@@ -1,0 +1,201 @@
+//! Crashes, lost answers and rewound offsets: the count stays exact.
+
+use std::time::Duration;
+
+use devstack::Stack;
+use stream::checkpoint::Checkpoint;
+
+use crate::bench::{Bench, events, totals};
+use crate::clickhouse::Database;
+use crate::proxy::Proxy;
+use crate::sink::Setup;
+
+/// Rows in the table, 0 while it cannot be asked.
+async fn count(database: &Database) -> i64 {
+    database
+        .totals()
+        .await
+        .split('\t')
+        .next()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(0)
+}
+
+#[tokio::test]
+async fn kill_9_of_the_sink_in_the_middle_of_a_batch_neither_doubles_nor_loses() {
+    let bench = Bench::new("killed", 2).await;
+    for partition in 0..2 {
+        bench.log.append(&events(partition, 0, 15_000));
+    }
+    let setup = bench.setup.clone().set("batch.rows", "700");
+    for reached in [1, 9_000, 20_000] {
+        let mut sink = setup.start();
+        let seen = || async { count(&bench.database).await.to_string() };
+        sink.until_it(
+            "rows",
+            |seen| seen.parse::<i64>().is_ok_and(|seen| seen >= reached),
+            seen,
+        )
+        .await;
+        sink.kill9();
+    }
+    let mut sink = setup.start();
+    sink.until(&totals(30_000), || bench.database.totals())
+        .await;
+    assert!(sink.metric("engage_clickhouse_read_backs_total").await >= 1.0);
+    sink.stop().await;
+}
+
+#[tokio::test]
+async fn kill_9_of_clickhouse_in_the_middle_of_an_insert_neither_doubles_nor_loses() {
+    let bench = Bench::new("chkilled", 1).await;
+    let own = Stack::builder()
+        .clickhouse()
+        .private()
+        .start()
+        .await
+        .unwrap();
+    let database = Database::create(own.clickhouse(), "chkilled", "Int64").await;
+    let setup = Setup::new(&bench.log, &database, "chkilled-own")
+        .set("batch.rows", "300")
+        .set("batch.interval", "100ms");
+    bench.log.append(&events(0, 0, 20_000));
+    let mut sink = setup.start();
+    for reached in [1, 8_000] {
+        let seen = || async { count(&database).await.to_string() };
+        sink.until_it(
+            "rows",
+            |seen| seen.parse::<i64>().is_ok_and(|seen| seen >= reached),
+            seen,
+        )
+        .await;
+        own.clickhouse().kill9().await.unwrap();
+        let waiting = |ready: &str| ready.contains("wait for ClickHouse");
+        wait_until_not_ready(&sink, waiting).await;
+        own.clickhouse().restart().await.unwrap();
+    }
+    sink.until(&totals(20_000), || database.totals()).await;
+    assert!(sink.metric("engage_sink_errors_total").await >= 1.0);
+}
+
+async fn wait_until_not_ready(sink: &crate::sink::Sink, wanted: impl Fn(&str) -> bool) {
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let ready = sink.admin("/readyz").await;
+        if wanted(&ready) {
+            return;
+        }
+        assert!(
+            tokio::time::Instant::now() < until,
+            "still {ready}\n{}",
+            sink.tail()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_lost_after_the_insert_ran_doubles_nothing() {
+    let bench = Bench::new("cut", 1).await;
+    let proxy = Proxy::start(&bench.database.url).await;
+    proxy.cut(3);
+    bench.log.append(&events(0, 0, 5_000));
+    let mut sink = bench
+        .setup
+        .clone()
+        .env("CLICKHOUSE_URL", &proxy.url)
+        .set("batch.rows", "500")
+        .start();
+    sink.until(&totals(5_000), || bench.database.totals()).await;
+    assert_eq!(proxy.left(), 0, "all cuts were made");
+    assert!(sink.metric("engage_clickhouse_read_backs_total").await >= 3.0);
+    assert!(sink.metric("engage_sink_errors_total").await >= 3.0);
+    sink.stop().await;
+    assert_eq!(bench.database.totals().await, totals(5_000));
+}
+
+#[tokio::test]
+async fn rewound_and_lost_offsets_write_nothing_twice() {
+    let bench = Bench::new("rewound", 1).await;
+    let all = events(0, 0, 1_000);
+    bench.log.append(&all);
+    let mut sink = bench.setup.start();
+    sink.until(&totals(1_000), || bench.database.totals()).await;
+    sink.stop().await;
+    let at = all[99].source.position();
+    let checkpoint = Checkpoint {
+        position: Some(at),
+        before: Some(at),
+        ..Checkpoint::default()
+    };
+    bench
+        .log
+        .commit(&bench.group, 0, 100, &checkpoint.to_string());
+    let lost = format!("{}-lost", bench.group);
+    for (group, last) in [(bench.group.as_str(), 1_001), (&lost, 1_002)] {
+        bench.log.append(&events(0, last - 1, 1));
+        let mut sink = bench.setup.clone().env("KAFKA_GROUP_ID", group).start();
+        sink.until_it(
+            "all rows",
+            |seen| seen.starts_with(&last.to_string()),
+            || bench.database.totals(),
+        )
+        .await;
+        sink.stop().await;
+        assert_eq!(bench.database.totals().await, totals(last), "group {group}");
+        assert_eq!(
+            bench.log.committed(group, 0).map(|(offset, _)| offset),
+            Some(last)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_stood_still_reads_back_before_it_writes() {
+    let bench = Bench::new("paused", 1).await;
+    bench.log.append(&events(0, 0, 100));
+    let mut paused = bench.setup.start();
+    paused.until(&totals(100), || bench.database.totals()).await;
+    paused.signal("STOP");
+    bench.log.append(&events(0, 100, 100));
+    let mut other = Setup::new(&bench.log, &bench.database, &bench.group)
+        .set("batch.interval", "200ms")
+        .start();
+    other.until(&totals(200), || bench.database.totals()).await;
+    paused.signal("CONT");
+    bench.log.append(&events(0, 200, 100));
+    other.until(&totals(300), || bench.database.totals()).await;
+    other.stop().await;
+    bench.log.append(&events(0, 300, 100));
+    paused.until(&totals(400), || bench.database.totals()).await;
+    paused.stop().await;
+    assert_eq!(bench.database.totals().await, totals(400));
+}
+
+#[tokio::test]
+async fn a_partition_goes_from_one_sink_to_another_without_a_trace() {
+    let bench = Bench::new("handover", 4).await;
+    let second =
+        Setup::new(&bench.log, &bench.database, &bench.group).set("batch.interval", "50ms");
+    let append =
+        |from: i64| (0..4).for_each(|partition| bench.log.append(&events(partition, from, 1_000)));
+    append(0);
+    let mut first = bench.setup.start();
+    first
+        .until(&totals(4_000), || bench.database.totals())
+        .await;
+    let mut second = second.start();
+    for round in 1..4 {
+        append(round * 1_000);
+        second
+            .until(&totals((round + 1) * 4_000), || bench.database.totals())
+            .await;
+    }
+    first.stop().await;
+    append(4_000);
+    second
+        .until(&totals(20_000), || bench.database.totals())
+        .await;
+    second.stop().await;
+    assert_eq!(bench.database.totals().await, totals(20_000));
+}

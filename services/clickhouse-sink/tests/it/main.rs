@@ -1,0 +1,13 @@
+//! The sink as a process between a real Kafka and a real ClickHouse.
+//!
+//! Invariant: every test has topics, a group and a database of its own.
+
+mod bench;
+mod clickhouse;
+mod doubt;
+mod exactness;
+mod log;
+mod proxy;
+mod refusal;
+mod sink;
+mod table;
