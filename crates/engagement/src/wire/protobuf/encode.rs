@@ -93,14 +93,11 @@ struct Writer(Vec<u8>);
 
 impl Writer {
     fn varint(&mut self, mut value: u64) {
-        let (mut bytes, mut length) = ([0; 10], 0);
         while value >= 0x80 {
-            bytes[length] = (value & 0x7f) as u8 | 0x80;
+            self.0.push((value & 0x7f) as u8 | 0x80);
             value >>= 7;
-            length += 1;
         }
-        bytes[length] = (value & 0x7f) as u8;
-        self.0.extend_from_slice(&bytes[..=length]);
+        self.0.push((value & 0x7f) as u8);
     }
 
     fn tag(&mut self, field: u32, kind: u32) {
