@@ -218,7 +218,8 @@ impl Supervisor {
     }
 
     /// Whether its processes survive the owner.
-    pub(crate) fn is_detached(&self) -> bool {
+    #[must_use]
+    pub fn is_detached(&self) -> bool {
         self.watchdog.is_none()
     }
 

@@ -71,7 +71,7 @@ impl Config {
             .set(cli.set.iter().cloned());
         let loaded = loader
             .load::<Self>()
-            .map_err(|e| Failure::usage(e.to_string()).next("engagectl --help"))?;
+            .map_err(|e| e.into_failure("engagectl"))?;
         for warning in loaded.warnings {
             eprintln!("warning: {warning}");
         }

@@ -201,6 +201,24 @@ impl Pipeline {
     }
 }
 
+impl Drop for Pipeline {
+    /// Services of an attached pipeline end with it; a dropped one has not stopped them in good order.
+    fn drop(&mut self) {
+        if self.supervisor.is_detached() {
+            return;
+        }
+        for process in self
+            .processes
+            .values_mut()
+            .filter(|process| process.is_owned())
+        {
+            if let Err(error) = process.kill9() {
+                tracing::warn!(%error, "a service outlives its pipeline");
+            }
+        }
+    }
+}
+
 async fn prepare(addresses: &Addresses, site: &Site) -> Result<(), Failure> {
     for part in ["logs", "config"] {
         let dir = site.dir.join(part);
