@@ -206,9 +206,7 @@ impl Server {
             run_id = run,
             "server was started anew, rewriting its append-only file first"
         );
-        // refused while one is under way already, which is as good: it began after the start, too
-        let _: RedisResult<Value> = cmd("BGREWRITEAOF").query_async(connection).await;
-        self.rewritten(connection).await?;
+        self.rewrite(connection).await?;
         let stored: RedisResult<()> = cmd("HSET")
             .arg(&self.meta)
             .arg("run_id")
@@ -218,27 +216,38 @@ impl Server {
         stored.map_err(told)
     }
 
-    async fn rewritten(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
-        let is = |info: &HashMap<String, String>, field: &str, value: &str| {
-            info.get(field).is_some_and(|found| found == value)
-        };
+    /// Until a rewrite that began in this run of the server has ended well. `aof_last_rewrite_time_sec` is -1 before.
+    async fn rewrite(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
+        let told = |cause| self.error(cause);
         loop {
-            let state = info(connection, "persistence")
-                .await
-                .map_err(|cause| self.error(cause))?;
-            if is(&state, "aof_rewrite_in_progress", "0")
-                && is(&state, "aof_rewrite_scheduled", "0")
-            {
-                return if is(&state, "aof_last_bgrewrite_status", "ok") {
+            let state = info(connection, "persistence").await.map_err(told)?;
+            let is =
+                |field: &str, value: &str| state.get(field).is_some_and(|found| found == value);
+            let waiting = is("aof_rewrite_in_progress", "1") || is("aof_rewrite_scheduled", "1");
+            if !waiting && is("aof_last_rewrite_time_sec", "-1") {
+                cmd("BGREWRITEAOF")
+                    .exec_async(connection)
+                    .await
+                    .map_err(told)?;
+            } else if !waiting {
+                return if is("aof_last_bgrewrite_status", "ok") {
                     Ok(())
                 } else {
-                    Err(StoreError::Damaged {
-                        what: format!("redis at {} could not rewrite its append-only file after its start", self.address),
-                        remedy: "see the server's log (disk full? fork refused?), then: redis-cli BGREWRITEAOF".into(),
-                    })
+                    Err(self.not_rewritten())
                 };
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn not_rewritten(&self) -> StoreError {
+        StoreError::Damaged {
+            what: format!(
+                "redis at {} could not rewrite its append-only file after its start",
+                self.address
+            ),
+            remedy: "see the server's log (disk full? fork refused?), then: redis-cli BGREWRITEAOF"
+                .into(),
         }
     }
 

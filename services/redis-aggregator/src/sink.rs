@@ -2,19 +2,21 @@
 //!
 //! Invariant: the offset committed to Kafka is never ahead of the position in Redis, and only the latter is resumed from.
 
+mod records;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use engagement::event::{EnrichedEvent, Micros};
-use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
+use engagement::event::Micros;
+use stream::dead_letter::{DeadLetters, RejectBudget};
 use stream::{LaneError, LaneHandle, Record};
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span};
 
 use crate::batch::{Batch, Wanted};
-use crate::chain::{Chain, Step};
-use crate::decode::{Poison, check_duration, decode, header_position};
-use crate::error::REBUILD;
-use crate::history::{History, Verdict};
+use crate::chain::Chain;
+use crate::decode::{decode, header_position};
+use crate::history::History;
 use crate::metrics;
 use crate::position::Applied;
 use crate::publish;
@@ -22,6 +24,9 @@ use crate::resume;
 use crate::store::Store;
 use crate::window::{Heard, bucket_of};
 use crate::write::{Change, Writer, Written};
+
+/// Links one span may carry (OpenTelemetry's default limit).
+const LINKS: usize = 128;
 
 /// What all lanes of a process share.
 pub struct Shared {
@@ -161,6 +166,7 @@ impl Lane {
 
     async fn process(&mut self, records: &mut Vec<Record>) -> Result<Next, LaneError> {
         let mut pending = self.pending();
+        let span = self.batch_span(records);
         for record in records.drain(..) {
             match decode(&record) {
                 Ok(event) => {
@@ -176,7 +182,25 @@ impl Lane {
                 }
             }
         }
-        self.flush(pending).await
+        self.flush(pending).instrument(span).await
+    }
+
+    /// A batch has many parents: it links to its first records instead.
+    fn batch_span(&self, records: &[Record]) -> Span {
+        let span = tracing::info_span!(
+            "apply batch",
+            otel.kind = "consumer",
+            messaging.system = "kafka",
+            messaging.operation.r#type = "process",
+            messaging.destination.name = self.handle.topic(),
+            messaging.destination.partition.id = self.handle.partition(),
+            messaging.batch.message_count = records.len(),
+        );
+        records
+            .iter()
+            .take(LINKS)
+            .for_each(|record| stream::trace::link(&span, record));
+        span
     }
 
     fn pending(&self) -> Pending {
@@ -188,111 +212,6 @@ impl Lane {
             newest_commit: state.newest_commit,
             records: 0,
         }
-    }
-
-    /// Adds an event to the batch, if the chain and the history say that it counts.
-    async fn take(
-        &mut self,
-        pending: &mut Pending,
-        record: &Record,
-        event: &EnrichedEvent,
-    ) -> Result<Next, LaneError> {
-        let counts = self.follows(event)?;
-        if counts {
-            let (verdict, history) = pending.history.judge(event);
-            if verdict == Verdict::Replace && self.replace(pending, history).await? == Next::End {
-                return Ok(Next::End);
-            }
-            pending.history = history;
-            match verdict {
-                Verdict::Skip => metrics::historical_skipped(),
-                Verdict::Count | Verdict::Replace => self.count(pending, record, event).await?,
-            }
-        }
-        pending.applied = self.chain.applied(record.offset);
-        pending.records += 1;
-        Ok(Next::Continue)
-    }
-
-    async fn count(
-        &mut self,
-        pending: &mut Pending,
-        record: &Record,
-        event: &EnrichedEvent,
-    ) -> Result<(), LaneError> {
-        match check_duration(event) {
-            // it still takes away what it replaces
-            Err(poison) => self.reject(record, &poison).await?,
-            Ok(()) => {
-                // within the budget: a record that counts never exceeds it
-                let _ = self.budget.note(false);
-            }
-        }
-        pending.batch.add(event, record.offset);
-        pending.newest_commit = pending.newest_commit.max(Some(event.source.committed_at));
-        Ok(())
-    }
-
-    /// A newer snapshot holds everything again: what the older one brought goes.
-    async fn replace(
-        &mut self,
-        pending: &mut Pending,
-        history: History,
-    ) -> Result<Next, LaneError> {
-        let partition = self.handle.partition();
-        let before = std::mem::replace(pending, self.pending());
-        if self.flush(before).await? == Next::End {
-            return Ok(Next::End);
-        }
-        tracing::warn!(partition, %history, "a snapshot was taken again, counting it instead of the one before");
-        metrics::snapshot_replaced();
-        let written = self.writer.reset(history).await?;
-        *pending = self.pending();
-        Ok(if written == Written::Stopped {
-            Next::End
-        } else {
-            Next::Continue
-        })
-    }
-
-    /// Whether the record is the next of the chain; `false`: a duplicate.
-    fn follows(&mut self, event: &EnrichedEvent) -> Result<bool, LaneError> {
-        match self.chain.follow(&event.source) {
-            Ok(Step::Next) => Ok(true),
-            Ok(Step::Duplicate) => {
-                service::metrics::duplicates_dropped(metrics::SERVICE, "lineage", 1);
-                Ok(false)
-            }
-            Err(hole) => {
-                service::metrics::lineage_violation();
-                let (topic, partition) = (self.handle.topic(), self.handle.partition());
-                let remedy = format!("see engagectl lineage show; then {REBUILD}");
-                Err(LaneError::stop(
-                    format!("topic {topic} partition {partition}: {hole}"),
-                    remedy,
-                ))
-            }
-        }
-    }
-
-    async fn reject(&mut self, record: &Record, poison: &Poison) -> Result<(), LaneError> {
-        let reject = Reject::new(
-            poison.kind(),
-            "decode",
-            "redis_aggregator::decode",
-            poison.to_string(),
-        );
-        tracing::warn!(
-            partition = record.partition,
-            offset = record.offset,
-            reason = reject.message,
-            "record dead-lettered"
-        );
-        self.shared
-            .dead_letters
-            .send(record, &reject, Micros(service::clock::now()))
-            .await?;
-        self.budget.spend(record, &reject)
     }
 
     async fn flush(&mut self, mut pending: Pending) -> Result<Next, LaneError> {
