@@ -159,20 +159,13 @@ impl World {
         let url = format!("http://{}/events?limit=1000", self.addresses().receiver);
         self.eventually(&format!("a delivery of event {event_id}"), || async {
             let events: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
-            let list = events
-                .as_array()
-                .or_else(|| events["events"].as_array())
-                .expect("a list of events");
-            let body = |entry: &Value| {
-                if entry["body"].is_null() {
-                    entry.clone()
-                } else {
-                    entry["body"].clone()
-                }
-            };
-            list.iter()
-                .map(body)
-                .find(|body| body["data"]["event_id"].as_str() == Some(event_id))
+            let list = events.as_array().or_else(|| events["events"].as_array());
+            let bodies = list
+                .expect("a list of events")
+                .iter()
+                .map(|kept| &kept["event"]);
+            let mut of_event = bodies.filter(|body| body["data"]["event_id"] == event_id);
+            of_event.next().cloned()
         })
         .await
     }
