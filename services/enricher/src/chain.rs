@@ -19,6 +19,10 @@ const WINDOW: i64 = 8192;
 
 /// What one record of the change topic is.
 #[derive(Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one, and a box per record costs more than the space"
+)]
 pub enum Verdict<'a> {
     /// A change to enrich; tell [`Chain::emitted`] once it is on its way.
     Emit(EventChange<'a>),

@@ -50,7 +50,7 @@ impl Default for Input {
             cdc_topic: "cdc.public.engagement_events".into(),
             content_topic: "cdc.public.content".into(),
             group_id: "enricher".into(),
-            batch: NonZeroUsize::new(1024).unwrap_or(NonZeroUsize::MIN),
+            batch: NonZeroUsize::new(512).unwrap_or(NonZeroUsize::MIN),
         }
     }
 }

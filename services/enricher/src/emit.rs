@@ -2,6 +2,8 @@
 //!
 //! Invariant: key and headers say the same as the body: content id, position, format.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use engagement::event::EnrichedEvent;
 use engagement::wire::{self, Format};
@@ -23,7 +25,7 @@ pub(crate) fn record(source: &Record, event: &EnrichedEvent, format: Format) -> 
         .filter(|(name, _)| name == TRACEPARENT || name == TRACESTATE);
     headers.extend(traced.cloned());
     OutRecord {
-        topic: source.topic.clone(),
+        topic: Arc::clone(&source.topic),
         partition: Some(source.partition),
         key: event
             .content_id
@@ -37,8 +39,6 @@ pub(crate) fn record(source: &Record, event: &EnrichedEvent, format: Format) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use engagement::testing::Sample;
     use stream::headers::last_text;
 

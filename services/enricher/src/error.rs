@@ -19,6 +19,10 @@ pub(crate) fn settings(error: SettingsError) -> Failure {
 }
 
 /// The consumer loop has ended.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err asks for"
+)]
 pub(crate) fn run(error: RunError) -> Failure {
     let exit = match error.kind() {
         RunErrorKind::Usage => Exit::Usage,

@@ -1,4 +1,4 @@
-//! Contents for events whose content the catalog does not know.
+//! Events and their contents: from the catalog, or from Postgres where the catalog does not know them.
 //!
 //! Invariant: an event waits only while Postgres cannot be asked, and a partition in all at most its budget.
 
@@ -6,6 +6,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use engagement::catalog::Lookup as Known;
+use engagement::enrich::{Place, enrich};
+use engagement::envelope::EventChange;
+use engagement::event::{EnrichedEvent, Micros};
 use tokio_util::sync::CancellationToken;
 
 use crate::lookup::Answer;
@@ -19,6 +22,31 @@ const GRACE: Duration = Duration::from_millis(50);
 
 /// What was learnt about unknown contents, by id.
 pub(crate) type Answers = HashMap<String, Answer>;
+
+/// Whether the change names a content that the catalog does not know.
+pub(crate) fn is_unknown(shared: &Shared, change: &EventChange<'_>) -> bool {
+    let id = change.row.content_id.as_deref();
+    id.is_some_and(|id| !is_known(shared, id))
+}
+
+/// The enriched event, with what the catalog knows now, else with what was learnt.
+pub(crate) fn event(
+    shared: &Shared,
+    change: EventChange<'_>,
+    place: Place,
+    answers: Option<&Answers>,
+    now: Micros,
+) -> EnrichedEvent {
+    let catalog = shared.contents.read();
+    let id = change.row.content_id.as_deref();
+    let known = id.map(|id| catalog.get(id));
+    let content = match (known, id.and_then(|id| answers?.get(id))) {
+        (Some(Known::Found(content)), _) => Some(content),
+        (_, Some(Answer::Found(content))) => Some(content.as_content()),
+        _ => None,
+    };
+    enrich(change, content, place, now)
+}
 
 /// Finds out about `ids`, which the catalog lacks; `None`: told to stop, nothing may be concluded.
 pub(crate) async fn resolve(

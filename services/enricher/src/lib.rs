@@ -12,6 +12,7 @@ pub mod config;
 pub mod contents;
 mod emit;
 mod error;
+pub mod follower;
 mod identity;
 mod join;
 mod lane;
@@ -23,5 +24,6 @@ mod spans;
 mod startup;
 mod state;
 pub mod tail;
+mod work;
 
 pub use run::Enricher;

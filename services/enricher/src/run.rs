@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
-use crate::contents::{Contents, Follower};
+use crate::contents::Contents;
+use crate::follower::Follower;
 use crate::lookup::postgres::PostgresContents;
 use crate::state::Shared;
 use crate::{error, identity, lane, startup};

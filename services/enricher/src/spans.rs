@@ -88,3 +88,100 @@ pub(crate) struct Sampled {
     _send: Span,
     _process: Span,
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use opentelemetry::trace::TracerProvider as _;
+    use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+    use stream::headers::{TRACEPARENT, last_text};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    fn record(offset: i64, parent: Option<&str>) -> Record {
+        let parent = parent.map(|text| {
+            (
+                TRACEPARENT.to_owned(),
+                Some(Bytes::copy_from_slice(text.as_bytes())),
+            )
+        });
+        Record {
+            topic: Arc::from("cdc.public.engagement_events"),
+            partition: 3,
+            offset,
+            timestamp_ms: None,
+            key: None,
+            payload: None,
+            headers: parent.into_iter().collect(),
+        }
+    }
+
+    /// The `traceparent` of the outputs of `records`, which are one batch.
+    fn traced(sampler: Sampler, records: &[Record]) -> Vec<Option<String>> {
+        let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let mut spans = Spans::new("enricher", "engagement.enriched.v1");
+            spans.batch(records.len());
+            let header = |record: &Record| {
+                let mut headers = record.headers.clone();
+                drop(spans.record(record, &mut headers));
+                last_text(&headers, TRACEPARENT).map(str::to_owned)
+            };
+            records.iter().map(header).collect()
+        })
+    }
+
+    #[test]
+    fn an_incoming_trace_is_continued_under_a_new_span() {
+        let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
+        let header = traced(sampler, &[record(0, Some(&parent))])
+            .remove(0)
+            .unwrap();
+        assert!(
+            header.starts_with(&format!("00-{TRACE}-")) && header.ends_with("-01"),
+            "{header}"
+        );
+        assert_ne!(header, parent);
+    }
+
+    #[test]
+    fn a_trace_that_is_not_sampled_travels_on_unchanged() {
+        let parent = format!("00-{TRACE}-00f067aa0ba902b7-00");
+        assert_eq!(
+            traced(Sampler::AlwaysOn, &[record(0, Some(&parent))]),
+            [Some(parent)]
+        );
+    }
+
+    #[test]
+    fn a_record_without_a_trace_starts_one_if_the_sampler_wants() {
+        assert!(traced(Sampler::AlwaysOn, &[record(0, None)])[0].is_some());
+        assert_eq!(traced(Sampler::AlwaysOff, &[record(0, None)]), [None]);
+    }
+
+    #[test]
+    fn of_a_large_batch_only_some_are_offered() {
+        let records: Vec<_> = (0..512).map(|offset| record(offset, None)).collect();
+        let sampled = traced(Sampler::AlwaysOn, &records)
+            .into_iter()
+            .flatten()
+            .count();
+        assert_eq!(sampled, OFFERS);
+    }
+
+    #[test]
+    fn without_an_exporter_nothing_is_made() {
+        let mut headers = Headers::new();
+        assert!(
+            Spans::new("enricher", "out")
+                .record(&record(0, None), &mut headers)
+                .is_none()
+        );
+        assert!(headers.is_empty());
+    }
+}

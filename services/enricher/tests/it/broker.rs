@@ -222,7 +222,6 @@ impl Broker {
         let mut element = wanted.add_partition(topic, partition);
         element.set_offset(Offset::Offset(offset)).unwrap();
         element.set_metadata(metadata);
-        drop(element);
         self.reader(group)
             .commit(&wanted, CommitMode::Sync)
             .unwrap();

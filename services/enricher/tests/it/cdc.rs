@@ -46,7 +46,7 @@ pub(crate) fn content_row(id: &str, title: &str, length: Option<i64>) -> Value {
     })
 }
 
-fn envelope(op: &str, table: &str, before: Value, after: Value, at: At) -> Vec<u8> {
+fn envelope(op: &str, table: &str, before: &Value, after: &Value, at: At) -> Vec<u8> {
     let snapshot = if op == "r" { "true" } else { "false" };
     let source = json!({
         "version": "3.7.0.Final", "connector": "postgresql", "name": "cdc", "ts_ms": at.committed_ms,
@@ -69,7 +69,7 @@ pub(crate) fn event(op: &str, before: Option<&Value>, after: Option<&Value>, at:
     let [before, after] = [before, after].map(|row| row.cloned().unwrap_or(Value::Null));
     Change {
         key: Some(serde_json::to_vec(&key).unwrap()),
-        value: Some(envelope(op, "engagement_events", before, after, at)),
+        value: Some(envelope(op, "engagement_events", &before, &after, at)),
     }
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn content(op: &str, before: Option<&Value>, after: Option<&Value>, a
     let [before, after] = [before, after].map(|row| row.cloned().unwrap_or(Value::Null));
     Change {
         key: Some(serde_json::to_vec(&key).unwrap()),
-        value: Some(envelope(op, "content", before, after, at)),
+        value: Some(envelope(op, "content", &before, &after, at)),
     }
 }
 
@@ -96,8 +96,8 @@ pub(crate) fn truncate(at: At) -> Change {
         value: Some(envelope(
             "t",
             "engagement_events",
-            Value::Null,
-            Value::Null,
+            &Value::Null,
+            &Value::Null,
             at,
         )),
     }

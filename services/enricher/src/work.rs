@@ -1,0 +1,271 @@
+//! A batch of one partition: judge every record, join the changes, hand them to the producer in order.
+//!
+//! Invariant: records leave in the order of offsets, and a dead letter is acknowledged before anything after it is sent.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use engagement::envelope::EventChange;
+use engagement::event::Micros;
+use stream::dead_letter::{Reject, RejectBudget};
+use stream::lineage::Mark;
+use stream::producer::ProducerLane;
+use stream::{LaneError, LaneHandle, Record, SendError};
+use tokio_util::sync::CancellationToken;
+
+use crate::chain::{Chain, Halt, Progress, Skip, Verdict};
+use crate::join::{self, Answers};
+use crate::lookup::budget::WaitBudget;
+use crate::spans::Spans;
+use crate::state::Shared;
+use crate::{emit, metrics};
+
+/// Whether the lane goes on after a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    On,
+    /// Told to stop while waiting: the rest is left to whoever comes next.
+    Stopping,
+}
+
+/// What travels with a record and comes back when everything up to it is done.
+#[derive(Clone, Copy)]
+pub(crate) struct Reached {
+    pub(crate) progress: Progress,
+    pub(crate) committed_at: Option<Micros>,
+}
+
+/// One record, judged: what it is, and the mark after it.
+struct Step<'a> {
+    record: &'a Record,
+    verdict: Verdict<'a>,
+    mark: Option<Mark>,
+}
+
+/// The state of one partition while it runs.
+pub(crate) struct Work {
+    shared: Arc<Shared>,
+    pub(crate) chain: Chain,
+    pub(crate) out: ProducerLane<Reached>,
+    wait: WaitBudget,
+    rejects: RejectBudget,
+    spans: Spans,
+    stopping: CancellationToken,
+}
+
+impl Work {
+    pub(crate) fn new(
+        handle: &LaneHandle,
+        shared: Arc<Shared>,
+        chain: Chain,
+        out: ProducerLane<Reached>,
+    ) -> Self {
+        Self {
+            chain,
+            out,
+            wait: WaitBudget::new(shared.config.database.content_wait),
+            rejects: RejectBudget::default(),
+            spans: Spans::new(handle.group(), &shared.config.output.topic),
+            stopping: handle.stopping(),
+            shared,
+        }
+    }
+
+    /// Judges all of `batch`, then sends what is to be sent, in order.
+    pub(crate) async fn process(&mut self, batch: &mut Vec<Record>) -> Result<Flow, LaneError> {
+        let (started, now) = (Instant::now(), Micros(service::clock::now()));
+        let records = std::mem::take(batch);
+        self.spans.batch(records.len());
+        let mut steps = Vec::with_capacity(records.len());
+        for record in &records {
+            let verdict = self.judge(record);
+            let last = matches!(verdict, Verdict::Stop(_));
+            steps.push(Step {
+                record,
+                verdict,
+                mark: self.chain.mark(),
+            });
+            if last {
+                break;
+            }
+        }
+        let flow = self.carry_out(steps, now).await?;
+        let each = started.elapsed().as_secs_f64()
+            / f64::from(u32::try_from(records.len()).unwrap_or(u32::MAX));
+        self.shared.meters.stage.record(each);
+        *batch = records;
+        batch.clear();
+        Ok(flow)
+    }
+
+    fn judge<'a>(&mut self, record: &'a Record) -> Verdict<'a> {
+        if self
+            .shared
+            .skip
+            .contains(&(record.partition, record.offset))
+        {
+            tracing::warn!(
+                partition = record.partition,
+                offset = record.offset,
+                "record passed over, as lineage.skip says"
+            );
+            return Verdict::Skip(Skip::Listed);
+        }
+        self.chain.judge(&self.shared.parser, record)
+    }
+
+    async fn carry_out(&mut self, steps: Vec<Step<'_>>, now: Micros) -> Result<Flow, LaneError> {
+        let mut answers: Option<Answers> = None;
+        let mut steps = steps.into_iter();
+        while let Some(Step {
+            record,
+            verdict,
+            mark,
+        }) = steps.next()
+        {
+            match verdict {
+                Verdict::Emit(change) => {
+                    if answers.is_none() && join::is_unknown(&self.shared, &change) {
+                        let unknown = self.unknown(&change, steps.as_slice());
+                        let learnt =
+                            join::resolve(&self.shared, &mut self.wait, unknown, &self.stopping)
+                                .await;
+                        let Some(learnt) = learnt else {
+                            return Ok(Flow::Stopping);
+                        };
+                        answers = Some(learnt);
+                    }
+                    self.emit(record, change, mark, answers.as_ref(), now)
+                        .await?;
+                }
+                Verdict::Skip(skip) => {
+                    metrics::skipped(skip.name());
+                    self.pass(record, mark)?;
+                }
+                Verdict::Duplicate => {
+                    self.shared.meters.duplicates.increment(1);
+                    self.pass(record, mark)?;
+                }
+                Verdict::Reject(reject) => {
+                    let (kind, class) = (reject.kind.name(), "engagement::envelope");
+                    self.give_up(
+                        record,
+                        &Reject::new(kind, "decode", class, reject.message),
+                        mark,
+                        now,
+                    )
+                    .await?;
+                }
+                Verdict::Stop(halt) => return Err(self.halt(record, &halt).await),
+            }
+        }
+        Ok(Flow::On)
+    }
+
+    /// Nothing to produce for this record.
+    fn pass(&mut self, record: &Record, mark: Option<Mark>) -> Result<(), SendError> {
+        let reached = Reached {
+            progress: self.chain.progress(mark),
+            committed_at: None,
+        };
+        self.out.skip(record.offset, reached)
+    }
+
+    async fn emit(
+        &mut self,
+        record: &Record,
+        change: EventChange<'_>,
+        mark: Option<Mark>,
+        answers: Option<&Answers>,
+        now: Micros,
+    ) -> Result<(), LaneError> {
+        if let Some(refusal) = self.out.refused(record.offset) {
+            let reject = unsendable("refused", refusal);
+            return self.give_up(record, &reject, mark, now).await;
+        }
+        let place = self.chain.place(record.offset, mark);
+        let event = join::event(&self.shared, change, place, answers, now);
+        let mut out = emit::record(record, &event, self.shared.format);
+        let span = self.spans.record(record, &mut out.headers);
+        let prev = record.offset;
+        let reached = Reached {
+            progress: Progress { prev, mark },
+            committed_at: Some(event.source.committed_at),
+        };
+        let sent = self.out.send(out, record.offset, reached).await;
+        drop(span);
+        match sent {
+            Ok(()) => {
+                self.chain.emitted(record.offset);
+                self.shared.meters.enriched(&event);
+                // a good record never uses the budget up
+                let _ = self.rejects.note(false);
+                Ok(())
+            }
+            Err(error @ SendError::TooLarge { .. }) => {
+                let reject = unsendable("too_large", error.to_string());
+                self.give_up(record, &reject, mark, now).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The unknown contents of this change and of all that follow in the batch: one question for all.
+    fn unknown(&self, first: &EventChange<'_>, rest: &[Step<'_>]) -> Vec<String> {
+        let changes = rest.iter().filter_map(|step| match &step.verdict {
+            Verdict::Emit(change) if join::is_unknown(&self.shared, change) => Some(change),
+            _ => None,
+        });
+        let ids = std::iter::once(first)
+            .chain(changes)
+            .filter_map(|change| change.row.content_id.as_deref());
+        let mut ids: Vec<String> = ids.map(str::to_owned).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// To the dead letters. All before is acknowledged first, the letter before all after (rule 2).
+    async fn give_up(
+        &mut self,
+        record: &Record,
+        reject: &Reject,
+        mark: Option<Mark>,
+        now: Micros,
+    ) -> Result<(), LaneError> {
+        self.out.drained().await?;
+        self.shared.dead_letters.send(record, reject, now).await?;
+        tracing::warn!(
+            partition = record.partition,
+            offset = record.offset,
+            kind = reject.kind,
+            reason = reject.message,
+            "dead letter"
+        );
+        self.pass(record, mark)?;
+        self.rejects.spend(record, reject)
+    }
+
+    /// Everything before is finished and committed, then the lane stops at `record`.
+    async fn halt(&mut self, record: &Record, halt: &Halt) -> LaneError {
+        if let Err(error) = self.out.drained().await {
+            return error.into();
+        }
+        let at = format!("{}/{}", record.partition, record.offset);
+        let Record {
+            topic,
+            partition,
+            offset,
+            ..
+        } = record;
+        let reason = format!(
+            "{topic} partition {partition} offset {offset}: {}",
+            halt.reason()
+        );
+        LaneError::stop(reason, halt.remedy(&at))
+    }
+}
+
+fn unsendable(kind: &'static str, message: String) -> Reject {
+    Reject::new(kind, "produce", "stream::producer", message)
+}
