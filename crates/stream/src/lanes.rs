@@ -3,6 +3,7 @@
 //! Invariant: a partition is given back only after its lane has ended and its last commit was sent; a record reaches
 //! a lane only from the exact offset that the lane named. See the crate's documentation for the order of a rebalance.
 
+mod closing;
 mod context;
 mod cursor;
 mod engine;

@@ -4,6 +4,7 @@
 
 mod duplicates;
 mod reader;
+mod refusal;
 mod resume;
 
 pub use crate::checkpoint::{Checkpoint, Database, Mark};
@@ -11,7 +12,7 @@ pub use duplicates::{
     COMMIT_TIME_TOLERANCE, Change, Contradiction, Duplicates, Identity, Recognition, WINDOW,
 };
 pub use reader::{Reader, Verdict};
+pub use refusal::Refusal;
 pub use resume::{
-    EnricherResume, Proof, ReaderResume, Refusal, enricher_resume, reader_proof, reader_resume,
-    same_log,
+    EnricherResume, Proof, ReaderResume, enricher_resume, reader_proof, reader_resume, same_log,
 };

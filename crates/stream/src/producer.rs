@@ -6,6 +6,7 @@
 mod failure;
 mod generation;
 mod lane;
+mod state;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,8 @@ use crate::headers::{self, Headers};
 use crate::settings::{KafkaSettings, SettingsError};
 use crate::sync::locked;
 use failure::Suspect;
-use generation::{Ack, Generation};
+use generation::Generation;
+use state::Ack;
 
 /// Bytes librdkafka and the batch format add to a record, generously.
 const OVERHEAD: usize = 512;
@@ -104,6 +106,9 @@ impl Producer {
             .max_bytes
             .unwrap_or_else(|| settings.message_max_bytes());
         config.set("message.max.bytes", max_bytes.to_string());
+        // a record larger than the whole queue would never find room
+        let queue_kib = (max_bytes / 1024 * 2).max(8192);
+        config.set("queue.buffering.max.kbytes", queue_kib.to_string());
         config.create_native_config()?;
         let (current, suspects) = (tokio::sync::Mutex::default(), Suspects::default());
         Ok(Self {

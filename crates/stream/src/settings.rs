@@ -1,12 +1,15 @@
-//! Connection settings, and the only place with librdkafka property strings.
+//! Connection settings; the properties of each client are in `client`.
 //!
 //! Invariant: what the guarantees rest on (manual commits, no silent offset reset, idempotence) cannot be configured away.
+
+mod client;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use secrecy::{ExposeSecret, SecretString};
+pub use client::{DEFAULT_MESSAGE_MAX_BYTES, InboxLimits};
+
+use secrecy::SecretString;
 use serde::Deserialize;
 
 /// How to reach Kafka: section `[kafka]`. Environment: `KAFKA_` and the field's name in capitals;
@@ -159,33 +162,6 @@ impl From<rdkafka::error::KafkaError> for SettingsError {
     }
 }
 
-/// How much one lane may hold that its service has not taken yet: whatever is reached first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct InboxLimits {
-    /// Records per partition.
-    pub records: u32,
-    /// KiB per partition; one fetch of [`Self::fetch_kib`] may come on top.
-    pub kib: u32,
-    /// KiB that one fetch may bring per partition, as compressed; a larger single batch still comes through.
-    pub fetch_kib: u32,
-}
-
-impl Default for InboxLimits {
-    /// Batches arrive compressed, JSON about 8 to 1: 16 lanes hold at most 16 x (512 + 8 x 64) KiB = 16 MiB.
-    fn default() -> Self {
-        Self {
-            records: 2000,
-            kib: 512,
-            fetch_kib: 256,
-        }
-    }
-}
-
-/// Largest record of a producer, unless `message.max.bytes` says otherwise: above what the change topic takes (12 MiB),
-/// below the enriched topic's own limit (16 MiB).
-pub const DEFAULT_MESSAGE_MAX_BYTES: usize = 15 * 1024 * 1024;
-
 /// Properties with a value that must stand, and why.
 const GUARDED: [(&str, &str); 12] = [
     (
@@ -262,160 +238,6 @@ impl KafkaSettings {
             );
         }
         problems
-    }
-
-    /// A member of a consumer group; offsets only by hand.
-    #[must_use]
-    pub fn consumer_config(&self, group: &str, inbox: InboxLimits) -> ClientConfig {
-        let mut config = self.reader_config(group);
-        config
-            .set("queued.min.messages", inbox.records.max(1).to_string())
-            .set("queued.max.messages.kbytes", inbox.kib.max(64).to_string())
-            .set(
-                "fetch.message.max.bytes",
-                (inbox.fetch_kib.max(16) * 1024).to_string(),
-            )
-            .set("fetch.queue.backoff.ms", "20")
-            .set("max.poll.interval.ms", "120000")
-            .set("statistics.interval.ms", "5000");
-        if !self.is_kip848() {
-            config
-                .set("partition.assignment.strategy", "cooperative-sticky")
-                .set("session.timeout.ms", "6000");
-        }
-        self.finish(config)
-    }
-
-    /// A reader outside of the group's protocol: committed offsets, watermarks, single records, ends of partitions.
-    #[must_use]
-    pub fn probe_config(&self, group: &str) -> ClientConfig {
-        let mut config = self.reader_config(group);
-        config
-            .set("enable.partition.eof", "true")
-            .set("queued.min.messages", "1000")
-            .set("queued.max.messages.kbytes", "1024")
-            .set("fetch.message.max.bytes", "262144");
-        self.finish_without(
-            config,
-            &[
-                "group.instance.id",
-                "group.protocol",
-                "group.remote.assignor",
-            ],
-        )
-    }
-
-    /// An idempotent producer that never gives up by itself.
-    #[must_use]
-    pub fn producer_config(&self) -> ClientConfig {
-        let mut config = self.base();
-        config
-            .set("enable.idempotence", "true")
-            .set("enable.gapless.guarantee", "true")
-            .set("acks", "all")
-            .set("message.timeout.ms", "0")
-            .set("linger.ms", "5")
-            .set("compression.codec", "lz4")
-            .set("batch.num.messages", "10000")
-            .set("batch.size", "262144")
-            .set("queue.buffering.max.messages", "20000")
-            .set("queue.buffering.max.kbytes", "8192")
-            .set("message.max.bytes", DEFAULT_MESSAGE_MAX_BYTES.to_string())
-            .set("partitioner", "murmur2_random");
-        self.finish(config)
-    }
-
-    /// A client for the admin API.
-    #[must_use]
-    pub fn admin_config(&self) -> ClientConfig {
-        self.finish(self.base())
-    }
-
-    /// The largest record a producer of these settings takes, in bytes.
-    #[must_use]
-    pub fn message_max_bytes(&self) -> usize {
-        let configured = self
-            .properties
-            .get("message.max.bytes")
-            .and_then(|text| text.parse().ok());
-        configured.unwrap_or(DEFAULT_MESSAGE_MAX_BYTES)
-    }
-
-    fn reader_config(&self, group: &str) -> ClientConfig {
-        let mut config = self.base();
-        config
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error")
-            .set("allow.auto.create.topics", "false")
-            .set("check.crcs", "true")
-            .set("fetch.wait.max.ms", "10");
-        config
-    }
-
-    fn base(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config
-            .set_log_level(RDKafkaLogLevel::Warning)
-            .set("bootstrap.servers", &self.bootstrap_servers)
-            .set("security.protocol", self.security_protocol.name())
-            .set("client.id", "engage")
-            .set("socket.keepalive.enable", "true")
-            .set("socket.nagle.disable", "true")
-            .set("reconnect.backoff.ms", "100")
-            .set("reconnect.backoff.max.ms", "2000")
-            .set("topic.metadata.refresh.interval.ms", "60000");
-        let texts = [
-            ("sasl.mechanism", &self.sasl_mechanism),
-            ("sasl.username", &self.sasl_username),
-        ];
-        let secrets = [
-            ("sasl.password", &self.sasl_password),
-            ("ssl.key.password", &self.ssl_key_password),
-        ];
-        let files = [
-            ("ssl.ca.location", &self.ssl_ca_location),
-            ("ssl.certificate.location", &self.ssl_certificate_location),
-            ("ssl.key.location", &self.ssl_key_location),
-        ];
-        set_all(&mut config, texts.map(|(key, value)| (key, value.clone())));
-        set_all(
-            &mut config,
-            secrets.map(|(key, value)| (key, value.as_ref().map(|v| v.expose_secret().to_owned()))),
-        );
-        set_all(
-            &mut config,
-            files.map(|(key, value)| (key, value.as_ref().map(|v| v.display().to_string()))),
-        );
-        config
-    }
-
-    fn is_kip848(&self) -> bool {
-        self.properties
-            .get("group.protocol")
-            .is_some_and(|value| value.eq_ignore_ascii_case("consumer"))
-    }
-
-    fn finish(&self, config: ClientConfig) -> ClientConfig {
-        self.finish_without(config, &[])
-    }
-
-    fn finish_without(&self, mut config: ClientConfig, without: &[&str]) -> ClientConfig {
-        for (key, value) in &self.properties {
-            if !without.contains(&key.as_str()) {
-                config.set(key, value);
-            }
-        }
-        config
-    }
-}
-
-fn set_all<const N: usize>(config: &mut ClientConfig, pairs: [(&str, Option<String>); N]) {
-    for (key, value) in pairs {
-        if let Some(value) = value {
-            config.set(key, value);
-        }
     }
 }
 

@@ -2,9 +2,13 @@
 //!
 //! Invariant: not ready says why, naming topic and partition; numbers come from offsets and record timestamps only.
 
-use std::collections::{BTreeMap, VecDeque};
+mod progress;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+pub(crate) use progress::Progress;
 
 use metrics::gauge;
 use rdkafka::error::RDKafkaErrorCode;
@@ -15,8 +19,6 @@ use crate::sync::locked;
 
 /// A poll thread that has not turned for this long is stuck (a drain may take 20 s).
 const STUCK: Duration = Duration::from_secs(60);
-/// Records waiting and none taken or done for this long is no progress.
-const STALLED: Duration = Duration::from_secs(60);
 
 /// State of one [`crate::lanes::run`]; shared with the health endpoints.
 #[derive(Debug, Default)]
@@ -241,6 +243,12 @@ impl Status {
             if let Some(lane) = inner.lanes.get_mut(partition) {
                 lane.high = lane.high.max(numbers.hi_offset);
                 lane.held = Some(numbers.fetchq_cnt);
+                if numbers.fetchq_cnt == 0
+                    && numbers.hi_offset >= 0
+                    && numbers.next_offset >= numbers.hi_offset
+                {
+                    lane.progress.nothing_below(numbers.hi_offset);
+                }
             }
         }
     }
@@ -318,127 +326,9 @@ fn lag_f64(lag: i64) -> f64 {
     lag as f64
 }
 
-/// How far one lane is; samples of (offset, timestamp) tell the age of the oldest record that is not done.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    inner: Mutex<Samples>,
-}
-
-#[derive(Debug)]
-struct Samples {
-    done: i64,
-    delivered: i64,
-    moved: Instant,
-    open: VecDeque<(i64, i64)>,
-}
-
-impl Default for Samples {
-    fn default() -> Self {
-        Self {
-            done: -1,
-            delivered: -1,
-            moved: Instant::now(),
-            open: VecDeque::new(),
-        }
-    }
-}
-
-/// One sample per this many milliseconds of record time is exact enough for a gauge in seconds.
-const SAMPLE_MS: i64 = 100;
-const SAMPLES: usize = 4096;
-
-impl Progress {
-    pub(crate) fn begin(&self, offset: i64) {
-        *locked(&self.inner) = Samples {
-            done: offset,
-            delivered: offset,
-            ..Samples::default()
-        };
-    }
-
-    pub(crate) fn delivered(&self, offset: i64, timestamp_ms: Option<i64>) {
-        let mut samples = locked(&self.inner);
-        samples.delivered = offset + 1;
-        samples.moved = Instant::now();
-        let Some(at) = timestamp_ms else { return };
-        let due = samples
-            .open
-            .back()
-            .is_none_or(|(_, last)| at - last >= SAMPLE_MS);
-        if due && samples.open.len() < SAMPLES {
-            samples.open.push_back((offset, at));
-        }
-    }
-
-    pub(crate) fn done(&self, next: i64) {
-        let mut samples = locked(&self.inner);
-        samples.done = next;
-        samples.moved = Instant::now();
-        // a sample stands for the records up to the next one
-        while samples
-            .open
-            .get(1)
-            .is_some_and(|(offset, _)| *offset <= next)
-        {
-            samples.open.pop_front();
-        }
-        if next >= samples.delivered {
-            samples.open.clear();
-        }
-    }
-
-    fn done_offset(&self) -> i64 {
-        locked(&self.inner).done
-    }
-
-    fn delivered_offset(&self) -> i64 {
-        locked(&self.inner).delivered
-    }
-
-    fn is_stalled(&self, high: i64) -> bool {
-        let samples = locked(&self.inner);
-        samples.done >= 0 && samples.done < high && samples.moved.elapsed() > STALLED
-    }
-
-    fn behind_seconds(&self, high: i64, now: i64) -> f64 {
-        let samples = locked(&self.inner);
-        if samples.done < 0 || samples.done >= high.max(samples.delivered) {
-            return 0.0;
-        }
-        let waiting = samples.moved.elapsed().as_secs_f64();
-        let Some((_, oldest)) = samples.open.front() else {
-            return waiting;
-        };
-        let age = Duration::from_millis(u64::try_from(now / 1000 - oldest).unwrap_or(0));
-        age.as_secs_f64()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SECOND: i64 = 1_000_000;
-
-    #[test]
-    fn behind_is_the_age_of_the_oldest_record_not_done() {
-        let progress = Progress::default();
-        progress.begin(10);
-        for (offset, at) in [(10, 1000), (11, 1050), (12, 2000), (13, 3000)] {
-            progress.delivered(offset, Some(at));
-        }
-        let behind = |now| progress.behind_seconds(14, now);
-        assert!((behind(11 * SECOND) - 10.0).abs() < 1e-9);
-        progress.done(11);
-        assert!(
-            (behind(11 * SECOND) - 10.0).abs() < 1e-9,
-            "11 lies within the first sample"
-        );
-        progress.done(12);
-        assert!((behind(11 * SECOND) - 9.0).abs() < 1e-9);
-        progress.done(14);
-        assert!(behind(11 * SECOND).abs() < 1e-9, "caught up");
-    }
 
     #[test]
     fn a_stopped_lane_among_others_makes_the_process_unready_but_not_ended() {

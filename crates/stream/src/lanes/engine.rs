@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::Committed;
+use super::closing::{close_consumer, join};
 use super::context::{GroupEvent, acknowledge_assign};
 use super::group::{Group, is_rebalancing};
 use super::lane::{self, Lane, Open};
@@ -24,10 +24,6 @@ use crate::error::{LaneError, RunError};
 
 const POLL: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_secs(1);
-/// After an abort a task ends at its next await; longer is not waited.
-const ABORTED: Duration = Duration::from_secs(1);
-/// How long leaving the group may take.
-const LEAVE: Duration = Duration::from_secs(5);
 
 /// Starts the thread and waits for its end.
 pub(super) async fn spawn(
@@ -209,7 +205,7 @@ impl Engine {
             .iter()
             .map(|lane| Arc::clone(&lane.shared))
             .collect();
-        self.join(closing);
+        join(&self.runtime, self.group.options.drain, closing);
         for lane in shared {
             let unconfirmed = lane.close();
             if let Some(latest) = lane.latest_commit() {
@@ -233,32 +229,6 @@ impl Engine {
                 warn!(partition, offset, %error, "commit on close failed; the next owner proves its position");
             }
         }
-    }
-
-    fn join(&self, closing: Vec<Lane>) {
-        let aborts: Vec<_> = closing
-            .iter()
-            .map(|lane| (lane.shared.partition, lane.task.abort_handle()))
-            .collect();
-        let mut all = Box::pin(join_all(closing.into_iter().map(|lane| lane.task)));
-        let drain = self.group.options.drain;
-        let joined = self
-            .runtime
-            .block_on(async { tokio::time::timeout(drain, &mut all).await.is_ok() });
-        if joined {
-            return;
-        }
-        for (partition, task) in aborts.iter().filter(|(_, task)| !task.is_finished()) {
-            warn!(
-                partition,
-                drain_s = drain.as_secs(),
-                "lane did not end in time: aborted"
-            );
-            task.abort();
-        }
-        let _ = self
-            .runtime
-            .block_on(async { tokio::time::timeout(ABORTED, &mut all).await });
     }
 
     fn tick(&mut self) -> Result<(), RunError> {
@@ -302,22 +272,5 @@ impl Engine {
         );
         close_consumer(self.group);
         info!(group = name, topic, "left the group");
-    }
-}
-
-/// The last owner closes the consumer by dropping it. A lane that was abandoned still holds it: then it is closed around it.
-fn close_consumer(group: Arc<Group>) {
-    let group = match Arc::try_unwrap(group) {
-        Ok(group) if Arc::strong_count(&group.consumer) == 1 => return drop(group),
-        Ok(group) => Arc::new(group),
-        Err(group) => group,
-    };
-    if let Err(error) = group.consumer.close_queue() {
-        warn!(%error, "consumer not closed");
-        return;
-    }
-    let begun = Instant::now();
-    while !group.consumer.closed() && begun.elapsed() < LEAVE {
-        drop(group.consumer.poll(POLL));
     }
 }

@@ -389,14 +389,12 @@ mod tests {
             }
             last_commit = lsn;
         }
-        out.retain({
-            let mut highest = (0, 0);
-            move |c| {
-                let pair = c.mark.unwrap().pair();
-                let keep = pair >= highest;
-                highest = highest.max(pair);
-                keep
-            }
+        let mut highest = (0, 0);
+        out.retain(|change| {
+            let pair = change.mark.unwrap().pair();
+            let keep = pair >= highest;
+            highest = highest.max(pair);
+            keep
         });
         out
     }

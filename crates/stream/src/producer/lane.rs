@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use super::generation::{Ack, Full, Generation};
+use super::generation::{Full, Generation};
+use super::state::Ack;
 use super::{OutRecord, Producer, SendError};
 use crate::ledger::{Frontier, Ledger};
 use crate::sync::locked;
