@@ -118,7 +118,7 @@ impl Builder {
             None => Site::private(self.deadline)?,
         };
         let stack = Stack::new(site);
-        stack.ensure(self.needs).await?;
+        Box::pin(stack.ensure(self.needs)).await?;
         Ok(stack)
     }
 }

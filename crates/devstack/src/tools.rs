@@ -18,7 +18,11 @@ pub(crate) fn cache() -> PathBuf {
     };
     set("ENGAGE_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("engage")))
-        .or_else(|| env::home_dir().map(|dir| dir.join(".cache/engage")))
+        .or_else(|| {
+            env::home_dir()
+                .filter(|dir| dir.is_absolute())
+                .map(|dir| dir.join(".cache/engage"))
+        })
         .unwrap_or_else(|| PathBuf::from("/var/cache/engage"))
 }
 
@@ -80,6 +84,11 @@ pub(crate) fn kafka_jars(server: Kind) -> Result<PathBuf, StackError> {
 /// The plugin path with the Debezium connector.
 pub(crate) fn debezium() -> Result<PathBuf, StackError> {
     cached(Kind::Connect, "debezium", "the Debezium plugin")
+}
+
+/// A file that only makes a start faster (`deploy/provision/warm.sh`), if it is there.
+pub(crate) fn warm(name: &str) -> Option<PathBuf> {
+    Some(cache().join("warm").join(name)).filter(|file| file.is_file())
 }
 
 fn cached(server: Kind, name: &str, what: &str) -> Result<PathBuf, StackError> {

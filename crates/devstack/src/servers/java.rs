@@ -16,6 +16,7 @@ pub(super) fn launch(
     let java = tools::java(kind)?;
     Ok(Launch::new(kind.name(), java, site.log(kind))
         .args(flags(site, heap)?)
+        .args(archive(kind))
         .args(class_path(kind)?)
         .arg(main)
         .current_dir(&site.dir))
@@ -25,6 +26,12 @@ pub(super) fn launch(
 pub(super) fn class_path(kind: Kind) -> Result<[String; 2], StackError> {
     let jars = tools::kafka_jars(kind)?;
     Ok(["-cp".to_owned(), format!("{}/*", jars.display())])
+}
+
+/// Classes as a start needs them, parsed and verified; a JVM that finds it unfit does without.
+fn archive(kind: Kind) -> Option<String> {
+    let file = tools::warm(&format!("{}.jsa", kind.name()))?;
+    Some(format!("-XX:SharedArchiveFile={}", file.display()))
 }
 
 /// JVM flags. `heap` is the maximum, as in `-Xmx`.

@@ -2,12 +2,12 @@
 //!
 //! Invariant: storage is formatted once; topics are created by whoever needs them, never by a first record.
 
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
 use super::{java, step};
 use crate::{Kind, Launch, Server, StackError, ports::Ports, site::Site, tools};
 
-/// Any 16 bytes in URL-safe Base64 will do; a fixed one makes formatting repeatable.
+/// Any 16 bytes in URL-safe Base64 will do; `deploy/provision/warm.sh` formats with the same ones.
 const CLUSTER: &str = "RW5nYWdlRGV2U3RhY2sxMg";
 
 /// A running broker.
@@ -40,22 +40,35 @@ pub(super) fn prepare(site: &Site, ports: &Ports) -> Result<Launch, StackError> 
         ],
     )?;
     if !data.join("meta.properties").exists() {
-        let mut format = Command::new(tools::java(Kind::Kafka)?);
-        format
-            .args(java::flags(site, "128m")?)
-            .arg("-XX:TieredStopAtLevel=1")
-            .args(java::class_path(Kind::Kafka)?)
-            .args([
-                "kafka.tools.StorageTool",
-                "format",
-                "--ignore-formatted",
-                "-t",
-                CLUSTER,
-                "-c",
-            ])
-            .arg(&config);
-        step(Kind::Kafka, "formatting the storage", &mut format)?;
+        format(site, &data, &config)?;
     }
     let heap = if site.is_private() { "384m" } else { "512m" };
     Ok(java::launch(site, Kind::Kafka, heap, "kafka.Kafka")?.arg(config))
+}
+
+/// Puts an identity and the first metadata record into an empty data directory.
+fn format(site: &Site, data: &Path, config: &Path) -> Result<(), StackError> {
+    let files = ["bootstrap.checkpoint", "meta.properties"].map(|name| (name, tools::warm(name)));
+    if let [(first, Some(checkpoint)), (last, Some(identity))] = files {
+        // `meta.properties` last: it is what makes a directory count as formatted.
+        for (name, source) in [(first, checkpoint), (last, identity)] {
+            fs::copy(&source, data.join(name)).map_err(StackError::io("copying", source))?;
+        }
+        return Ok(());
+    }
+    let mut format = Command::new(tools::java(Kind::Kafka)?);
+    format
+        .args(java::flags(site, "128m")?)
+        .arg("-XX:TieredStopAtLevel=1")
+        .args(java::class_path(Kind::Kafka)?)
+        .args([
+            "kafka.tools.StorageTool",
+            "format",
+            "--ignore-formatted",
+            "-t",
+            CLUSTER,
+            "-c",
+        ])
+        .arg(config);
+    step(Kind::Kafka, "formatting the storage", &mut format)
 }
