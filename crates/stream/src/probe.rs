@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
@@ -21,6 +22,23 @@ use crate::sync::locked;
 const ASK: Duration = Duration::from_secs(10);
 /// A side consumer that nobody asked for this long is closed.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// A consumer without a subscription, made from [`KafkaSettings::probe_config`].
+pub type SideConsumer = BaseConsumer<SideContext>;
+
+/// For a side consumer the end of a partition is an answer, which the default context would log as an error.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SideContext;
+
+impl ClientContext for SideContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(%error, reason, "side consumer");
+        }
+    }
+}
+
+impl ConsumerContext for SideContext {}
 
 /// The last records of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +58,7 @@ pub struct Probe {
 }
 
 struct Side {
-    consumer: BaseConsumer,
+    consumer: SideConsumer,
     asked: Instant,
 }
 
@@ -141,7 +159,8 @@ impl Probe {
         crate::lanes::blocking(move || {
             let mut client = locked(&probe.client);
             if client.is_none() {
-                let consumer = probe.settings.probe_config(&probe.group).create()?;
+                let config = probe.settings.probe_config(&probe.group);
+                let consumer = config.create_with_context(SideContext)?;
                 *client = Some(Side {
                     consumer,
                     asked: Instant::now(),
@@ -175,7 +194,7 @@ fn at(topic: &str, partition: i32, error: LaneError) -> LaneError {
 }
 
 struct Question<'a> {
-    consumer: &'a BaseConsumer,
+    consumer: &'a SideConsumer,
     topic: &'a Arc<str>,
     partition: i32,
 }

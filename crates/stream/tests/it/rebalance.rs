@@ -9,7 +9,7 @@ use stream::{KafkaSettings, LaneError, LaneHandle};
 use crate::support::{Member, eventually, fill, number, options, settings, topic, unique, with};
 
 const PARTITIONS: i32 = 8;
-const PER_PARTITION: i64 = 3000;
+const PER_PARTITION: i64 = 10_000;
 
 /// Who owns what, and what was done: as a sink with a store of its own would see it.
 #[derive(Default)]
@@ -70,7 +70,7 @@ async fn work(mut lane: LaneHandle, shared: Shared, name: String) -> Result<(), 
     let partition = lane.partition();
     shared.acquire(&name, partition);
     let mut batch = Vec::new();
-    while lane.recv_many(&mut batch, 20).await > 0 {
+    while lane.recv_many(&mut batch, 5).await > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
         let next = batch.last().unwrap().offset + 1;
         for record in batch.drain(..) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -114,7 +114,10 @@ pub(crate) async fn expire(topic: &str, partition: i32, before: i64) {
 
 /// Payloads `from..to` as decimal text into one partition.
 pub(crate) fn fill(topic: &str, partition: i32, range: std::ops::Range<i64>) {
-    fill_at(&settings(), topic, partition, range);
+    // creating a producer takes half a second
+    static PRODUCER: OnceLock<BaseProducer> = OnceLock::new();
+    let producer = PRODUCER.get_or_init(|| settings().producer_config().create().unwrap());
+    send_all(producer, topic, partition, range);
 }
 
 pub(crate) fn fill_at(
@@ -124,6 +127,10 @@ pub(crate) fn fill_at(
     range: std::ops::Range<i64>,
 ) {
     let producer: BaseProducer = settings.producer_config().create().unwrap();
+    send_all(&producer, topic, partition, range);
+}
+
+fn send_all(producer: &BaseProducer, topic: &str, partition: i32, range: std::ops::Range<i64>) {
     for number in range {
         let text = number.to_string();
         loop {
