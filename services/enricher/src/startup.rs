@@ -95,9 +95,14 @@ impl Problem {
             cause,
             remedy,
         } = self;
+        let next = if exit == Exit::Repair {
+            "engagectl init"
+        } else {
+            "enricher check"
+        };
         Failure::new(exit, format!("{what}: {cause}"))
             .remedy(remedy)
-            .next("engagectl init")
+            .next(next)
     }
 
     fn finding(self) -> Finding {

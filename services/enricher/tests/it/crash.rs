@@ -1,54 +1,12 @@
 //! The real process, killed in the middle of a stream.
 
-use std::collections::HashMap;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use stream::lineage::{Reader, Verdict};
 
 use crate::broker::decode;
+use crate::process::Process;
 use crate::world::{PATIENCE, World};
-
-struct Process(Child);
-
-impl Process {
-    fn start(world: &World) -> Self {
-        let config = &world.config;
-        let environment = HashMap::from([
-            (
-                "KAFKA_BOOTSTRAP_SERVERS",
-                config.kafka.bootstrap_servers.as_str(),
-            ),
-            ("KAFKA_CDC_TOPIC", &config.input.cdc_topic),
-            ("KAFKA_CONTENT_TOPIC", &config.input.content_topic),
-            ("KAFKA_GROUP_ID", &config.input.group_id),
-            ("KAFKA_ENRICHED_TOPIC", &config.output.topic),
-            ("KAFKA_DEAD_LETTER_TOPIC", &config.output.dead_letter_topic),
-            ("DATABASE_URL", &world.url),
-            ("CONTENT_TABLE", &config.database.content_table),
-            ("ADMIN_ADDR", "127.0.0.1:0"),
-        ]);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_enricher"));
-        command
-            .envs(environment)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-
-    fn kill9(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // already dead after kill9
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 async fn until_end(world: &World, partition: i32, above: i64) -> i64 {
     let deadline = Instant::now() + PATIENCE;

@@ -5,6 +5,8 @@ mod broker;
 mod cdc;
 mod crash;
 mod join;
+mod process;
 mod refusal;
 mod resume;
+mod speed;
 mod world;

@@ -1,0 +1,47 @@
+//! How fast a release build is. Not part of the usual run:
+//! `cargo build --release -p enricher && ENRICHER_BIN=target/release/enricher cargo test -p enricher --test it -- --ignored --nocapture`
+
+use std::time::{Duration, Instant};
+
+use crate::process::Process;
+use crate::world::World;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, meaningful for a release build only"]
+async fn fifty_thousand_events_per_second_and_core() {
+    const EACH: i64 = 250_000;
+    const PARTITIONS: i32 = 4;
+    let world = World::new(PARTITIONS).await;
+    world.publish_content();
+    let changes = World::inserts(1..=EACH);
+    for partition in 0..PARTITIONS {
+        world
+            .broker
+            .produce(&world.config.input.cdc_topic, partition, &changes);
+    }
+    let process = Process::start(&world);
+    let ends = || {
+        (0..PARTITIONS)
+            .map(|partition| world.broker.end(&world.config.output.topic, partition))
+            .sum::<i64>()
+    };
+    while ends() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (started, cpu, mut peak) = (Instant::now(), process.cpu_seconds(), 0);
+    while ends() < EACH * i64::from(PARTITIONS) {
+        peak = peak.max(process.resident_kib());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let events = f64::from(u32::try_from(EACH).unwrap()) * f64::from(PARTITIONS);
+    let (wall, cpu) = (started.elapsed().as_secs_f64(), process.cpu_seconds() - cpu);
+    let (per_wall, per_cpu) = (events / wall, events / cpu);
+    println!(
+        "{events} events: {wall:.1} s, {cpu:.1} s of processor time; {per_wall:.0}/s, {per_cpu:.0}/s and core; {peak} KiB resident at most"
+    );
+    assert!(
+        per_cpu >= 50_000.0,
+        "{per_cpu:.0} events per second and core"
+    );
+    process.kill9();
+}
