@@ -18,8 +18,9 @@ use crate::http::Http;
 use crate::metrics::{Metrics, SERVICE};
 use crate::outage::Outage;
 use crate::pulse::Pulse;
+use crate::server::{Found, TableError, inspect};
 use crate::sink::{Sink, lane};
-use crate::write::{Found, TableError, Writer, inspect};
+use crate::write::Writer;
 
 /// The service.
 pub struct ClickHouseSink;

@@ -1,12 +1,11 @@
 //! From a record of the enriched topic to the event it carries. Pure.
 //!
-//! Invariant: whatever the bytes are, the answer is an event or a reason; the position in the header is known even
-//! where the payload is not readable.
+//! Invariant: whatever the bytes are, the answer is an event or a reason.
 
-use engagement::event::{EnrichedEvent, Position};
+use engagement::event::EnrichedEvent;
 use engagement::wire::{self, DecodeError, Format};
 use stream::Record;
-use stream::headers::{CONTENT_TYPE, ENGAGEMENT_SOURCE, last_text};
+use stream::headers::{CONTENT_TYPE, last_text};
 
 /// Why a record is no event.
 #[derive(Debug, thiserror::Error)]
@@ -36,12 +35,6 @@ pub fn decode(record: &Record) -> Result<EnrichedEvent, Poison> {
     Ok(wire::decode(payload, format)?)
 }
 
-/// The position a record says it has.
-#[must_use]
-pub fn position(record: &Record) -> Option<Position> {
-    last_text(&record.headers, ENGAGEMENT_SOURCE)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -53,8 +46,7 @@ mod tests {
 
     fn record(payload: Option<Vec<u8>>, content_type: Option<&str>) -> Record {
         let text = |text: &str| Some(Bytes::copy_from_slice(text.as_bytes()));
-        let mut headers = vec![(ENGAGEMENT_SOURCE.to_owned(), text("live/0/3/42"))];
-        headers.extend(content_type.map(|name| (CONTENT_TYPE.to_owned(), text(name))));
+        let headers = content_type.map(|name| (CONTENT_TYPE.to_owned(), text(name)));
         Record {
             topic: Arc::from("t"),
             partition: 3,
@@ -62,7 +54,7 @@ mod tests {
             timestamp_ms: None,
             key: None,
             payload: payload.map(Bytes::from),
-            headers,
+            headers: headers.into_iter().collect(),
         }
     }
 
@@ -84,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_poison_with_a_known_position() {
+    fn anything_else_is_poison_with_a_reason() {
         let poison = [
             (record(None, None), "no value"),
             (record(Some(b"garbage".to_vec()), None), "Protobuf"),
@@ -100,10 +92,6 @@ mod tests {
         for (record, expected) in poison {
             let error = decode(&record).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
-            assert_eq!(
-                position(&record).map(|at| at.to_string()).as_deref(),
-                Some("live/0/3/42")
-            );
         }
     }
 }

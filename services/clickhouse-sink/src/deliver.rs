@@ -19,9 +19,9 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use crate::batch::Batch;
 use crate::delivery::{Delivery, Step};
 use crate::error::{Reaction, ServerError};
-use crate::plan::{Held, plan};
+use crate::plan::{Held, Planned, plan};
+use crate::server::TableError;
 use crate::sink::Sink;
-use crate::write::TableError;
 
 /// The writing half of a lane.
 pub struct Deliverer {
@@ -43,6 +43,18 @@ enum Owner {
     Unknown(Option<Instant>),
     /// They got so far in each lane and epoch.
     Reached(HashMap<(Lane, u8), i64>),
+}
+
+impl Owner {
+    fn may_have_written(&self, batch: &Batch) -> bool {
+        let Self::Reached(highest) = self else {
+            return true;
+        };
+        batch.entries().iter().any(|entry| {
+            let reached = highest.get(&(entry.position.lane, entry.position.epoch));
+            entry.by_id || reached.is_some_and(|reached| entry.position.offset <= *reached)
+        })
+    }
 }
 
 /// Why a step was not done.
@@ -152,18 +164,8 @@ impl Deliverer {
             );
             self.owner = Owner::Unknown(Some(Instant::now() + self.sink.insert_deadline));
         }
-        let (settle, ask) = match &self.owner {
-            Owner::Unknown(_) => (true, true),
-            Owner::Reached(highest) => (
-                false,
-                batch.entries().iter().any(|entry| {
-                    let reached = highest.get(&(entry.position.lane, entry.position.epoch));
-                    entry.by_id || reached.is_some_and(|reached| entry.position.offset <= *reached)
-                }),
-            ),
-        };
-        let mut delivery = Delivery::new(settle);
-        if !ask {
+        let mut delivery = Delivery::new(matches!(self.owner, Owner::Unknown(_)));
+        if !self.owner.may_have_written(batch) {
             delivery.resolved(plan(
                 batch.entries(),
                 Held::default(),
@@ -213,32 +215,18 @@ impl Deliverer {
         batch: &Batch,
         delivery: &mut Delivery,
     ) -> Result<(), Trouble> {
-        let Ok(_slot) = self.sink.inserts.acquire().await else {
-            return Err(Trouble::Wait("this process ends".into()));
-        };
-        let rows = delivery.rows(run);
-        let mut data = Vec::with_capacity(rows.len() * 384);
-        rows.iter()
-            .for_each(|row| row.write(batch.entries(), &mut data));
-        let (count, started) = (rows.len(), Instant::now());
-        let parent = traceparent();
-        match self
-            .sink
-            .writer
-            .insert(&self.prefix, count as u64, data.into(), parent.as_deref())
-            .await
-        {
+        let rows = run.len();
+        match self.send(delivery.rows(run), batch).await {
             Ok(()) => {
-                self.sink.metrics.inserted(count, started.elapsed());
                 delivery.inserted();
-                for _ in 0..count {
+                for _ in 0..rows {
                     let _ = self.refused.note(false);
                 }
                 Ok(())
             }
             Err(error) if error.reaction() == Reaction::Halve => {
                 self.sink.metrics.failed(&error);
-                tracing::warn!(partition = self.partition, rows = count, %error, "a row was refused, halving");
+                tracing::warn!(partition = self.partition, rows, %error, "a row was refused, halving");
                 delivery.refused_for_a_row(error.to_string());
                 Ok(())
             }
@@ -249,6 +237,26 @@ impl Deliverer {
         }
     }
 
+    async fn send(&self, rows: &[Planned], batch: &Batch) -> Result<(), ServerError> {
+        // The semaphore is never closed; without a slot the insert would only be one more at a time.
+        let _slot = self.sink.inserts.acquire().await.ok();
+        let mut data = Vec::with_capacity(batch.bytes());
+        rows.iter()
+            .for_each(|row| row.write(batch.entries(), &mut data));
+        let (parent, started) = (traceparent(), Instant::now());
+        let writer = &self.sink.writer;
+        writer
+            .insert(
+                &self.prefix,
+                rows.len() as u64,
+                data.into(),
+                parent.as_deref(),
+            )
+            .await?;
+        self.sink.metrics.inserted(rows.len(), started.elapsed());
+        Ok(())
+    }
+
     /// The row is alone and refused: its record goes to the dead letters before anything else happens.
     async fn bury(
         &mut self,
@@ -257,27 +265,19 @@ impl Deliverer {
         entry: usize,
         reason: String,
     ) -> Result<(), LaneError> {
-        let offset = batch.entries()[entry].offset;
-        let record = handle
-            .read_one(handle.topic(), self.partition, offset)
-            .await?;
-        let record = record.ok_or_else(|| {
+        let (topic, partition, offset) = (
+            handle.topic(),
+            self.partition,
+            batch.entries()[entry].offset,
+        );
+        let record = handle.read_one(topic, partition, offset).await?.ok_or_else(|| {
             LaneError::stop(
-                format!("topic {} partition {} offset {offset} was refused ({reason}) and has expired since", handle.topic(), self.partition),
+                format!("topic {topic} partition {partition} offset {offset} was refused ({reason}) and has expired since"),
                 "`engagectl verify` names the missing event and `engagectl backfill` brings it",
             )
         })?;
         let reject = Reject::new("refused", "write", "clickhouse_sink::deliver", reason);
-        self.sink
-            .letters
-            .send(&record, &reject, Micros((self.sink.clock)()))
-            .await?;
-        tracing::warn!(
-            partition = self.partition,
-            offset,
-            reason = reject.message,
-            "record dead-lettered"
-        );
+        self.sink.bury(&record, &reject).await?;
         self.refused.spend(&record, &reject)
     }
 

@@ -7,6 +7,8 @@
 use engagement::event::{EnrichedEvent, Micros};
 use uuid::Uuid;
 
+use crate::wire::Encoder;
+
 /// The columns written, with the types they are sent as; ClickHouse casts to `LowCardinality` itself.
 /// The type of `event_id` is that of the table.
 pub const COLUMNS: [(&str, &str); 30] = [
@@ -130,7 +132,7 @@ impl Row {
     /// # Errors
     /// [`RowError`]: the table has no place for such a value.
     pub fn of(event: &EnrichedEvent, id_type: EventIdType) -> Result<Self, RowError> {
-        let mut out = Encoder(Vec::with_capacity(384));
+        let mut out = Encoder::with_capacity(384);
         out.event_id(&event.event_id, id_type)?;
         let id_end = out.mark();
         out.nullable_text(event.content_id.as_deref());
@@ -146,7 +148,7 @@ impl Row {
         out.dimension(event)?;
         out.lineage(event)?;
         Ok(Self {
-            bytes: out.0.into_boxed_slice(),
+            bytes: out.finish(),
             id_end,
             key_end,
             source_end,
@@ -206,12 +208,12 @@ impl Key {
         event_ts: Micros,
         id_type: EventIdType,
     ) -> Result<Self, RowError> {
-        let mut out = Encoder(Vec::with_capacity(64));
+        let mut out = Encoder::with_capacity(64);
         out.event_id(event_id, id_type)?;
         out.nullable_text(content_id);
         out.time("event_ts", event_ts)?;
         Ok(Self {
-            bytes: out.0.into_boxed_slice(),
+            bytes: out.finish(),
             month: month(event_ts),
         })
     }
@@ -233,14 +235,7 @@ const LATEST: i64 = 10_413_791_999_999_999;
 /// Decimals of 18 digits lie strictly between -10^18 and 10^18.
 const DECIMAL_18: u64 = 1_000_000_000_000_000_000;
 
-/// RowBinary: little-endian integers, LEB128 lengths, one flag byte before a Nullable.
-struct Encoder(Vec<u8>);
-
 impl Encoder {
-    fn mark(&self) -> u32 {
-        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
-    }
-
     fn event_id(&mut self, id: &str, id_type: EventIdType) -> Result<(), RowError> {
         let refused = || RowError::EventId {
             value: id.chars().take(80).collect(),
@@ -290,7 +285,7 @@ impl Encoder {
         }
         self.text(source.lane.name());
         self.u8(source.epoch);
-        self.0.extend_from_slice(&source.partition.to_le_bytes());
+        self.i32(source.partition);
         self.i64(source.offset);
         self.u64(source.commit_lsn);
         self.u64(source.lsn);
@@ -325,45 +320,6 @@ impl Encoder {
         }
         self.i64(at.0);
         Ok(())
-    }
-
-    fn u8(&mut self, value: u8) {
-        self.0.push(value);
-    }
-
-    fn i64(&mut self, value: i64) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn u64(&mut self, value: u64) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn nullable_i64(&mut self, value: Option<i64>) {
-        self.u8(u8::from(value.is_none()));
-        if let Some(value) = value {
-            self.i64(value);
-        }
-    }
-
-    fn nullable_text(&mut self, value: Option<&str>) {
-        self.u8(u8::from(value.is_none()));
-        if let Some(value) = value {
-            self.text(value);
-        }
-    }
-
-    fn text(&mut self, value: &str) {
-        self.length(value.len());
-        self.0.extend_from_slice(value.as_bytes());
-    }
-
-    fn length(&mut self, mut value: usize) {
-        while value >= 0x80 {
-            self.0.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
-            value >>= 7;
-        }
-        self.0.push(u8::try_from(value).unwrap_or(0));
     }
 }
 

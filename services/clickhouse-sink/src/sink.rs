@@ -6,22 +6,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engagement::event::{EnrichedEvent, Micros, Position, Source};
+use engagement::event::Micros;
 use opentelemetry::trace::SpanContext;
+use stream::checkpoint::Checkpoint;
 use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
-use stream::lineage::{Reader, Verdict};
-use stream::resume::{StartPolicy, resolve_start, source_position};
+use stream::resume::{StartPolicy, resolve_start};
 use stream::{LaneError, LaneHandle, Record, trace};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::batch::{Batch, Limits};
-use crate::decode::decode;
 use crate::deliver::Deliverer;
+use crate::intake::{Intake, Judged};
 use crate::metrics::Metrics;
 use crate::outage::Outage;
-use crate::plan::Entry;
 use crate::pulse::Pulse;
-use crate::row::EventIdType;
 use crate::write::Writer;
 
 /// Records taken from the inbox at once.
@@ -55,6 +53,28 @@ pub struct Sink {
     pub clock: fn() -> i64,
 }
 
+impl Sink {
+    /// Dead-letters a record; it is acknowledged when this succeeds.
+    ///
+    /// # Errors
+    /// It is not.
+    pub async fn bury(&self, record: &Record, reject: &Reject) -> Result<(), LaneError> {
+        self.letters
+            .send(record, reject, Micros((self.clock)()))
+            .await?;
+        let Record {
+            partition, offset, ..
+        } = *record;
+        tracing::warn!(
+            partition,
+            offset,
+            reason = reject.message,
+            "record dead-lettered"
+        );
+        Ok(())
+    }
+}
+
 /// The lane of one partition, from assignment to revocation.
 ///
 /// # Errors
@@ -66,13 +86,12 @@ pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneErr
         .map(|_| Instant::now() + sink.insert_deadline);
     handle.start(start).await?;
     let deliverer = Deliverer::new(Arc::clone(&sink), &handle, foreign);
-    let before = reader.checkpoint().before;
+    let intake = Intake::new(reader, sink.writer.id_type());
     let lane = Lane {
         sink,
         handle,
         deliverer,
-        reader,
-        before,
+        intake,
         rejects: RejectBudget::default(),
     };
     lane.run().await
@@ -82,20 +101,34 @@ struct Lane {
     sink: Arc<Sink>,
     handle: LaneHandle,
     deliverer: Deliverer,
-    reader: Reader,
-    /// Position of the last record taken, if it carries one: the next owner proves its start by it.
-    before: Option<Position>,
+    intake: Intake,
     rejects: RejectBudget,
 }
 
 /// A closed batch, and how the lane goes on after it.
+#[derive(Default)]
 struct Closed {
     batch: Batch,
+    /// State at the batch's last record: a record that failed to be taken has no part in it.
+    checkpoint: Checkpoint,
     links: Vec<SpanContext>,
     then: Then,
+    /// Given back when the batch is written.
+    memory: Option<OwnedSemaphorePermit>,
 }
 
+impl Closed {
+    fn link(&mut self, record: &Record) {
+        if self.links.len() < LINKS {
+            let context = trace::extract(&record.headers);
+            self.links.extend(context.filter(SpanContext::is_sampled));
+        }
+    }
+}
+
+#[derive(Default)]
 enum Then {
+    #[default]
     Continue,
     /// The partition is taken away, or the process stops.
     End,
@@ -106,13 +139,17 @@ enum Then {
 impl Lane {
     async fn run(mut self) -> Result<(), LaneError> {
         loop {
-            let Closed { batch, links, then } = self.collect().await;
+            let Closed {
+                batch,
+                checkpoint,
+                links,
+                then,
+                memory: _held,
+            } = self.collect().await;
             if !self.deliverer.deliver(&self.handle, &batch, links).await? {
                 return Ok(());
             }
             if let Some(next) = batch.next() {
-                let mut checkpoint = self.reader.checkpoint();
-                checkpoint.before = self.before;
                 self.handle.commit(next, checkpoint.to_string());
             }
             match then {
@@ -125,44 +162,40 @@ impl Lane {
 
     /// Takes records until the batch is due. Whatever ends it, what was taken before is delivered first.
     async fn collect(&mut self) -> Closed {
+        let mut closed = Closed::default();
+        closed.then = match self.reserve().await {
+            None => Then::End,
+            Some(mut memory) => {
+                let then = self.fill(&mut closed, &mut memory).await;
+                closed.memory = Some(memory);
+                then
+            }
+        };
+        closed
+    }
+
+    async fn fill(&mut self, closed: &mut Closed, memory: &mut OwnedSemaphorePermit) -> Then {
         let limits = self.sink.limits;
-        let mut closed = Closed {
-            batch: Batch::default(),
-            links: Vec::new(),
-            then: Then::Continue,
-        };
-        let Some(mut memory) = self.reserve().await else {
-            closed.then = Then::End;
-            return closed;
-        };
         let mut records = Vec::new();
-        loop {
+        while !closed.batch.is_full(&limits) && self.covers(memory, closed.batch.bytes()) {
+            let taking = self.handle.recv_many(&mut records, TAKE);
             let taken = match closed.batch.due(&limits) {
-                None => self.handle.recv_many(&mut records, TAKE).await,
-                Some(due) => {
-                    let taken = tokio::time::timeout_at(
-                        due.into(),
-                        self.handle.recv_many(&mut records, TAKE),
-                    )
-                    .await;
-                    let Ok(taken) = taken else { return closed };
-                    taken
-                }
+                None => taking.await,
+                Some(due) => match tokio::time::timeout_at(due.into(), taking).await {
+                    Ok(taken) => taken,
+                    Err(_) => return Then::Continue,
+                },
             };
             if taken == 0 {
-                closed.then = Then::End;
-                return closed;
+                return Then::End;
             }
             for record in records.drain(..) {
-                if let Err(error) = self.accept(&record, &mut closed).await {
-                    closed.then = Then::Fail(error);
-                    return closed;
+                if let Err(error) = self.accept(&record, closed).await {
+                    return Then::Fail(error);
                 }
             }
-            if closed.batch.is_full(&limits) || !self.covers(&mut memory, closed.batch.bytes()) {
-                return closed;
-            }
         }
+        Then::Continue
     }
 
     async fn reserve(&self) -> Option<OwnedSemaphorePermit> {
@@ -179,15 +212,13 @@ impl Lane {
 
     /// Puts a record into the batch, drops it as a duplicate, or dead-letters it.
     async fn accept(&mut self, record: &Record, closed: &mut Closed) -> Result<(), LaneError> {
+        let judged = self.intake.judge(record);
+        let checkpoint = self.intake.checkpoint(record);
         let now = Instant::now();
-        match self.judge(record) {
+        match judged {
             Judged::Entry(entry) => {
                 closed.batch.push(*entry, now);
-                if closed.links.len() < LINKS {
-                    closed
-                        .links
-                        .extend(trace::extract(&record.headers).filter(SpanContext::is_sampled));
-                }
+                closed.link(record);
                 let _ = self.rejects.note(false);
             }
             Judged::Duplicate => {
@@ -195,109 +226,19 @@ impl Lane {
                 closed.batch.pass(record.offset, now);
             }
             Judged::Reject(reject) => {
-                self.sink
-                    .letters
-                    .send(record, &reject, Micros((self.sink.clock)()))
-                    .await?;
-                tracing::warn!(
-                    partition = record.partition,
-                    offset = record.offset,
-                    reason = reject.message,
-                    "record dead-lettered"
-                );
+                self.sink.bury(record, &reject).await?;
                 closed.batch.pass(record.offset, now);
-                self.before = source_position(record);
-                self.rejects.spend(record, &reject)?;
+                closed.checkpoint = checkpoint;
+                return self.rejects.spend(record, &reject);
             }
-            Judged::Hole(error) => return Err(error),
+            Judged::Hole(error) => {
+                service::metrics::lineage_violation();
+                return Err(error);
+            }
         }
-        self.before = source_position(record);
+        closed.checkpoint = checkpoint;
         Ok(())
     }
-
-    fn judge(&mut self, record: &Record) -> Judged {
-        let event = match decode(record) {
-            Ok(event) => event,
-            Err(poison) => {
-                self.pass_over(record);
-                return Judged::Reject(Reject::new(
-                    "malformed",
-                    "decode",
-                    "clickhouse_sink::decode",
-                    poison.to_string(),
-                ));
-            }
-        };
-        match self.reader.check(&event.source) {
-            Verdict::Duplicate => Judged::Duplicate,
-            Verdict::Hole { last, prev, found } => Judged::Hole(hole(record, last, prev, found)),
-            Verdict::Apply | Verdict::Redriven => {
-                entry(&event, record.offset, self.sink.writer.id_type())
-            }
-        }
-    }
-
-    /// A record that cannot be read still holds its place in the chain, by its header.
-    fn pass_over(&mut self, record: &Record) {
-        let Some(Position {
-            lane,
-            epoch,
-            partition,
-            offset,
-        }) = source_position(record)
-        else {
-            return;
-        };
-        let mark = self.reader.checkpoint().mark;
-        let source = Source {
-            lane,
-            epoch,
-            partition,
-            offset,
-            prev: self
-                .reader
-                .last()
-                .filter(|last| last.epoch == epoch)
-                .map_or(-1, |last| last.offset),
-            commit_lsn: mark.map_or(0, |mark| mark.commit_lsn),
-            lsn: mark.map_or(0, |mark| mark.lsn),
-            tx_id: None,
-            committed_at: mark.map_or(Micros(0), |mark| mark.committed_at),
-            snapshot: false,
-        };
-        let _ = self.reader.check(&source);
-    }
-}
-
-/// What a record turned out to be.
-enum Judged {
-    Entry(Box<Entry>),
-    Duplicate,
-    Reject(Reject),
-    Hole(LaneError),
-}
-
-fn entry(event: &EnrichedEvent, offset: i64, id_type: EventIdType) -> Judged {
-    match Entry::of(event, offset, id_type) {
-        Ok(entry) => Judged::Entry(Box::new(entry)),
-        Err(error) => Judged::Reject(Reject::new(
-            "unstorable",
-            "encode",
-            "clickhouse_sink::row",
-            error.to_string(),
-        )),
-    }
-}
-
-fn hole(record: &Record, last: Position, prev: i64, found: Position) -> LaneError {
-    service::metrics::lineage_violation();
-    LaneError::stop(
-        format!(
-            "topic {} partition {} offset {}: records are missing between {last} and {found}, whose predecessor is {prev}",
-            record.topic, record.partition, record.offset
-        ),
-        "see `engagectl lineage show`; then `engagectl verify` names the missing events and `engagectl backfill` brings them",
-    )
 }
 
 fn kib(count: usize) -> u32 {

@@ -1,4 +1,4 @@
-//! Reads ClickHouse's RowBinary answers.
+//! ClickHouse's RowBinary: rows are built, answers are read.
 //!
 //! Invariant: a cut or malformed answer is an error naming the query, never a panic or a guess.
 
@@ -142,6 +142,67 @@ impl<'a> Reader<'a> {
             query: self.query,
             what: what.to_owned(),
         }
+    }
+}
+
+/// Builds a row in RowBinary: little-endian integers, LEB128 lengths, one flag byte before a Nullable.
+pub(crate) struct Encoder(Vec<u8>);
+
+impl Encoder {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    /// Bytes so far.
+    pub(crate) fn mark(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn finish(self) -> Box<[u8]> {
+        self.0.into_boxed_slice()
+    }
+
+    pub(crate) fn i32(&mut self, value: i32) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    pub(crate) fn i64(&mut self, value: i64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn nullable_i64(&mut self, value: Option<i64>) {
+        self.u8(u8::from(value.is_none()));
+        if let Some(value) = value {
+            self.i64(value);
+        }
+    }
+
+    pub(crate) fn nullable_text(&mut self, value: Option<&str>) {
+        self.u8(u8::from(value.is_none()));
+        if let Some(value) = value {
+            self.text(value);
+        }
+    }
+
+    pub(crate) fn text(&mut self, value: &str) {
+        self.length(value.len());
+        self.0.extend_from_slice(value.as_bytes());
+    }
+
+    pub(crate) fn length(&mut self, mut value: usize) {
+        while value >= 0x80 {
+            self.0.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
+            value >>= 7;
+        }
+        self.0.push(u8::try_from(value).unwrap_or(0));
     }
 }
 

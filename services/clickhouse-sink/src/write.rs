@@ -18,32 +18,12 @@ use crate::error::ServerError;
 use crate::http::Http;
 use crate::plan::{Held, Known};
 use crate::row::{EventIdType, Key};
-use crate::schema::{self, Column, SchemaError};
+use crate::server::{Found, TableError, inspect, known_settings, server_clock};
 use crate::sql::{self, Table};
 use crate::wire::Reader;
 
 /// Ids asked for in one query: 4096 UUIDs are 160 KB, below `max_query_size` (256 KB).
 const IDS_PER_QUERY: usize = 4096;
-
-/// Why the table cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TableError {
-    /// The server does not answer cleanly.
-    #[error(transparent)]
-    Server(#[from] ServerError),
-    /// The table is not as it must be.
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-}
-
-/// What was found out about server and table.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The type of `event_id`.
-    pub id_type: EventIdType,
-    /// Whether an answered insert is on the disk.
-    pub synced: bool,
-}
 
 /// Writes into one table.
 #[derive(Debug)]
@@ -215,53 +195,6 @@ impl Writer {
         let (at, server) = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         server + millis(at.elapsed() + self.deadline)
     }
-}
-
-/// Looks at the table.
-///
-/// # Errors
-/// It is missing, or not as it must be, or the server does not answer cleanly.
-pub async fn inspect(http: &Http, table: &Table) -> Result<Found, TableError> {
-    let name = format!("{}.{}", table.database, table.name);
-    let answer = http.ask(table.columns()).await?;
-    let mut reader = Reader::new("the columns", &answer.body);
-    let mut columns = Vec::new();
-    while !reader.is_empty() {
-        columns.push(Column {
-            name: reader.text()?,
-            type_name: reader.text()?,
-            default_kind: reader.text()?,
-        });
-    }
-    let id_type = schema::check(&name, &columns)?;
-    let engine = http.ask(table.engine()).await?;
-    let engine = Reader::new("the engine", &engine.body).text()?;
-    schema::check_engine(&name, &engine)?;
-    Ok(Found {
-        id_type,
-        synced: schema::is_synced(&engine),
-    })
-}
-
-async fn known_settings(http: &Http) -> Result<Vec<(&'static str, &'static str)>, ServerError> {
-    let answer = http.ask(sql::known_settings()).await?;
-    let mut reader = Reader::new("the settings", &answer.body);
-    // Settings of the HTTP interface are in no table.
-    let mut known = HashSet::from(["wait_end_of_query".to_owned()]);
-    while !reader.is_empty() {
-        known.insert(reader.text()?);
-    }
-    Ok(sql::INSERT_SETTINGS
-        .into_iter()
-        .filter(|(name, _)| known.contains(*name))
-        .collect())
-}
-
-/// Taken as of before the question, so that a deadline made from it is rather too early than too late.
-async fn server_clock(http: &Http) -> Result<(Instant, i64), ServerError> {
-    let at = Instant::now();
-    let answer = http.ask(sql::SERVER_CLOCK.to_owned()).await?;
-    Ok((at, Reader::new("the clock", &answer.body).i64()?))
 }
 
 fn still_running(count: u64) -> ServerError {

@@ -1,0 +1,126 @@
+//! What a record of the enriched topic is to this sink: rows to write, a duplicate, a dead letter, or the sign of a hole.
+//! Pure.
+//!
+//! Invariant: the checkpoint of a record counts every record up to it and none after it.
+
+use engagement::event::{EnrichedEvent, Micros, Position, Source};
+use stream::checkpoint::Checkpoint;
+use stream::dead_letter::Reject;
+use stream::lineage::{Reader, Verdict};
+use stream::resume::source_position;
+use stream::{LaneError, Record};
+
+use crate::decode::decode;
+use crate::plan::Entry;
+use crate::row::EventIdType;
+
+/// Judges the records of one partition in their order.
+#[derive(Debug)]
+pub struct Intake {
+    reader: Reader,
+    id_type: EventIdType,
+}
+
+/// What a record turned out to be.
+#[derive(Debug)]
+pub enum Judged {
+    /// It has rows to write.
+    Entry(Box<Entry>),
+    /// It was applied before.
+    Duplicate,
+    /// It never will have rows.
+    Reject(Reject),
+    /// Records before it are missing.
+    Hole(LaneError),
+}
+
+impl Intake {
+    /// Continues where `reader` is, for a table whose `event_id` is of this type.
+    #[must_use]
+    pub fn new(reader: Reader, id_type: EventIdType) -> Self {
+        Self { reader, id_type }
+    }
+
+    /// What to do with the next record.
+    pub fn judge(&mut self, record: &Record) -> Judged {
+        let event = match decode(record) {
+            Ok(event) => event,
+            Err(poison) => {
+                self.pass_over(record);
+                let class = "clickhouse_sink::decode";
+                return Judged::Reject(Reject::new(
+                    "malformed",
+                    "decode",
+                    class,
+                    poison.to_string(),
+                ));
+            }
+        };
+        match self.reader.check(&event.source) {
+            Verdict::Duplicate => Judged::Duplicate,
+            Verdict::Hole { last, prev, found } => Judged::Hole(hole(record, last, prev, found)),
+            Verdict::Apply | Verdict::Redriven => entry(&event, record.offset, self.id_type),
+        }
+    }
+
+    /// What to commit once the record judged last, and all before it, are done.
+    #[must_use]
+    pub fn checkpoint(&self, record: &Record) -> Checkpoint {
+        // Where the next owner looks for its proof there may be a record without a position.
+        Checkpoint {
+            before: source_position(record),
+            ..self.reader.checkpoint()
+        }
+    }
+
+    /// A record that cannot be read still holds its place in the chain, by its header.
+    fn pass_over(&mut self, record: &Record) {
+        let Some(Position {
+            lane,
+            epoch,
+            partition,
+            offset,
+        }) = source_position(record)
+        else {
+            return;
+        };
+        let last = self.reader.last().filter(|last| last.epoch == epoch);
+        let mark = self.reader.checkpoint().mark;
+        let source = Source {
+            lane,
+            epoch,
+            partition,
+            offset,
+            prev: last.map_or(-1, |last| last.offset),
+            commit_lsn: mark.map_or(0, |mark| mark.commit_lsn),
+            lsn: mark.map_or(0, |mark| mark.lsn),
+            tx_id: None,
+            committed_at: mark.map_or(Micros(0), |mark| mark.committed_at),
+            snapshot: false,
+        };
+        // A duplicate of a readable record may be unreadable; either way there is nothing else to do with it.
+        let _ = self.reader.check(&source);
+    }
+}
+
+fn entry(event: &EnrichedEvent, offset: i64, id_type: EventIdType) -> Judged {
+    match Entry::of(event, offset, id_type) {
+        Ok(entry) => Judged::Entry(Box::new(entry)),
+        Err(error) => Judged::Reject(Reject::new(
+            "unstorable",
+            "encode",
+            "clickhouse_sink::row",
+            error.to_string(),
+        )),
+    }
+}
+
+fn hole(record: &Record, last: Position, prev: i64, found: Position) -> LaneError {
+    LaneError::stop(
+        format!(
+            "topic {} partition {} offset {}: records are missing between {last} and {found}, whose predecessor is {prev}",
+            record.topic, record.partition, record.offset
+        ),
+        "see `engagectl lineage show`; then `engagectl verify` names the missing events and `engagectl backfill` brings them",
+    )
+}

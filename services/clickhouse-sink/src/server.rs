@@ -1,0 +1,87 @@
+//! What a server says about itself and the table before anything is written.
+//!
+//! Invariant: asking changes nothing.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use crate::error::ServerError;
+use crate::http::Http;
+use crate::row::EventIdType;
+use crate::schema::{self, Column, SchemaError};
+use crate::sql::{self, Table};
+use crate::wire::Reader;
+
+/// Why the table cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The server does not answer cleanly.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The table is not as it must be.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+}
+
+/// What was found out about server and table.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The type of `event_id`.
+    pub id_type: EventIdType,
+    /// Whether an answered insert is on the disk.
+    pub synced: bool,
+}
+
+/// Looks at the table.
+///
+/// # Errors
+/// It is missing, or not as it must be, or the server does not answer cleanly.
+pub async fn inspect(http: &Http, table: &Table) -> Result<Found, TableError> {
+    let name = format!("{}.{}", table.database, table.name);
+    let answer = http.ask(table.columns()).await?;
+    let mut reader = Reader::new("the columns", &answer.body);
+    let mut columns = Vec::new();
+    while !reader.is_empty() {
+        columns.push(Column {
+            name: reader.text()?,
+            type_name: reader.text()?,
+            default_kind: reader.text()?,
+        });
+    }
+    let id_type = schema::check(&name, &columns)?;
+    let engine = http.ask(table.engine()).await?;
+    let engine = Reader::new("the engine", &engine.body).text()?;
+    schema::check_engine(&name, &engine)?;
+    Ok(Found {
+        id_type,
+        synced: schema::is_synced(&engine),
+    })
+}
+
+/// The settings of an insert that this server knows.
+///
+/// # Errors
+/// The server does not answer cleanly.
+pub async fn known_settings(http: &Http) -> Result<Vec<(&'static str, &'static str)>, ServerError> {
+    let answer = http.ask(sql::known_settings()).await?;
+    let mut reader = Reader::new("the settings", &answer.body);
+    // Settings of the HTTP interface are in no table.
+    let mut known = HashSet::from(["wait_end_of_query".to_owned()]);
+    while !reader.is_empty() {
+        known.insert(reader.text()?);
+    }
+    Ok(sql::INSERT_SETTINGS
+        .into_iter()
+        .filter(|(name, _)| known.contains(*name))
+        .collect())
+}
+
+/// The server's clock (ms since 1970) at a moment of ours. Taken as of before the question, so that a deadline made from it is rather too early than too late.
+///
+/// # Errors
+/// The server does not answer cleanly.
+pub async fn server_clock(http: &Http) -> Result<(Instant, i64), ServerError> {
+    let at = Instant::now();
+    let answer = http.ask(sql::SERVER_CLOCK.to_owned()).await?;
+    Ok((at, Reader::new("the clock", &answer.body).i64()?))
+}
