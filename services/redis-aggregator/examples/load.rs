@@ -44,8 +44,13 @@ async fn main() -> anyhow::Result<()> {
         .get_multiplexed_async_connection()
         .await?;
     log.append(BACKLOG).context("the backlog")?;
+    log.producer.flush(Duration::from_secs(60))?;
 
-    let aggregator = Aggregator(start(&bootstrap, &url)?);
+    let aggregator = Aggregator(start(
+        &bootstrap,
+        &url,
+        &std::env::temp_dir().join("redis-aggregator-load.log"),
+    )?);
     counted(&mut redis, 1).await?;
     let (began, before) = (Instant::now(), server_micros(&mut redis).await?);
     let cpu = aggregator.cpu_seconds()?;
@@ -67,7 +72,7 @@ async fn main() -> anyhow::Result<()> {
     );
 
     let before = server_micros(&mut redis).await?;
-    let mut delays = steady(&mut log, &mut redis).await?;
+    let mut delays = steady(log, &mut redis).await?;
     delays.sort_unstable();
     let at = |percent: usize| delays[(delays.len() - 1) * percent / 100];
     println!(
@@ -129,7 +134,6 @@ impl Log {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        self.producer.flush(Duration::from_secs(60))?;
         Ok(())
     }
 
@@ -159,33 +163,43 @@ impl Log {
 }
 
 /// For every slice of the stream: how long until the leaderboard counts it, in milliseconds.
-async fn steady(log: &mut Log, redis: &mut MultiplexedConnection) -> anyhow::Result<Vec<u128>> {
-    let mut delays = Vec::new();
-    let mut waiting = std::collections::VecDeque::new();
-    let (began, slice) = (Instant::now(), RATE / 50);
-    let mut sent = 0;
-    while sent < RATE * i64::try_from(STEADY.as_secs())? || !waiting.is_empty() {
-        let due = i64::try_from(began.elapsed().as_millis())? * RATE / 1000;
-        if sent + slice <= due.min(RATE * i64::try_from(STEADY.as_secs())?) {
-            log.append(slice)?;
-            sent += slice;
-            waiting.push_back((log.written, Instant::now()));
+async fn steady(mut log: Log, redis: &mut MultiplexedConnection) -> anyhow::Result<Vec<u128>> {
+    let (sender, mut sent) = tokio::sync::mpsc::unbounded_channel();
+    let total = log.written + RATE * i64::try_from(STEADY.as_secs())?;
+    let writing = std::thread::spawn(move || -> anyhow::Result<()> {
+        let began = Instant::now();
+        let first = log.written;
+        while log.written < total {
+            log.append(1)?;
+            sender.send((log.written, Instant::now()))?;
+            let due =
+                Duration::from_micros(u64::try_from((log.written - first) * 1_000_000 / RATE)?);
+            std::thread::sleep(due.saturating_sub(began.elapsed()));
         }
-        let shown = shown(redis).await?;
-        while waiting.front().is_some_and(|(until, _)| *until <= shown) {
-            let Some((_, at)) = waiting.pop_front() else {
+        Ok(log.producer.flush(Duration::from_secs(10))?)
+    });
+    let (mut delays, mut waiting, began) = (Vec::new(), None, Instant::now());
+    loop {
+        let seen = shown(redis).await?;
+        while let Some((until, at)) = waiting.take().or_else(|| sent.try_recv().ok()) {
+            if until > seen {
+                waiting = Some((until, at));
                 break;
-            };
-            delays.push(at.elapsed().as_millis());
+            }
+            delays.push(Instant::elapsed(&at).as_millis());
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        if seen >= total {
+            writing
+                .join()
+                .map_err(|_| anyhow::anyhow!("the writer panicked"))??;
+            return Ok(delays);
+        }
         anyhow::ensure!(
             began.elapsed() < STEADY * 3,
-            "the leaderboard does not keep up: {shown} of {}",
-            log.written
+            "the leaderboard does not keep up: {seen} of {total}"
         );
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    Ok(delays)
 }
 
 /// Events in the leaderboard; it must be long enough to hold every content.
@@ -249,7 +263,7 @@ async fn make_topics(bootstrap: &str) -> anyhow::Result<()> {
 }
 
 /// The release binary beside this example.
-fn start(bootstrap: &str, url: &str) -> anyhow::Result<Child> {
+fn start(bootstrap: &str, url: &str, log: &std::path::Path) -> anyhow::Result<Child> {
     let mut program: PathBuf = std::env::current_exe()?;
     program.pop();
     program.set_file_name("redis-aggregator");
@@ -258,7 +272,7 @@ fn start(bootstrap: &str, url: &str) -> anyhow::Result<Child> {
         .env("REDIS_URL", url)
         .env("ADMIN_ADDR", "127.0.0.1:0")
         .args(["--set", "leaderboard=[{key=\"top:content:10m\",score=\"events\",top=10000,ttl=\"2m\"},{key=\"engagement:10min\",score=\"seconds\",ttl=\"10m\"},{key=\"top_engagement:10min\",score=\"mean_percent\",ttl=\"10m\",member=\"{id}:{type}:{title}\"},{key=\"top_content_last_10min\",score=\"weighted\",ttl=\"15m\"}]"])
-        .stdout(Stdio::null())
+        .stdout(Stdio::from(std::fs::File::create(log)?))
         .spawn()
         .with_context(|| format!("{} is built with: cargo build --release -p redis-aggregator", program.display()))?;
     Ok(child)

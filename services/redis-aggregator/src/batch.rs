@@ -155,7 +155,7 @@ impl Batch {
             content.users.push(user.clone());
         }
         if wanted.last {
-            content.show_last(event, json);
+            content.show_last(event, offset, json);
         }
     }
 

@@ -110,7 +110,7 @@ pub struct Batching {
 impl Default for Batching {
     fn default() -> Self {
         Self {
-            max_records: NonZeroUsize::new(2000).unwrap_or(NonZeroUsize::MIN),
+            max_records: NonZeroUsize::new(500).unwrap_or(NonZeroUsize::MIN),
             wait: Duration::from_millis(20),
         }
     }

@@ -32,6 +32,7 @@ pub(crate) enum LastChange {
     /// Shown unless one of a later time is shown already.
     Show {
         at: Micros,
+        offset: i64,
         event_id: String,
         json: Bytes,
         event_type: String,
@@ -43,7 +44,7 @@ pub(crate) enum LastChange {
 
 impl Content {
     /// Of two events shown one after the other only the later one by time remains; see the order in [`shown_at`].
-    pub(crate) fn show_last(&mut self, event: &EnrichedEvent, json: Bytes) {
+    pub(crate) fn show_last(&mut self, event: &EnrichedEvent, offset: i64, json: Bytes) {
         let at = shown_at(event);
         if let Some(LastChange::Show { at: before, .. }) = self.last.last() {
             if *before > at {
@@ -53,6 +54,7 @@ impl Content {
         }
         self.last.push(LastChange::Show {
             at,
+            offset,
             event_id: event.event_id.clone(),
             json,
             event_type: event.event_type.clone(),
@@ -72,7 +74,9 @@ impl Content {
             None => out.none(),
         }
         out.array(self.last.len());
-        self.last.iter().for_each(|change| change.encode(out));
+        self.last
+            .iter()
+            .for_each(|change| change.encode(out, &self.recent));
         out.array(self.recent.len());
         for (offset, json) in &self.recent {
             out.array(2);
@@ -87,10 +91,13 @@ impl Content {
 }
 
 impl LastChange {
-    pub(crate) fn encode(&self, out: &mut Writer) {
+    /// `[time, event id, json, type, time as text]`, or `[false, event id]`. The JSON of an event that is among the
+    /// recent ones is its place there, counted from 1.
+    fn encode(&self, out: &mut Writer, recent: &[(i64, Bytes)]) {
         match self {
             Self::Show {
                 at,
+                offset,
                 event_id,
                 json,
                 event_type,
@@ -99,7 +106,10 @@ impl LastChange {
                 out.array(5);
                 out.int(at.0);
                 out.bytes(event_id.as_bytes());
-                out.bytes(json);
+                match recent.iter().rposition(|(of, _)| of == offset) {
+                    Some(place) => out.int(i64::try_from(place + 1).unwrap_or(i64::MAX)),
+                    None => out.bytes(json),
+                }
                 out.bytes(event_type.as_bytes());
                 out.bytes(event_ts.as_bytes());
             }

@@ -7,6 +7,7 @@ use redis::{FromRedisValue, ParsingError, Script, Value};
 
 use crate::config::Config;
 use crate::position::Applied;
+use crate::window::micros;
 
 /// The scripts of one configuration: its constants stand above the text, so a call carries none of them.
 #[derive(Debug, Clone)]
@@ -55,13 +56,14 @@ fn constants(config: &Config) -> String {
     );
     format!(
         "{{cluster={},bucket_us={},longest={},signature='{}',windows={{{}}},weights={{{play},{pause},{finish},{click},{other}}},\
-         minutes_kept={},last={},count={},stats={},users={},minute={},recent={recent}}}",
+         minutes_kept={},renew_after={},last={},count={},stats={},users={},minute={},recent={recent}}}",
         config.redis.cluster,
         config.window.bucket_us(),
         spans.iter().map(|span| span.buckets).max().unwrap_or(0),
         signature(config),
         windows.join(","),
         minutes_kept(config),
+        renew_after(config),
         key(&keys.content_last, ""),
         key(&keys.content_count, ""),
         key(&keys.content_stats, ""),
@@ -95,6 +97,19 @@ fn minutes_kept(config: &Config) -> u64 {
         .minute_bucket
         .ttl
         .map_or(1440, |ttl| ttl.as_secs().div_ceil(60))
+}
+
+/// Buckets after which the TTLs of a content's reader keys are renewed: a sixtieth of the shortest, so that a busy
+/// content does not pay for it with every batch.
+fn renew_after(config: &Config) -> i64 {
+    let keys = &config.keys;
+    let ttls = [
+        keys.content_stats.ttl,
+        keys.content_users.ttl,
+        keys.recent_events.ttl,
+    ];
+    let shortest = ttls.into_iter().flatten().min().unwrap_or_default();
+    micros(shortest) / 60 / config.window.bucket_us()
 }
 
 /// `{'before','after',seconds}`, or `false` when switched off.

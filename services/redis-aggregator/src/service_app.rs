@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use service::config::EnvKey;
 use service::{App, Backoff, Context, Failure, Finding};
 use stream::dead_letter::DeadLetters;
+use stream::settings::InboxLimits;
 use stream::{LanesOptions, RunError, RunErrorKind, Status};
 
 use crate::config::Config;
@@ -17,6 +18,13 @@ use crate::metrics::SERVICE;
 use crate::sink::{self, Shared};
 use crate::store::Store;
 use crate::window::Heard;
+
+/// What a partition may hold untaken: small, since a batch is applied within milliseconds.
+const INBOX: InboxLimits = InboxLimits {
+    records: 500,
+    kib: 256,
+    fetch_kib: 128,
+};
 
 /// Keeps the last minutes in Redis.
 pub struct RedisAggregator;
@@ -59,12 +67,13 @@ pub async fn serve(config: Config, ctx: Context) -> Result<(), Failure> {
     let kafka = store.config.kafka.clone();
     let dead_letters = DeadLetters::with_topic(&kafka, SERVICE, &input.dead_letter_topic)
         .map_err(|error| Failure::usage(error.to_string()).next(format!("{SERVICE} check")))?;
-    let options = LanesOptions::new(
+    let mut options = LanesOptions::new(
         kafka,
         &input.group_id,
         &input.enriched_topic,
         service::clock::now,
     );
+    options.inbox = INBOX;
     let status = Status::new();
     let (ready, alive) = (Arc::clone(&status), Arc::clone(&status));
     ctx.health.readiness("kafka", move || ready.readiness());

@@ -40,6 +40,8 @@ pub struct Writer {
     store: Arc<Store>,
     partition: i32,
     state: State,
+    /// The watermark at that time: TTLs that were set before may have run out unnoticed.
+    opened: i64,
     stop: CancellationToken,
 }
 
@@ -59,10 +61,12 @@ impl Writer {
     /// Continues from a state read from Redis.
     #[must_use]
     pub fn new(store: Arc<Store>, partition: i32, state: State, stop: CancellationToken) -> Self {
+        let opened = state.watermark;
         Self {
             store,
             partition,
             state,
+            opened,
             stop,
         }
     }
@@ -91,6 +95,7 @@ impl Writer {
             .arg(change.watermark);
         call.arg(change.history.to_string())
             .arg(change.newest_commit.map_or(0, |at| at.0))
+            .arg(self.opened)
             .arg(&change.payload[..]);
         let Some(answer) = self.settle(&call, change.applied).await? else {
             return Ok(Written::Stopped);

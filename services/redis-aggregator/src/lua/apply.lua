@@ -1,17 +1,18 @@
 -- Applies one batch of one partition, or moves its window when no event came. One call is one atomic step.
 --
 -- KEYS[1] = <prefix>{p}:pos; every other key of state starts with the same prefix and shares its hash slot.
--- ARGV    = expected position, new position, its enriched offset, watermark bucket, history, newest commit, batch.
+-- ARGV    = expected position, new position, its enriched offset, watermark bucket, history, newest commit,
+--           watermark bucket when the partition was opened, batch.
 -- CFG     = constants, written above this text from the configuration.
 --
--- Everything is read first: a state key of the wrong type fails there, before the first write. After that only
--- writes that cannot fail: on state by types already seen, on reader keys through emit(), which replaces a key
--- that is in the way.
+-- Everything is read first: a state key of the wrong type fails there, before the first write. After that come only
+-- writes that cannot fail: on state by types already seen, on reader keys through emit().
 
 local pos_key = KEYS[1]
 local prefix = string.sub(pos_key, 1, -4)
 local expected, at, enriched = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local contents, batch_buckets, batch_minutes = cmsgpack.unpack(ARGV[7])
+local opened = tonumber(ARGV[7])
+local contents, batch_buckets, batch_minutes = cmsgpack.unpack(ARGV[8])
 local totals_key, index_key, minute_index_key = prefix .. 't', prefix .. 'bs', prefix .. 'ms'
 local CHUNK = 500
 
@@ -53,9 +54,21 @@ local function later_many(command, key, list, step)
   end
 end
 
--- Commands on reader keys; in cluster mode they live in other slots, so the caller sends them
+-- Reader keys, written last. In cluster mode they live in other slots, so the caller sends the commands.
+-- A key of another type is in the way of ours and replaced.
 local emitted = {}
-local function emit(...) emitted[#emitted + 1] = { ... } end
+local function emit(command, key, ...)
+  if CFG.cluster then
+    emitted[#emitted + 1] = { command, key, ... }
+    return
+  end
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) == 'table' and reply.err then
+    redis.pcall('DEL', key)
+    reply = redis.pcall(command, key, ...)
+  end
+  return reply
+end
 
 -- A reader key's pattern is { before, after, seconds or false }
 local function name(pattern, id) return pattern[1] .. id .. pattern[2] end
@@ -85,80 +98,40 @@ if at == expected and hi == old_hi and not rebuild then
 end
 
 -- 2. Totals -------------------------------------------------------------------------------------------------
-local known_length = {}
+-- Of a content: seven sums, time and id of the event shown as the last, length, type, title, and when the TTLs of
+-- its reader keys were renewed.
+local LAST_AT, LENGTH, LAST_ID, TYPE, TITLE, RENEWED = 8, 9, 10, 11, 12, 13
+local known_length, totals, shown, cleared = {}, {}, {}, {}
 
-local function apply_last(t, ops)
-  local shown, cleared = nil, false
-  for _, op in ipairs(ops) do
-    local ts, event_id = op[1], op[2]
+local function apply_last(i, t, changes)
+  for _, change in ipairs(changes) do
+    local ts, event_id = change[1], change[2]
     if ts == false then
-      if t[10] == event_id then t[8], t[10], shown, cleared = 0, '', nil, true end
-    elseif t[10] == '' or ts >= t[8] then
-      t[8], t[10], shown, cleared = ts, event_id, op, false
+      if t[LAST_ID] == event_id then t[LAST_AT], t[LAST_ID], shown[i], cleared[i] = 0, '', nil, true end
+    elseif t[LAST_ID] == '' or ts >= t[LAST_AT] then
+      t[LAST_AT], t[LAST_ID], shown[i], cleared[i] = ts, event_id, change, nil
     end
   end
-  return shown, cleared
-end
-
-local function emit_last(id, shown, cleared)
-  if not CFG.last then return end
-  if shown then
-    emit_set(CFG.last, id, shown[3])
-  elseif cleared then
-    emit('DEL', name(CFG.last, id))
-  end
-end
-
-local function emit_stats(id, t, shown, cleared)
-  local key = name(CFG.stats, id)
-  local other = t[1] - t[4] - t[5] - t[6] - t[7]
-  local percent = 0
-  if t[3] > 0 and t[9] > 0 then percent = half_up(t[2] * 10, t[9] * t[3]) end
-  emit('HSET', key, 'title', t[12], 'type', t[11], 'total_events', t[1],
-    'total_seconds', string.format('%.3f', t[2] / 1000), 'play', t[4], 'pause', t[5], 'finish', t[6],
-    'click', t[7], 'other', other, 'mean_percent', string.format('%.2f', percent / 100))
-  if shown then
-    emit('HSET', key, 'last_event_id', shown[2], 'last_event_type', shown[4], 'last_event_ts', shown[5])
-  elseif cleared then
-    emit('HDEL', key, 'last_event_id', 'last_event_type', 'last_event_ts')
-  end
-  emit_expire(CFG.stats, key)
-end
-
-local function emit_recent(id, recent)
-  local key = name(CFG.recent, id)
-  for _, entry in ipairs(recent) do
-    emit('XADD', key, 'MAXLEN', CFG.recent[4], entry[1], 'event', entry[2])
-  end
-  emit_expire(CFG.recent, key)
-end
-
-local function emit_users(id, users)
-  local key = name(CFG.users, id)
-  emit('PFADD', key, unpack(users))
-  emit_expire(CFG.users, key)
 end
 
 local function apply_totals()
-  local ids = {}
+  local ids, fields = {}, {}
   for i, content in ipairs(contents) do ids[i] = content[1] end
   local found = hmget(totals_key, ids)
-  local fields = {}
-  for _, content in ipairs(contents) do
-    local id, sums, info, ops, recent, users = unpack(content)
+  for i, content in ipairs(contents) do
+    local id, sums, info = content[1], content[2], content[3]
     local raw = found[id]
-    local t = raw and { cmsgpack.unpack(raw) } or { 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', '' }
+    local t = raw and { cmsgpack.unpack(raw) } or { 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '', '', false }
     add(t, sums, 1)
-    if info then t[9], t[11], t[12] = info[1], info[2], info[3] end
-    known_length[id] = t[9]
-    local shown, cleared = apply_last(t, ops)
+    if info then t[LENGTH], t[TYPE], t[TITLE] = info[1], info[2], info[3] end
+    known_length[id] = t[LENGTH]
+    apply_last(i, t, content[4])
+    local due = not t[RENEWED] or t[RENEWED] <= opened or hi - t[RENEWED] >= CFG.renew_after
+    if due then t[RENEWED] = hi end
+    totals[i] = t
+    t.due = due
     fields[#fields + 1] = id
-    fields[#fields + 1] = cmsgpack.pack(unpack(t))
-    emit_last(id, shown, cleared)
-    if CFG.count then emit_set(CFG.count, id, math.max(t[1], 0)) end
-    if CFG.users and #users > 0 then emit_users(id, users) end
-    if CFG.stats then emit_stats(id, t, shown, cleared) end
-    if CFG.recent and #recent > 0 then emit_recent(id, recent) end
+    fields[#fields + 1] = cmsgpack.pack(unpack(t, 1, RENEWED))
   end
   later_many('HSET', totals_key, fields, 2 * CHUNK)
 end
@@ -236,7 +209,7 @@ local function find_lengths(acc, old)
     if not known_length[id] and not old[id] then missing[#missing + 1] = id end
   end
   for id, raw in pairs(hmget(totals_key, missing)) do
-    known_length[id] = raw and select(9, cmsgpack.unpack(raw)) or 0
+    known_length[id] = raw and select(LENGTH, cmsgpack.unpack(raw)) or 0
   end
 end
 
@@ -311,6 +284,8 @@ end
 -- 4. Minutes ------------------------------------------------------------------------------------------------
 local oldest_minute = math.floor(hi * CFG.bucket_us / 60000000) - CFG.minutes_kept
 
+local minute_ranks = {}
+
 local function apply_minute(group)
   local minute, text, entries = group[1], group[2], group[3]
   if minute < oldest_minute then return end
@@ -332,6 +307,10 @@ local function apply_minute(group)
   end
   later('ZADD', minute_index_key, minute, text)
   later_many('HSET', key, set, 2 * CHUNK)
+  minute_ranks[#minute_ranks + 1] = { text, ranked, unranked }
+end
+
+local function emit_minute(text, ranked, unranked)
   local reader = name(CFG.minute, text)
   for from = 1, #ranked, 2 * CHUNK do
     emit('ZADD', reader, unpack(ranked, from, math.min(from + 2 * CHUNK - 1, #ranked)))
@@ -360,7 +339,62 @@ local function drop_foreign_windows()
   end
 end
 
--- 5. Read, compute, then write ------------------------------------------------------------------------------
+-- 5. What readers read, from the totals ---------------------------------------------------------------------
+local function emit_last(i, id)
+  local change = shown[i]
+  if change then
+    local json = change[3]
+    -- a number stands for that entry of the content's recent events
+    if type(json) == 'number' then json = contents[i][5][json][2] end
+    emit_set(CFG.last, id, json)
+  elseif cleared[i] then
+    emit('DEL', name(CFG.last, id))
+  end
+end
+
+local function emit_recent(id, recent, due)
+  local key, last = name(CFG.recent, id), #recent
+  for i = 1, last - 1 do emit('XADD', key, recent[i][1], 'event', recent[i][2]) end
+  emit('XADD', key, 'MAXLEN', CFG.recent[4], recent[last][1], 'event', recent[last][2])
+  if due then emit_expire(CFG.recent, key) end
+end
+
+local function emit_users(id, users, due)
+  local key = name(CFG.users, id)
+  emit('PFADD', key, unpack(users))
+  if due then emit_expire(CFG.users, key) end
+end
+
+local function emit_stats(i, id, t)
+  local key, percent, change = name(CFG.stats, id), 0, shown[i]
+  if t[3] > 0 and t[LENGTH] > 0 then percent = half_up(t[2] * 10, t[LENGTH] * t[3]) end
+  local fields = {
+    'title', t[TITLE], 'type', t[TYPE], 'total_events', t[1], 'total_seconds', string.format('%.3f', t[2] / 1000),
+    'play', t[4], 'pause', t[5], 'finish', t[6], 'click', t[7], 'other', t[1] - t[4] - t[5] - t[6] - t[7],
+    'mean_percent', string.format('%.2f', percent / 100),
+    'last_event_id', change and change[2], 'last_event_type', change and change[4],
+    'last_event_ts', change and change[5],
+  }
+  emit('HSET', key, unpack(fields, 1, change and 26 or 20))
+  if cleared[i] then emit('HDEL', key, 'last_event_id', 'last_event_type', 'last_event_ts') end
+  if not t.due then return end
+  if CFG.users and not CFG.cluster then
+    local users = redis.pcall('PFCOUNT', name(CFG.users, id))
+    if type(users) == 'number' then emit('HSET', key, 'unique_users', users) end
+  end
+  emit_expire(CFG.stats, key)
+end
+
+local function emit_content(i, content)
+  local id, recent, users, t = content[1], content[5], content[6], totals[i]
+  if CFG.last then emit_last(i, id) end
+  if CFG.count then emit_set(CFG.count, id, math.max(t[1], 0)) end
+  if CFG.users and #users > 0 then emit_users(id, users, t.due) end
+  if CFG.stats then emit_stats(i, id, t) end
+  if CFG.recent and #recent > 0 then emit_recent(id, recent, t.due) end
+end
+
+-- 6. Read, compute, then write ------------------------------------------------------------------------------
 apply_totals()
 if rebuild then drop_foreign_windows() end
 for _, window in ipairs(CFG.windows) do apply_window(window) end
@@ -376,23 +410,10 @@ seq = seq + 1
 redis.call('HSET', pos_key, 'at', at, 'enriched', ARGV[3], 'hi', hi, 'seq', seq, 'windows', CFG.signature,
   'history', ARGV[5], 'commit', ARGV[6])
 for _, command in ipairs(writes) do redis.call(unpack(command)) end
+for i, content in ipairs(contents) do emit_content(i, content) end
+for _, ranks in ipairs(minute_ranks) do emit_minute(unpack(ranks)) end
 if CFG.cluster then
   redis.call('SET', prefix .. 'pending', cmsgpack.pack(emitted))
   return { 'APPLIED', at, hi, seq, emitted }
-end
-for _, command in ipairs(emitted) do
-  local reply = redis.pcall(unpack(command))
-  if type(reply) == 'table' and reply.err then
-    redis.pcall('DEL', command[2])
-    redis.pcall(unpack(command))
-  end
-end
-if CFG.users and CFG.stats then
-  for _, content in ipairs(contents) do
-    if #content[6] > 0 then
-      local users = redis.pcall('PFCOUNT', name(CFG.users, content[1]))
-      if type(users) == 'number' then redis.pcall('HSET', name(CFG.stats, content[1]), 'unique_users', users) end
-    end
-  end
 end
 return { 'APPLIED', at, hi, seq }
