@@ -158,7 +158,7 @@ jars() {
   thrice mvn -B -q -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$fresh/$sub" "$@" >"$log" 2>&1 ||
     { tail -20 "$log" >&2; die "fetching $name failed" "check that Maven reaches its repository (settings: ~/.m2/settings.xml), then run this again"; }
   stamp "$pom" > "$fresh/.stamp"
-  rm -rf "${cache:?}/$name"; mv "$fresh" "$cache/$name"; rm -f "$log"
+  rm -rf "${cache:?}/$name"; mv "$fresh" "$cache/$name"; rm -f "$log" "$cache/.warm-stamp"
 }
 
 clickhouse_fetch() {

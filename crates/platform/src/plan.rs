@@ -108,7 +108,7 @@ impl Plan {
             progress(change);
             match &change.action {
                 Action::Postgres(sql) => {
-                    postgres::execute(&settings.database, &change.what, sql).await?
+                    postgres::execute(&settings.database, &change.what, sql).await?;
                 }
                 Action::Topic(spec) => topics::create(&settings.kafka, spec).await?,
                 Action::Connector(config) => connector::register(settings, config).await?,

@@ -445,6 +445,7 @@ mod tests {
     }
 
     /// The view `events`: per sort key the newest revision, if that is not a deletion.
+    #[expect(clippy::type_complexity, reason = "two encoded columns, only here")]
     fn visible(rows: &[Stored]) -> Vec<(Box<[u8]>, Box<[u8]>)> {
         let mut newest: HashMap<&Key, &Known> = HashMap::new();
         for row in rows {

@@ -11,7 +11,7 @@ use crate::error::ServerError;
 use crate::plan::Entry;
 
 /// The value of label `sink`.
-pub const SINK: &str = "clickhouse";
+pub const SINK: &str = "clickhouse-sink";
 /// The value of label `service`, and the name of the binary.
 pub const SERVICE: &str = "clickhouse-sink";
 /// Counter, no labels: read-backs, each one after a doubt (an assignment, a lost answer, an outage).

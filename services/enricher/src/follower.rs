@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use engagement::catalog::Catalog;
 use engagement::envelope::{CdcRecord, Input, Parser, Reject};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use stream::KafkaSettings;
+use stream::probe::{SideConsumer, SideContext};
 use tokio_util::sync::CancellationToken;
 
 use crate::contents::Contents;
@@ -31,7 +32,7 @@ const TURN: u64 = 500;
 /// Follows the content topic until `stop`; runs on a thread of its own.
 pub struct Follower {
     contents: Arc<Contents>,
-    consumer: BaseConsumer,
+    consumer: SideConsumer,
     topic: String,
     parser: Parser,
     /// Partitions whose end at start is not reached yet, with that end.
@@ -50,7 +51,8 @@ impl Follower {
         topic: &str,
         parser: Parser,
     ) -> Result<Self, KafkaError> {
-        let consumer: BaseConsumer = kafka.probe_config("enricher-contents").create()?;
+        let config = kafka.probe_config("enricher-contents");
+        let consumer: SideConsumer = config.create_with_context(SideContext)?;
         let topic = topic.to_owned();
         let mut follower = Self {
             contents,

@@ -5,7 +5,7 @@
 use metrics::{counter, gauge, histogram};
 
 /// The `sink` label of the shared metrics.
-pub const SINK: &str = "redis";
+pub const SINK: &str = "redis-aggregator";
 /// The `service` label of the shared metrics.
 pub const SERVICE: &str = "redis-aggregator";
 

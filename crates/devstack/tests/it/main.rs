@@ -1,4 +1,5 @@
 //! Against the real servers.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod demo;
 mod lifetime;

@@ -144,13 +144,13 @@ async fn postgres_keeps_its_data_over_restart_and_kill9() {
 }
 
 /// Writes one record, and returns the offset after the last.
-async fn write_one(bootstrap: &str, topic: &str) -> i64 {
+fn write_one(bootstrap: &str, topic: &str) -> i64 {
     let config = |pairs: &[(&str, &str)]| {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", bootstrap);
-        pairs
-            .iter()
-            .for_each(|(key, value)| drop(config.set(*key, *value)));
+        for (key, value) in pairs {
+            config.set(*key, *value);
+        }
         config
     };
     let producer: BaseProducer = config(&[("acks", "all"), ("message.max.bytes", "20000000")])
@@ -187,12 +187,12 @@ async fn kafka_keeps_its_data_over_restart_and_kill9() {
         [Ok("kept".to_owned())],
         "a broker that counts as ready creates topics"
     );
-    assert_eq!(write_one(&server.bootstrap, "kept").await, 1);
+    assert_eq!(write_one(&server.bootstrap, "kept"), 1);
     server.restart().await.unwrap();
-    assert_eq!(write_one(&server.bootstrap, "kept").await, 2);
+    assert_eq!(write_one(&server.bootstrap, "kept"), 2);
     server.kill9().await.unwrap();
     server.start().await.unwrap();
-    assert_eq!(write_one(&server.bootstrap, "kept").await, 3);
+    assert_eq!(write_one(&server.bootstrap, "kept"), 3);
 }
 
 #[tokio::test]

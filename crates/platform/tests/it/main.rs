@@ -1,4 +1,5 @@
 //! Planning and creating against the real servers.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use devstack::{Needs, Stack};
 use platform::{ClickHouseSettings, Component, ConnectSettings, PlatformError, Settings};

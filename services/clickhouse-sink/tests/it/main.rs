@@ -1,6 +1,7 @@
 //! The sink as a process between a real Kafka and a real ClickHouse.
 //!
 //! Invariant: every test has topics, a group and a database of its own.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
 mod clickhouse;

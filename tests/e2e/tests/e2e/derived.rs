@@ -32,7 +32,15 @@ async fn one_event_reaches_clickhouse_redis_and_the_webhook_receiver() {
 }
 
 /// Duration, length, then seconds, ratio and percent as ClickHouse prints them.
-const CASES: [(&str, Option<i64>, Option<i32>, &str, &str, &str); 6] = [
+type Case = (
+    &'static str,
+    Option<i64>,
+    Option<i32>,
+    &'static str,
+    &'static str,
+    &'static str,
+);
+const CASES: [Case; 6] = [
     ("NULL duration", None, Some(300), "\\N", "\\N", "\\N"),
     ("NULL length", Some(7000), None, "7", "\\N", "\\N"),
     ("length 0", Some(7000), Some(0), "7", "\\N", "\\N"),
