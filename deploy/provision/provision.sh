@@ -121,10 +121,16 @@ keep_servers_off() {
   esac
 }
 
-install_packages() {
-  local apt=(apt-get install --no-install-recommends -y "${packages[@]}") policy=/usr/sbin/policy-rc.d log
+apt=(apt-get install --no-install-recommends -y)
+
+# Where packages cannot be installed, nothing else is begun.
+can_install() {
   has apt-get || die "these are missing, and this is no Debian machine: ${packages[*]}" "install them (or what your system calls them) with its package manager"
-  [ "$(id -u)" = 0 ] || die "these are missing: ${packages[*]}" "run as root: ${apt[*]}"
+  [ "$(id -u)" = 0 ] || die "these are missing: ${packages[*]}" "run as root: ${apt[*]} ${packages[*]}"
+}
+
+install_packages() {
+  local policy=/usr/sbin/policy-rc.d log
   say "installing ${packages[*]}"
   log=$(mktemp)
   if [ ! -e "$policy" ]; then
@@ -134,8 +140,8 @@ install_packages() {
   export DEBIAN_FRONTEND=noninteractive
   # An index that cannot be refreshed may still be good enough.
   apt-get update -qq -o DPkg::Lock::Timeout=600 >"$log" 2>&1 || true
-  "${apt[@]}" -qq -o DPkg::Lock::Timeout=600 >>"$log" 2>&1 ||
-    { tail -20 "$log" >&2; die "installing packages failed" "repair what is named above, then: ${apt[*]}"; }
+  "${apt[@]}" "${packages[@]}" -qq -o DPkg::Lock::Timeout=600 >>"$log" 2>&1 ||
+    { tail -20 "$log" >&2; die "installing packages failed" "repair what is named above, then: ${apt[*]} ${packages[*]}"; }
   rm -f "$log"
   keep_servers_off
   hash -r
@@ -198,7 +204,8 @@ if [ "$check" = 1 ]; then
 fi
 if [ -z "$gaps" ] && warm_there; then exit 0; fi
 
-mkdir -p "$cache" || die "cannot create the cache directory $cache" "set ENGAGE_CACHE to a directory that can be written"
+[ ${#packages[@]} -eq 0 ] || can_install
+mkdir -p "$cache" 2>/dev/null || die "cannot create the cache directory $cache" "set ENGAGE_CACHE to a directory that can be written"
 exec 9>"$cache/.lock"
 flock -n 9 || { say "another run is under way, waiting for it"; flock 9; }
 find_packages
