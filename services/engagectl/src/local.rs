@@ -75,10 +75,17 @@ pub(crate) async fn status(output: Output) -> Result<(), Failure> {
     let dir = Path::new(UP_DIR);
     let supervisor = supervisor(&Site::beside_this_program(dir)?)?;
     let mut lines: Vec<(String, String)> = Vec::new();
-    for server in Stack::status(dir) {
+    for server in Stack::status(dir)
+        .into_iter()
+        .filter(|server| !SERVICES.contains(&server.name.as_str()))
+    {
+        let port = server
+            .ports
+            .first()
+            .map_or_else(String::new, |port| format!(", port {port}"));
         let state = server.pid.map_or_else(
             || "not running".to_owned(),
-            |pid| format!("running (pid {pid}, port {})", server.ports[0]),
+            |pid| format!("running (pid {pid}{port})"),
         );
         lines.push((server.name, state));
     }

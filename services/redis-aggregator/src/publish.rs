@@ -21,7 +21,7 @@ use crate::msgpack::unpack;
 use crate::republish::ask_all;
 use crate::store::Store;
 
-/// Boards are written again after this long even if nothing changed, and new partitions are looked for.
+/// Boards are written again after this long even if nothing changed.
 pub const REPEAT: Duration = Duration::from_secs(5);
 
 /// Publishes until dropped.
@@ -67,9 +67,8 @@ impl Publisher {
 
     async fn publish(&mut self, store: &Store, connection: &mut Connection) -> RedisResult<()> {
         let due = self.written.is_none_or(|at| at.elapsed() >= REPEAT);
-        if due {
-            self.partitions = partitions(store, connection).await?;
-        }
+        // Asked each time: a partition that has just begun must not wait for a quiet moment of the others.
+        self.partitions = partitions(store, connection).await?;
         let changed = self.read_changed(store, connection).await?;
         if changed || due {
             self.write(store, connection).await?;
