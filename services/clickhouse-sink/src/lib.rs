@@ -1,7 +1,7 @@
 //! Writes enriched events into ClickHouse, each exactly once.
 //!
 //! A lane per partition decodes and judges ([`decode`], [`intake`]), gathers ([`batch`]), plans ([`plan`]), delivers ([`delivery`], the state
-//! machine; [`deliver`], its hands; [`write`], the I/O) and only then commits ([`sink`]).
+//! machine; [`deliver`], its hands; [`mod@write`], the I/O) and only then commits ([`sink`]).
 //! Invariant: effect first, offset second; after anything but a clean success the table is asked before it is written.
 
 pub mod app;

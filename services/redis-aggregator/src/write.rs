@@ -1,6 +1,6 @@
 //! Writes the changes of one partition, each exactly once.
 //!
-//! Invariant: [`Writer::applied`] is what Redis holds or held; a change is confirmed only by the position that Redis
+//! Invariant: `Writer::applied` is what Redis holds or held; a change is confirmed only by the position that Redis
 //! answers with. A change that is in doubt is sent again: the comparison inside the script is the re-reading of the
 //! position, and both answers, "applied now" and "was applied already", settle it.
 
