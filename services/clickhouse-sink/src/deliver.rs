@@ -22,6 +22,7 @@ use crate::error::{Reaction, ServerError};
 use crate::plan::{Held, Planned, plan};
 use crate::server::TableError;
 use crate::sink::Sink;
+use crate::write::Insert;
 
 /// The writing half of a lane.
 pub struct Deliverer {
@@ -156,14 +157,7 @@ impl Deliverer {
 
     /// Nothing has to be asked for a batch of which nobody else can have written a part.
     fn begin(&mut self, batch: &Batch) -> Delivery {
-        let standstills = self.sink.pulse.standstills(Instant::now());
-        if std::mem::replace(&mut self.standstills, standstills) != standstills {
-            tracing::warn!(
-                partition = self.partition,
-                "the process stood still, reading back"
-            );
-            self.owner = Owner::Unknown(Some(Instant::now() + self.sink.insert_deadline));
-        }
+        self.note_standstill();
         let mut delivery = Delivery::new(matches!(self.owner, Owner::Unknown(_)));
         if !self.owner.may_have_written(batch) {
             delivery.resolved(plan(
@@ -175,12 +169,25 @@ impl Deliverer {
         delivery
     }
 
+    /// While the process stood still another one may have taken the partition over, written, and be writing yet.
+    fn note_standstill(&mut self) {
+        let standstills = self.sink.pulse.standstills(Instant::now());
+        if std::mem::replace(&mut self.standstills, standstills) != standstills {
+            tracing::warn!(
+                partition = self.partition,
+                "the process stood still, reading back"
+            );
+            self.owner = Owner::Unknown(Some(Instant::now() + self.sink.insert_deadline));
+        }
+    }
+
     async fn resolve(
         &mut self,
         settle: bool,
         batch: &Batch,
         delivery: &mut Delivery,
     ) -> Result<(), Trouble> {
+        self.note_standstill();
         let writer = &self.sink.writer;
         if settle {
             let foreign = if let Owner::Unknown(foreign) = self.owner {
@@ -245,13 +252,19 @@ impl Deliverer {
             .for_each(|row| row.write(batch.entries(), &mut data));
         let (parent, started) = (traceparent(), Instant::now());
         let writer = &self.sink.writer;
+        // The deadline first: a standstill before the check is noticed by it, and after one behind the check the
+        // deadline has passed. Waiting for the slot, or for the runs before, may have taken any time.
+        let deadline_ms = writer.deadline_ms();
+        if self.sink.pulse.standstills(Instant::now()) != self.standstills {
+            return Err(ServerError::Expired(self.sink.insert_deadline));
+        }
+        let insert = Insert {
+            rows: rows.len() as u64,
+            data: data.into(),
+            deadline_ms,
+        };
         writer
-            .insert(
-                &self.prefix,
-                rows.len() as u64,
-                data.into(),
-                parent.as_deref(),
-            )
+            .insert(&self.prefix, insert, parent.as_deref())
             .await?;
         self.sink.metrics.inserted(rows.len(), started.elapsed());
         Ok(())

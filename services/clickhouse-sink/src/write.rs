@@ -25,6 +25,17 @@ use crate::wire::Reader;
 /// Ids asked for in one query: 4096 UUIDs are 160 KB, below `max_query_size` (256 KB).
 const IDS_PER_QUERY: usize = 4096;
 
+/// One insert: what is written, and until when the server may begin with it.
+#[derive(Debug)]
+pub struct Insert {
+    /// Rows in `data`.
+    pub rows: u64,
+    /// The rows as RowBinary.
+    pub data: Bytes,
+    /// See [`Writer::deadline_ms`].
+    pub deadline_ms: i64,
+}
+
 /// Writes into one table.
 #[derive(Debug)]
 pub struct Writer {
@@ -77,18 +88,22 @@ impl Writer {
         &self.table
     }
 
-    /// Inserts `rows` rows; they are in the table, as one part, when this succeeds.
+    /// Inserts the rows; they are in the table, as one part, when this succeeds.
     ///
     /// # Errors
     /// Anything but a clean success that wrote exactly so many rows: then the outcome is unknown.
     pub async fn insert(
         &self,
         prefix: &str,
-        rows: u64,
-        data: Bytes,
+        insert: Insert,
         traceparent: Option<&str>,
     ) -> Result<(), ServerError> {
-        let sql = self.table.insert(self.id_type, self.deadline_ms());
+        let Insert {
+            rows,
+            data,
+            deadline_ms,
+        } = insert;
+        let sql = self.table.insert(self.id_type, deadline_ms);
         let query_id = format!(
             "{prefix}{}-{}",
             self.instance,
@@ -132,7 +147,12 @@ impl Writer {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
         inspect(&self.http, &self.table).await?;
         // An early refusal closes the connection while the body is sent, and its reason is lost: ask without a body.
-        self.insert(prefix, 0, Bytes::new(), None).await?;
+        let nothing = Insert {
+            rows: 0,
+            data: Bytes::new(),
+            deadline_ms: self.deadline_ms(),
+        };
+        self.insert(prefix, nothing, None).await?;
         Ok(())
     }
 
@@ -191,7 +211,9 @@ impl Writer {
         Ok(positions)
     }
 
-    fn deadline_ms(&self) -> i64 {
+    /// The server's time in milliseconds since 1970 after which an insert that is decided on now may not begin any more.
+    #[must_use]
+    pub fn deadline_ms(&self) -> i64 {
         let (at, server) = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         server + millis(at.elapsed() + self.deadline)
     }

@@ -78,9 +78,9 @@ impl Follower {
             }
             if asked.elapsed() >= PARTITIONS {
                 asked = Instant::now();
-                if let Err(error) = self.add_partitions() {
-                    self.contents.set_fault(Some(error.to_string()));
-                }
+                // An idle topic tells nothing after an outage: the answer to this question ends the fault.
+                let fault = self.add_partitions().err().map(|e| e.to_string());
+                self.contents.set_fault(fault);
             }
         }
     }

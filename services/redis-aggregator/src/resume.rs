@@ -51,7 +51,11 @@ pub async fn open(handle: &LaneHandle, store: &Store) -> Result<Opened, LaneErro
 
 async fn begin(handle: &LaneHandle, store: &Store, log: Watermarks) -> Result<Opened, LaneError> {
     let applied = Applied::nothing_before(log.low);
-    store.initialise(handle.partition(), applied, 0).await?;
+    if !store.initialise(handle.partition(), applied, 0).await? {
+        return Err(LaneError::retry(
+            "another instance has begun this partition meanwhile",
+        ));
+    }
     handle
         .commit_now(log.low, Checkpoint::default().to_string())
         .await?;

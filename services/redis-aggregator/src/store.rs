@@ -15,6 +15,10 @@ use crate::history::History;
 use crate::position::{Applied, State};
 use crate::script::Scripts;
 
+/// A position that is there already is never overwritten: an instance that stood still may come too late.
+const INITIALISE: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end \
+     redis.call('HSET', KEYS[1], unpack(ARGV)) return 1";
+
 /// What all lanes share.
 pub struct Store {
     /// The configuration.
@@ -173,6 +177,7 @@ impl Store {
     }
 
     /// Makes the state of a new partition, with the markers that tell it from a wiped one. `watermark` is a bucket number.
+    /// `false`: another instance has made it meanwhile, and nothing was changed.
     ///
     /// # Errors
     /// No answer.
@@ -181,11 +186,13 @@ impl Store {
         partition: i32,
         applied: Applied,
         watermark: i64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let lease = self.register(partition).await?;
         let key = self.position_key(partition);
-        let mut hset = cmd("HSET");
-        hset.arg(&key)
+        let mut hset = cmd("EVAL");
+        hset.arg(INITIALISE)
+            .arg(1)
+            .arg(&key)
             .arg("at")
             .arg(applied.to_string())
             .arg("enriched")
@@ -203,9 +210,9 @@ impl Store {
             .arg("origin")
             .arg(&self.config.input.enriched_topic);
         let mut connection = lease.connection.clone();
-        let made: RedisResult<()> = hset.query_async(&mut connection).await;
+        let made: RedisResult<bool> = hset.query_async(&mut connection).await;
         match made {
-            Ok(()) => Ok(()),
+            Ok(made) => Ok(made),
             Err(cause) => Err(self.failed(&lease, cause).await),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use service::{App, Condition, Context, Exit, Failure, Finding};
 use stream::dead_letter::DeadLetters;
+use stream::settings::InboxLimits;
 
 use stream::{KafkaSettings, LanesOptions, RunError, RunErrorKind, Status, lanes};
 use tokio::task::{JoinError, JoinSet};
@@ -17,6 +18,13 @@ use crate::endpoint::Endpoint;
 use crate::enrol::{EnrolError, Enrolment, enrol};
 use crate::runtime::Runtime;
 use crate::{check, endpoints, lane, metrics};
+
+/// What librdkafka holds per partition: a request per record needs no deep queue.
+const INBOX: InboxLimits = InboxLimits {
+    records: 200,
+    kib: 128,
+    fetch_kib: 16,
+};
 
 /// The service.
 pub struct WebhookForwarder;
@@ -125,6 +133,7 @@ async fn host(
         &input.enriched_topic,
         service::clock::now,
     );
+    options.inbox = INBOX;
     options.drain = options.drain.max(endpoint.timeout + lane::DRAIN_MARGIN);
     let enrolment = Enrolment {
         settings: kafka,

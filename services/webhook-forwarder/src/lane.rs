@@ -28,11 +28,11 @@ use crate::runtime::Runtime;
 use crate::schedule::{OrderKey, Schedule};
 
 /// Records held at once, per partition.
-const HELD_RECORDS: usize = 512;
+const HELD_RECORDS: usize = 256;
 /// Bytes of records and bodies held at once, per partition.
-const HELD_BYTES: usize = 2 << 20;
+const HELD_BYTES: usize = 1 << 20;
 /// Records between the frontier and the newest one taken.
-const SPAN: usize = 10_000;
+const SPAN: usize = 4096;
 /// Added to the endpoint's timeout when a lane ends: time for the last dead letters.
 pub const DRAIN_MARGIN: Duration = Duration::from_secs(2);
 
@@ -120,7 +120,11 @@ impl Lane {
         let (shape, selection) = (&endpoint.shape, endpoint.selection);
         let intake = intake::judge(&record, &mut self.reader, shape, selection);
         let offset = record.offset;
-        let checkpoint = self.reader.checkpoint();
+        // The next owner looks for its proof at this record, which may be one without a position.
+        let checkpoint = Checkpoint {
+            before: stream::resume::source_position(&record),
+            ..self.reader.checkpoint()
+        };
         self.ledger.record(offset, checkpoint).map_err(defect)?;
         match intake {
             // stays open in the ledger, so that the frontier ends before it

@@ -67,7 +67,15 @@ async fn insert(writer: &Writer, events: &[EnrichedEvent]) -> Vec<u8> {
         data.extend_from_slice(Row::of(event, EventIdType::Int64).unwrap().bytes());
     }
     writer
-        .insert("test/", events.len() as u64, data.clone().into(), None)
+        .insert(
+            "test/",
+            clickhouse_sink::write::Insert {
+                rows: events.len() as u64,
+                data: data.clone().into(),
+                deadline_ms: writer.deadline_ms(),
+            },
+            None,
+        )
         .await
         .unwrap();
     data
