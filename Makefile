@@ -34,7 +34,7 @@ test: ## Everything CI runs: format, lints, docs, licences, unit, integration an
 	$(MAKE) --no-print-directory lint
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace --doc
-	cargo test --locked --workspace --lib --bins --examples --test it
+	cargo test --locked --workspace --lib --bins --examples --test it --no-fail-fast
 	cargo test --locked --workspace --test e2e
 
 test-unit: ## Unit tests only; no server is started

@@ -24,9 +24,9 @@ WITH
     toInt128(e.length_seconds) * 10 AS hundredth,
     toInt64(sign(e.duration_ms) * intDivOrZero(2 * magnitude + hundredth, 2 * hundredth)) AS ratio_in_hundredths
 SELECT
-    event_id, content_id, user_id, event_type, toDateTime64(e.event_ts, 0, 'UTC') AS event_ts, duration_ms, device,
+    event_id, content_id, user_id, event_type, toDateTime64(toStartOfSecond(e.event_ts), 0, 'UTC') AS event_ts, duration_ms, device,
     content_type, length_seconds,
-    if(e.engagement_ratio IS NULL, NULL, e.engagement_seconds) AS engagement_seconds,
+    if(e.length_seconds IS NULL, NULL, e.engagement_seconds) AS engagement_seconds,
     if(e.engagement_ratio IS NULL, NULL, toDecimal64(ratio_in_hundredths, 2) / 100) AS engagement_pct
 FROM {database}.events AS e;
 
