@@ -32,9 +32,9 @@ status: ## Show what is running, with readiness of each service
 test: ## Everything CI runs: format, lints, docs, licences, unit, integration and end-to-end tests
 	@$(PROVISION) --dev
 	$(MAKE) --no-print-directory lint
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --bins --examples
 	cargo test --locked --workspace --doc
-	cargo test --locked --workspace --lib --bins --examples --test it --no-fail-fast
+	cargo test --locked --workspace --lib --bins --test it --no-fail-fast
 	cargo test --locked --workspace --test e2e
 
 test-unit: ## Unit tests only; no server is started
