@@ -1,7 +1,7 @@
 # Engage. `make help` lists every target; README.md says what they are for.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-unit lint bench bench-quick clean
+.PHONY: help setup build demo up down status test test-unit lint bench bench-quick clean
 
 DURATION ?=
 RATE ?=
