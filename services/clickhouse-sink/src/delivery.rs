@@ -462,6 +462,23 @@ mod tests {
         live
     }
 
+    /// Offsets of the events that have both a snapshot and a record in the dead letters. A snapshot that is read back
+    /// after a fault may find a row newer than the dead letter, and is superfluous then; without the fault it was
+    /// written before. Both are right until the letter is redriven, and the same after it.
+    fn undecided(events: &[EnrichedEvent], bad: &HashSet<i64>) -> HashSet<i64> {
+        let ids_of = |wanted: &dyn Fn(&EnrichedEvent) -> bool| -> HashSet<&str> {
+            let found = events.iter().filter(|event| wanted(event));
+            found.map(|event| event.event_id.as_str()).collect()
+        };
+        let dead = ids_of(&|event| bad.contains(&event.source.offset));
+        let snapshots = ids_of(&|event| event.origin == Origin::Snapshot);
+        let open = events.iter().filter(|event| {
+            let id = event.event_id.as_str();
+            dead.contains(id) && snapshots.contains(id)
+        });
+        open.map(|event| event.source.offset).collect()
+    }
+
     /// Rows of the records that are applied by position. A snapshot may find that a newer row makes it superfluous.
     fn streamed(rows: &[Stored], entries: &[Entry]) -> Vec<(Position, u8)> {
         let by_id: HashSet<Position> = entries
@@ -482,6 +499,7 @@ mod tests {
         fn no_fault_doubles_or_loses_a_row(events in history(), fates in proptest::collection::vec(fate(), 0..40),
                                            batch in 1_usize..10, bad in proptest::collection::hash_set(0_i64..25, 0..2)) {
             let all = entries(&events);
+            let open = undecided(&events, &bad);
             let mut clean = Server { bad: bad.clone(), ..Server::default() };
             for batch in all.chunks(batch) {
                 deliver(batch, &mut clean, &mut std::iter::empty(), false).unwrap();
@@ -500,7 +518,11 @@ mod tests {
                 prop_assert!(seen.insert((row.position, row.src_row)), "row {:?} twice", row);
             }
             prop_assert_eq!(streamed(&server.rows, &all), streamed(&clean.rows, &all));
-            prop_assert_eq!(visible(&server.rows), visible(&clean.rows));
+            let decided = |rows: &[Stored]| -> Vec<Stored> {
+                let known = |row: &&Stored| !open.contains(&row.position.offset);
+                rows.iter().filter(known).cloned().collect()
+            };
+            prop_assert_eq!(visible(&decided(&server.rows)), visible(&decided(&clean.rows)));
             server.buried.dedup();
             clean.buried.dedup();
             prop_assert_eq!(&server.buried, &clean.buried);
