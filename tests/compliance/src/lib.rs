@@ -1,0 +1,1 @@
+//! What every sink must do, asked of each by the same code.
