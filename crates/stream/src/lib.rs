@@ -15,6 +15,7 @@ pub mod resume;
 pub mod settings;
 pub mod status;
 mod sync;
+pub mod tail;
 pub mod trace;
 
 pub use error::{LaneError, RunError, RunErrorKind};

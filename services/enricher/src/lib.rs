@@ -23,7 +23,6 @@ mod run;
 mod spans;
 mod startup;
 mod state;
-pub mod tail;
 mod work;
 
 pub use run::Enricher;

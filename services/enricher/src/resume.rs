@@ -2,14 +2,14 @@
 //!
 //! Invariant: no record is judged before the resume point is proven and the changes at the mark are known again.
 
-use engagement::envelope::{CdcRecord, EventChange, Op, Parser};
+use engagement::envelope::{CdcRecord, Parser};
 use engagement::event::EnrichedEvent;
 use stream::lineage::{Checkpoint, Database, EnricherResume, Proof, Refusal, enricher_resume};
-use stream::{Committed, LaneError, LaneHandle, Record, Watermarks};
+use stream::{Committed, LaneError, LaneHandle, Record, Watermarks, tail};
 
 use crate::chain::{Chain, input};
+use crate::identity;
 use crate::state::Shared;
-use crate::{identity, tail};
 
 /// Records before the resume point read first; each further step is twice as long.
 const REPLAY_STEP: i64 = 512;
@@ -216,10 +216,10 @@ async fn restore(
 fn prove(
     parser: &Parser,
     record: Option<&Record>,
-    tail: &EnrichedEvent,
+    last: &EnrichedEvent,
 ) -> Result<(), Unresumable> {
     let found = match record.map(|record| parser.event(input(record))) {
-        Some(Ok(CdcRecord::Change(change))) if is_same(&change, tail) => return Ok(()),
+        Some(Ok(CdcRecord::Change(change))) if tail::is_made_from(last, &change) => return Ok(()),
         Some(Ok(CdcRecord::Change(change))) => {
             format!(
                 "event {} of transaction {:?}",
@@ -229,24 +229,13 @@ fn prove(
         Some(_) => "no change of an event".to_owned(),
         None => "nothing".to_owned(),
     };
-    let (offset, id, tx) = (tail.source.offset, &tail.event_id, tail.source.tx_id);
+    let (offset, id, tx) = (last.source.offset, &last.event_id, last.source.tx_id);
     Err(Unresumable::new(
         format!(
             "offset {offset} holds {found}, but the output was made from event {id} of transaction {tx:?}: the topic was recreated"
         ),
         "see `engagectl lineage show`; adopt the new topic with `engagectl lineage adopt`, then `engagectl verify`",
     ))
-}
-
-fn is_same(change: &EventChange<'_>, tail: &EnrichedEvent) -> bool {
-    let deleted = change.meta.op == Op::Delete;
-    change.row.event_id == tail.event_id.as_str()
-        && deleted == tail.deleted
-        && change.meta.tx_id == tail.source.tx_id
-        && change
-            .meta
-            .committed_at
-            .is_none_or(|at| at == tail.source.committed_at)
 }
 
 /// A new epoch: the log from its start, with nothing seen.

@@ -88,7 +88,8 @@ fn adopted(last: &Source, commit: &Committed) -> Option<EnricherResume> {
         next: commit.offset,
         epoch: checkpoint.epoch,
         prev: -1,
-        mark: None,
+        // it has one only where the topic is still the same, so that re-sent changes are known
+        mark: checkpoint.mark,
         proof: Proof::None,
     })
 }

@@ -3,10 +3,12 @@
 //! Invariant: the highest position counts, not the last record: an old instance may still have appended a run that
 //! starts at or below it.
 
+use engagement::envelope::{EventChange, Op};
 use engagement::event::{EnrichedEvent, Lane, Position};
 use engagement::wire::{self, Format};
-use stream::Record;
-use stream::headers::{CONTENT_TYPE, ENGAGEMENT_SOURCE, last_text};
+
+use crate::headers::{CONTENT_TYPE, ENGAGEMENT_SOURCE, last_text};
+use crate::record::Record;
 
 /// Records of the end looked at first; more than any instance has in flight in steady state.
 pub const WANTED: u32 = 1000;
@@ -58,7 +60,11 @@ fn position(record: &Record, partition: i32) -> Option<Position> {
     (position.lane == Lane::Live && position.partition == partition).then_some(position)
 }
 
-fn read(record: &Record, position: Position) -> Result<EnrichedEvent, TailError> {
+/// The event that a record holds; `position` is what its header says.
+///
+/// # Errors
+/// It cannot be read, or its body names another position.
+pub fn read(record: &Record, position: Position) -> Result<EnrichedEvent, TailError> {
     let unreadable = |cause: String| TailError::Unreadable {
         offset: record.offset,
         position,
@@ -76,6 +82,19 @@ fn read(record: &Record, position: Position) -> Result<EnrichedEvent, TailError>
         )));
     }
     Ok(event)
+}
+
+/// Whether an enriched event was made from this change: the proof that a change topic is still the one that was read.
+#[must_use]
+pub fn is_made_from(event: &EnrichedEvent, change: &EventChange<'_>) -> bool {
+    let deleted = change.meta.op == Op::Delete;
+    change.row.event_id == event.event_id.as_str()
+        && deleted == event.deleted
+        && change.meta.tx_id == event.source.tx_id
+        && change
+            .meta
+            .committed_at
+            .is_none_or(|at| at == event.source.committed_at)
 }
 
 #[cfg(test)]
