@@ -4,7 +4,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{Needs, Stack, StackError, site::Site};
+use crate::{
+    Needs, Stack, StackError,
+    site::{Detours, Site},
+};
 
 /// A cold JVM on a busy machine with two cores stays well below this.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
@@ -16,6 +19,7 @@ pub struct Builder {
     demo: Option<PathBuf>,
     detached: bool,
     deadline: Duration,
+    detours: Detours,
 }
 
 impl Default for Builder {
@@ -25,6 +29,7 @@ impl Default for Builder {
             demo: None,
             detached: false,
             deadline: DEADLINE,
+            detours: Detours::default(),
         }
     }
 }
@@ -108,6 +113,21 @@ impl Builder {
         self
     }
 
+    /// The broker gets one more listener for each of these ports of 127.0.0.1 and tells whoever comes through it to come
+    /// back there: a proxy, which forwards to [`crate::Kafka::listeners`].
+    #[must_use]
+    pub fn kafka_advertised_at(mut self, ports: &[u16]) -> Self {
+        self.detours.advertised = ports.to_vec();
+        self
+    }
+
+    /// Connect reaches the broker at this port of 127.0.0.1 (a proxy) instead of directly.
+    #[must_use]
+    pub fn connect_reaches_kafka_at(mut self, port: u16) -> Self {
+        self.detours.connect_to = Some(port);
+        self
+    }
+
     /// Starts the servers, side by side where possible; returns when all of them answer.
     ///
     /// # Errors
@@ -117,6 +137,7 @@ impl Builder {
             Some(dir) => Site::demo(dir, self.detached, self.deadline)?,
             None => Site::private(self.deadline)?,
         };
+        let site = site.with_detours(self.detours);
         let stack = Stack::new(site);
         Box::pin(stack.ensure(self.needs)).await?;
         Ok(stack)

@@ -22,7 +22,10 @@ pub(crate) struct Ports {
     pub(crate) public: u16,
     /// Kafka's controller, ClickHouse's native protocol; otherwise unused.
     pub(crate) inner: u16,
-    _leases: Vec<File>,
+    /// One for each further listener of Kafka.
+    pub(crate) more: Vec<u16>,
+    /// Locks that hold the ports.
+    leases: Vec<File>,
 }
 
 impl Ports {
@@ -33,8 +36,19 @@ impl Ports {
         Ok(Self {
             public,
             inner,
-            _leases: vec![first, second],
+            more: Vec::new(),
+            leases: vec![first, second],
         })
+    }
+
+    /// With so many further ones.
+    pub(crate) fn and_more(mut self, count: usize) -> Result<Self, StackError> {
+        for _ in 0..count {
+            let (port, held) = lease()?;
+            self.more.push(port);
+            self.leases.push(held);
+        }
+        Ok(self)
     }
 
     /// The documented port, or the one its variable names; an error if it is taken.
@@ -55,8 +69,14 @@ impl Ports {
         Ok(Self {
             public,
             inner,
-            _leases: vec![held],
+            more: Vec::new(),
+            leases: vec![held],
         })
+    }
+
+    /// All of them, as [`Ports::known`] takes them.
+    pub(crate) fn all(&self) -> Vec<u16> {
+        [&[self.public, self.inner], self.more.as_slice()].concat()
     }
 
     /// The ports of a server that runs already.
@@ -64,7 +84,8 @@ impl Ports {
         Self {
             public: ports.first().copied().unwrap_or_default(),
             inner: ports.get(1).copied().unwrap_or_default(),
-            _leases: Vec::new(),
+            more: ports.get(2..).unwrap_or_default().to_vec(),
+            leases: Vec::new(),
         }
     }
 }
@@ -124,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parallel_leases_never_meet() {
+    fn parallelleases_never_meet() {
         let threads: Vec<_> = (0..8)
             .map(|_| std::thread::spawn(|| Ports::free().unwrap()))
             .collect();

@@ -73,6 +73,10 @@ impl Server {
         self.inner.ports.inner
     }
 
+    pub(crate) fn more_ports(&self) -> &[u16] {
+        &self.inner.ports.more
+    }
+
     /// The process id, or `None` while it does not run.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
@@ -208,7 +212,7 @@ impl Inner {
     fn launch(&self) -> Result<(), StackError> {
         self.end(Process::kill9)?;
         let launch = servers::prepare(self.kind, &self.site, &self.ports)?;
-        let launch = launch.ports(&[self.ports.public, self.ports.inner]);
+        let launch = launch.ports(&self.ports.all());
         *self.process() = Some(self.site.supervisor.spawn(&launch)?);
         Ok(())
     }

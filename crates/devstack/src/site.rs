@@ -32,6 +32,16 @@ pub(crate) struct Site {
     pub(crate) deadline: Duration,
     /// Where Connect finds Kafka.
     pub(crate) broker: OnceLock<u16>,
+    pub(crate) detours: Detours,
+}
+
+/// Ways to the broker that lead through somebody else, so that a fault can lie between.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Detours {
+    /// The port that each further listener of the broker names to its clients.
+    pub(crate) advertised: Vec<u16>,
+    /// Where Connect finds the broker, if not directly.
+    pub(crate) connect_to: Option<u16>,
 }
 
 impl Site {
@@ -79,7 +89,13 @@ impl Site {
             supervisor,
             deadline,
             broker: OnceLock::new(),
+            detours: Detours::default(),
         })
+    }
+
+    pub(crate) fn with_detours(mut self, detours: Detours) -> Self {
+        self.detours = detours;
+        self
     }
 
     pub(crate) fn is_private(&self) -> bool {

@@ -252,7 +252,10 @@ impl Stack {
             .and_then(|dir| RunFile::read_alive(dir, kind.name()));
         let server = match found {
             Some(file) => Server::adopt(kind, &self.site, &file),
-            None => Server::new(kind, &self.site, Ports::documented(kind)?),
+            None => {
+                let ports = Ports::documented(kind)?.and_more(self.listeners(kind))?;
+                Server::new(kind, &self.site, ports)
+            }
         };
         self.start_or_end(server).await
     }
@@ -260,7 +263,7 @@ impl Stack {
     async fn start_on_free_ports(&self, kind: Kind) -> Result<Server, StackError> {
         for _ in 1..ATTEMPTS {
             match self
-                .start_or_end(Server::new(kind, &self.site, Ports::free()?))
+                .start_or_end(Server::new(kind, &self.site, self.free_ports(kind)?))
                 .await
             {
                 Err(error) if error.is_taken_port() => {
@@ -269,8 +272,20 @@ impl Stack {
                 result => return result,
             }
         }
-        self.start_or_end(Server::new(kind, &self.site, Ports::free()?))
+        self.start_or_end(Server::new(kind, &self.site, self.free_ports(kind)?))
             .await
+    }
+
+    fn free_ports(&self, kind: Kind) -> Result<Ports, StackError> {
+        Ports::free()?.and_more(self.listeners(kind))
+    }
+
+    /// How many listeners a server has beyond its own.
+    fn listeners(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Kafka => self.site.detours.advertised.len(),
+            _ => 0,
+        }
     }
 
     /// A server that does not become ready is not left behind.

@@ -24,9 +24,10 @@ impl Connect {
 
 pub(super) fn prepare(site: &Site, ports: &Ports) -> Result<Launch, StackError> {
     let plugins = tools::debezium()?;
-    let broker = site.broker.get().ok_or(StackError::NotRunning {
+    let direct = site.broker.get().ok_or(StackError::NotRunning {
         server: Kind::Kafka,
     })?;
+    let broker = site.detours.connect_to.as_ref().unwrap_or(direct);
     let config = site.configure(
         "connect.properties",
         include_str!("../../templates/connect.properties"),

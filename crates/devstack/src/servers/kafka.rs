@@ -15,21 +15,41 @@ const CLUSTER: &str = "RW5nYWdlRGV2U3RhY2sxMg";
 pub struct Kafka {
     /// `127.0.0.1:PORT`
     pub bootstrap: String,
+    /// `127.0.0.1:PORT` of each further listener, in the order of [`crate::Builder::kafka_advertised_at`].
+    pub listeners: Vec<String>,
     pub(crate) server: Server,
 }
 
 impl Kafka {
     pub(crate) fn new(server: Server) -> Self {
         Self {
-            bootstrap: format!("127.0.0.1:{}", server.port()),
+            bootstrap: local(server.port()),
+            listeners: server.more_ports().iter().copied().map(local).collect(),
             server,
         }
     }
 }
 
+fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+/// The names, places and advertised places of the further listeners, each as the end of a list.
+fn detours(site: &Site, ports: &Ports) -> [String; 3] {
+    let mut lists = [const { String::new() }; 3];
+    let pairs = ports.more.iter().zip(&site.detours.advertised);
+    for (index, (port, advertised)) in pairs.enumerate() {
+        lists[0] += &format!(",LINK{index}:PLAINTEXT");
+        lists[1] += &format!(",LINK{index}://127.0.0.1:{port}");
+        lists[2] += &format!(",LINK{index}://127.0.0.1:{advertised}");
+    }
+    lists
+}
+
 pub(super) fn prepare(site: &Site, ports: &Ports) -> Result<Launch, StackError> {
     let data = site.data("kafka")?;
     let (port, controller) = (ports.public.to_string(), ports.inner.to_string());
+    let [names, listeners, advertised] = detours(site, ports);
     let config = site.configure(
         "kafka.properties",
         include_str!("../../templates/kafka.properties"),
@@ -37,6 +57,9 @@ pub(super) fn prepare(site: &Site, ports: &Ports) -> Result<Launch, StackError> 
             ("PORT", &port),
             ("CONTROLLER", &controller),
             ("DATA", &data.to_string_lossy()),
+            ("MORE_NAMES", &names),
+            ("MORE_LISTENERS", &listeners),
+            ("MORE_ADVERTISED", &advertised),
         ],
     )?;
     if !data.join("meta.properties").exists() {

@@ -248,3 +248,35 @@ async fn clickhouse_keeps_its_data_over_restart_and_kill9_and_its_user_can_what_
     server.start().await.unwrap();
     assert_eq!(run("SELECT count() FROM seen").1, "2");
 }
+
+#[tokio::test]
+async fn each_further_listener_of_kafka_sends_its_clients_to_its_own_advertised_port() {
+    let advertised = [1_u16, 2];
+    let stack = Stack::builder()
+        .kafka()
+        .kafka_advertised_at(&advertised)
+        .start()
+        .await
+        .unwrap();
+    let listeners = &stack.kafka().listeners;
+    assert_eq!(listeners.len(), advertised.len());
+    for (listener, port) in listeners.iter().zip(advertised) {
+        assert_eq!(port_named_by(listener), i32::from(port));
+    }
+    assert_eq!(
+        port_named_by(&stack.kafka().bootstrap),
+        i32::from(stack.kafka().port())
+    );
+}
+
+/// The port at which the broker wants to be reached by those who ask at `bootstrap`.
+fn port_named_by(bootstrap: &str) -> i32 {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .unwrap();
+    let metadata = consumer
+        .fetch_metadata(None, Duration::from_secs(20))
+        .unwrap();
+    metadata.brokers()[0].port()
+}
