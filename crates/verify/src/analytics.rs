@@ -1,0 +1,129 @@
+//! Postgres against ClickHouse.
+//!
+//! Invariant: one row of each side is in memory at a time.
+
+use futures_util::StreamExt;
+use tokio::time::Instant;
+
+use crate::clickhouse::{Answer, Store};
+use crate::error::Error;
+use crate::postgres::Source;
+use crate::report::{Kind, SinkReport};
+use crate::rows::{Step, step};
+use crate::slots::Slots;
+use crate::sources::{Options, Sink};
+use crate::tally::{Tally, merge};
+
+/// Differing cells that are looked into.
+const KEPT: usize = 1000;
+
+/// Compares the view with the table of Postgres, whose cells are also taken from `slots`.
+pub(crate) async fn compare(
+    source: &mut Source,
+    store: &Store<'_>,
+    options: &Options,
+    without: &[String],
+    slots: Option<&mut Slots>,
+) -> Result<SinkReport, Error> {
+    let begun = Instant::now();
+    options.say("summing in Postgres and ClickHouse");
+    let mut answer = store.cells(options, without).await?;
+    let tally = join(source, &mut answer, options, without, slots).await?;
+    let Tally {
+        mut report,
+        differing,
+        ..
+    } = tally;
+    if !differing.is_empty() {
+        options.say("naming the rows that differ in ClickHouse");
+        let answer = store.rows(&differing, options, without).await?;
+        name(source, answer, &differing, options, without, &mut report).await?;
+    }
+    options.say("looking for rows that ClickHouse holds twice");
+    doubled(store, options, &mut report).await?;
+    report.elapsed = begun.elapsed();
+    Ok(report)
+}
+
+async fn join(
+    source: &mut Source,
+    answer: &mut Answer,
+    options: &Options,
+    without: &[String],
+    mut slots: Option<&mut Slots>,
+) -> Result<Tally, Error> {
+    let mut rows = source.cells(options, without);
+    let mut tally = Tally::new(SinkReport::new(Sink::Clickhouse), KEPT);
+    let (mut left, mut right) = (rows.next().await.transpose()?, answer.cell().await?);
+    while let Some((cell, expected, found)) = merge(&mut left, &mut right) {
+        if let Some(slots) = &mut slots {
+            slots.expect(&cell, expected);
+        }
+        tally.note(cell, expected, found);
+        if left.is_none() {
+            left = rows.next().await.transpose()?;
+        }
+        if right.is_none() {
+            right = answer.cell().await?;
+        }
+    }
+    Ok(tally)
+}
+
+async fn name(
+    source: &mut Source,
+    mut answer: Answer,
+    cells: &[crate::cell::Cell],
+    options: &Options,
+    without: &[String],
+    report: &mut SinkReport,
+) -> Result<(), Error> {
+    let mut rows = source.rows(cells, options, without);
+    let (mut left, mut right) = (rows.next().await.transpose()?, answer.row().await?);
+    while report.differences.len() < options.limit {
+        let id = |row: &Option<crate::rows::NamedRow>| {
+            row.as_ref().map(|row| row.id.clone()).unwrap_or_default()
+        };
+        let (of_left, of_right) = match step(left.as_ref(), right.as_ref()) {
+            Step::End => break,
+            Step::Both(found) => {
+                if let Some((kind, what)) = found {
+                    report.name(options.limit, kind, id(&left), what);
+                }
+                (true, true)
+            }
+            Step::Source(what) => {
+                report.name(options.limit, Kind::Missing, id(&left), what);
+                (true, false)
+            }
+            Step::Sink(what) => {
+                report.name(options.limit, Kind::Surplus, id(&right), what);
+                (false, true)
+            }
+        };
+        if of_left {
+            left = rows.next().await.transpose()?;
+        }
+        if of_right {
+            right = answer.row().await?;
+        }
+    }
+    Ok(())
+}
+
+async fn doubled(
+    store: &Store<'_>,
+    options: &Options,
+    report: &mut SinkReport,
+) -> Result<(), Error> {
+    let rows = store.doubled(options).await?;
+    report.violations += rows.first().map_or(0, |row| row.all);
+    for row in rows {
+        let what = format!(
+            "revision {} is in the table {} times",
+            row.revision, row.times
+        );
+        report.name(options.limit, Kind::Violation, row.id, what);
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Why a comparison could not be made. A difference is no error: it is in the report.
+//!
+//! Invariant: every error says what was asked, where, and what would be right.
+
+/// A store could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not answer.
+    #[error("cannot reach {what} at {place}: {cause}; start it, or correct {setting}")]
+    Unreachable {
+        /// Which store.
+        what: &'static str,
+        /// Where, without credentials.
+        place: String,
+        /// What the client says.
+        cause: String,
+        /// The setting that names the address.
+        setting: &'static str,
+    },
+    /// It answers with an error.
+    #[error("{what} refused {step}: {cause}")]
+    Refused {
+        /// Which store.
+        what: &'static str,
+        /// What was asked, in words.
+        step: String,
+        /// Its answer.
+        cause: String,
+    },
+    /// It answers with something else than was asked for.
+    #[error("{what} answered {step} with {found}; expected {expected}")]
+    Unexpected {
+        /// Which store.
+        what: &'static str,
+        /// What was asked, in words.
+        step: String,
+        /// What came.
+        found: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+}
+
+impl Error {
+    /// The store was not there at all, as opposed to refusing a step.
+    #[must_use]
+    pub const fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
+    pub(crate) fn refused(
+        what: &'static str,
+        step: impl Into<String>,
+        cause: impl std::fmt::Display,
+    ) -> Self {
+        Self::Refused {
+            what,
+            step: step.into(),
+            cause: cause.to_string(),
+        }
+    }
+
+    pub(crate) fn unexpected(
+        what: &'static str,
+        step: impl Into<String>,
+        found: impl Into<String>,
+        expected: &'static str,
+    ) -> Self {
+        Self::Unexpected {
+            what,
+            step: step.into(),
+            found: found.into(),
+            expected,
+        }
+    }
+}
