@@ -53,6 +53,9 @@ pub enum Command {
     /// Webhooks: a receiver to try deliveries with.
     #[command(subcommand)]
     Webhook(WebhookCommand),
+    /// Positions, chains and epochs: whether the logs and every group agree.
+    #[command(subcommand)]
+    Lineage(LineageCommand),
     /// The whole pipeline on this machine, with a live view.
     Demo(DemoArgs),
     /// Start whatever of the pipeline is not running, in the background.
@@ -160,6 +163,49 @@ pub struct ListenArgs {
         value_delimiter = ' '
     )]
     pub secrets: Vec<String>,
+}
+
+/// Verbs of `lineage`.
+#[derive(Debug, Subcommand)]
+pub enum LineageCommand {
+    /// Show both logs, the end of the chain and where each group stands; exit 78 where something is violated.
+    Show(ShowArgs),
+    /// Go on after a topic was recreated, or retention overtook a group: print the plan, and with --execute write it.
+    Adopt(AdoptArgs),
+}
+
+/// Options of `lineage show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The enriched topic; otherwise the configured one.
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Only this partition.
+    #[arg(long)]
+    pub partition: Option<i32>,
+    /// Read the retained log and follow its chain record by record.
+    #[arg(long)]
+    pub check: bool,
+    /// With --check: from this offset on.
+    #[arg(long, requires = "check")]
+    pub from: Option<i64>,
+    /// With --check: up to before this offset.
+    #[arg(long, requires = "check")]
+    pub to: Option<i64>,
+}
+
+/// Options of `lineage adopt`.
+#[derive(Debug, Args)]
+pub struct AdoptArgs {
+    /// Only this partition.
+    #[arg(long)]
+    pub partition: Option<i32>,
+    /// Open a new epoch even where the enricher's position is proven: after the database was restored or replaced.
+    #[arg(long)]
+    pub new_epoch: bool,
+    /// Write the plan; the groups in it must have no members.
+    #[arg(long)]
+    pub execute: bool,
 }
 
 /// Options of `demo`.

@@ -27,6 +27,27 @@ pub struct Config {
     pub clickhouse: ClickHouseSettings,
     /// Redis.
     pub redis: RedisSettings,
+    /// The consumer groups.
+    pub groups: Groups,
+}
+
+/// Names of the groups whose positions are not found by looking: everything else that has one is a plain reader.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Groups {
+    /// The enricher's.
+    pub enricher: String,
+    /// The aggregator's, whose position stands in Redis; empty where there is none.
+    pub redis: String,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self {
+            enricher: "enricher".into(),
+            redis: "redis-aggregator".into(),
+        }
+    }
 }
 
 /// Where Redis is.
@@ -35,12 +56,15 @@ pub struct Config {
 pub struct RedisSettings {
     /// `redis://..` or `rediss://..` (`REDIS_URL`).
     pub url: Url,
+    /// What every key of the aggregates' state starts with.
+    pub prefix: String,
 }
 
 impl Default for RedisSettings {
     fn default() -> Self {
         Self {
             url: Url::parse("redis://127.0.0.1:6379").expect("the literal is a URL"),
+            prefix: "eng:".into(),
         }
     }
 }

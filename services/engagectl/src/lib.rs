@@ -10,6 +10,7 @@ pub mod demo;
 mod generate;
 pub mod generator;
 mod init;
+mod lineage;
 mod local;
 pub mod pipeline;
 pub mod receiver;
@@ -40,6 +41,9 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         }
         Command::Gen(args) => generate::run(&Config::load(&cli)?, args, stop).await?,
         Command::Webhook(WebhookCommand::Listen(args)) => listen(args, stop).await?,
+        Command::Lineage(command) => {
+            return Box::pin(lineage::run(&Config::load(&cli)?, command, cli.output)).await;
+        }
         Command::Demo(args) => Box::pin(demo::run(args, stop)).await?,
         Command::Up(args) => Box::pin(local::up(args)).await?,
         Command::Down => local::down()?,
