@@ -85,6 +85,14 @@ impl Launch {
         }
     }
 
+    /// The same under another name and with a log of its own: one of several replicas.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>, log: impl Into<PathBuf>) -> Self {
+        self.name = name.into();
+        self.log = log.into();
+        self
+    }
+
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -352,6 +360,11 @@ impl Process {
             None if self.id.is_alive() => None,
             None => Some("ended".to_owned()),
         }
+    }
+
+    /// Asks it to end in good order and does not wait.
+    pub fn terminate(&self) {
+        self.id.signal(self.stop.signal());
     }
 
     /// Ends it in good order; after `grace` by SIGKILL. Blocks.

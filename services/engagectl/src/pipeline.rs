@@ -15,7 +15,7 @@ use service::Failure;
 use tokio::time::Instant;
 
 pub use addresses::{Addresses, free_port};
-use launch::{launch, write_webhook_config};
+pub use launch::{launch, write_webhook_config};
 
 /// The sinks, in the order in which they are shown.
 pub const SINKS: [&str; 3] = ["clickhouse-sink", "redis-aggregator", "webhook-forwarder"];
@@ -219,7 +219,11 @@ impl Drop for Pipeline {
     }
 }
 
-async fn prepare(addresses: &Addresses, site: &Site) -> Result<(), Failure> {
+/// Creates what is missing around the services: folders, the endpoint's file, topics, connector, tables.
+///
+/// # Errors
+/// What could not be created (64, 69, 70, 78).
+pub async fn prepare(addresses: &Addresses, site: &Site) -> Result<(), Failure> {
     for part in ["logs", "config"] {
         let dir = site.dir.join(part);
         std::fs::create_dir_all(&dir)

@@ -1,1 +1,13 @@
-//! Faults from a seed, while a mixed load runs; then the proof that nothing was lost or doubled.
+//! Injects faults into a running pipeline under mixed load, drains it, and compares every sink with Postgres.
+//!
+//! Invariant: everything that chance decides follows from the seed; the verdict comes from the stores alone, never from
+//! what the harness believes it has done.
+
+pub mod arena;
+pub mod faults;
+pub mod fleet;
+pub mod proxy;
+pub mod wait;
+
+pub use arena::{Arena, ArenaOptions};
+pub use fleet::{Fleet, ReplicaId};

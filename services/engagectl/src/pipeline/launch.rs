@@ -10,7 +10,9 @@ use super::{Addresses, RECEIVER, Site};
 /// The demo's signing secret. It protects nothing: both ends are on loopback.
 const DEMO_SECRET: &str = "whsec_ZW5nYWdlLWRlbW8tc2VjcmV0LTAxMjM0NTY3ODk=";
 
-pub(super) fn launch(name: &'static str, addresses: &Addresses, site: &Site) -> Launch {
+/// The process of a service of [`super::SERVICES`], or of the receiver.
+#[must_use]
+pub fn launch(name: &'static str, addresses: &Addresses, site: &Site) -> Launch {
     if name == RECEIVER {
         return Launch::new(name, site.bin.join("engagectl"), site.log(name))
             .args([
@@ -22,7 +24,7 @@ pub(super) fn launch(name: &'static str, addresses: &Addresses, site: &Site) -> 
             .env("WEBHOOK_SECRET", DEMO_SECRET);
     }
     let launch = Launch::new(name, site.bin.join(name), site.log(name))
-        .env("KAFKA_BOOTSTRAP_SERVERS", &addresses.kafka)
+        .env("KAFKA_BOOTSTRAP_SERVERS", addresses.kafka_of(name))
         .env("ADMIN_ADDR", addresses.admin(name).to_string())
         .env("LOG_FORMAT", "json")
         .ports(&[addresses.admin(name).port()]);
@@ -46,7 +48,10 @@ fn webhook_config_path(site: &Site) -> PathBuf {
 }
 
 /// The one endpoint of a local pipeline: the receiver, over plain HTTP on loopback, from the first event on.
-pub(super) fn write_webhook_config(addresses: &Addresses, site: &Site) -> Result<(), Failure> {
+///
+/// # Errors
+/// Where the file cannot be written (64).
+pub fn write_webhook_config(addresses: &Addresses, site: &Site) -> Result<(), Failure> {
     let path = webhook_config_path(site);
     let text = format!(
         "[[endpoint]]\nname = \"demo\"\nurl = \"http://{}/webhook\"\nsecrets = [\"{DEMO_SECRET}\"]\n\

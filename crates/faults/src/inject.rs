@@ -1,0 +1,76 @@
+//! Counts arrivals and carries out what is armed.
+//!
+//! Invariant: each armed entry acts once, at exactly its arrival, whatever thread arrives.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::{Action, Armed, Error, Point, parse};
+
+static PLAN: OnceLock<Vec<Entry>> = OnceLock::new();
+
+struct Entry {
+    armed: Armed,
+    arrivals: AtomicU64,
+}
+
+pub(crate) fn arm(text: &str) -> Result<(), Error> {
+    let entries = parse(text)?.into_iter().map(|armed| Entry {
+        armed,
+        arrivals: AtomicU64::new(0),
+    });
+    // Armed once; a second call keeps the first plan.
+    let _ = PLAN.set(entries.collect());
+    Ok(())
+}
+
+/// Dies or freezes here; answers how long to wait.
+pub(crate) fn arrive(point: Point) -> Option<Duration> {
+    for entry in due(point, |action| action != Action::Fail) {
+        eprintln!("fault point {point}: {:?}", entry.armed.action);
+        match entry.armed.action {
+            Action::Kill => signal(Signal::KILL),
+            Action::Stop => signal(Signal::STOP),
+            Action::Pause(pause) => return Some(pause),
+            Action::Fail => {}
+        }
+    }
+    None
+}
+
+pub(crate) fn fails(point: Point) -> bool {
+    let failing = due(point, |action| action == Action::Fail).count() > 0;
+    if failing {
+        eprintln!("fault point {point}: fails");
+    }
+    failing
+}
+
+fn due(point: Point, wanted: fn(Action) -> bool) -> impl Iterator<Item = &'static Entry> {
+    PLAN.get()
+        .map_or(&[][..], Vec::as_slice)
+        .iter()
+        .filter(move |entry| entry.armed.point == point && wanted(entry.armed.action))
+        .filter(|entry| entry.arrivals.fetch_add(1, Ordering::Relaxed) + 1 == entry.armed.arrival)
+}
+
+/// A process may always signal itself.
+fn signal(signal: Signal) {
+    let _ = kill_process(getpid(), signal);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_armed_step_fails_at_its_arrival_and_only_then() {
+        arm("enricher.lookup.before=fail@2").unwrap();
+        let answers: Vec<bool> = (0..4).map(|_| fails(Point::EnricherLookupBefore)).collect();
+        assert_eq!(answers, [false, true, false, false]);
+        assert_eq!(arrive(Point::EnricherLookupBefore), None);
+    }
+}

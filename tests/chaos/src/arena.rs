@@ -1,0 +1,145 @@
+//! A running pipeline to inject faults into: private servers, replicas of every service, proxies between them.
+//!
+//! Invariant: `addresses` leads straight to the servers, for verification and for faults; the services know only the
+//! proxies' addresses.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use devstack::{Process, Stack};
+use engagectl::pipeline::{Addresses, RECEIVER, SERVICES, Site, launch, prepare};
+
+use crate::proxy::Proxies;
+use crate::{Fleet, wait};
+
+const READY_WITHIN: Duration = Duration::from_secs(90);
+
+/// What kind of arena.
+#[derive(Clone, Debug)]
+pub struct ArenaOptions {
+    /// Configuration and logs of the services; it stays.
+    pub dir: PathBuf,
+    /// Where the services' binaries are.
+    pub bin: PathBuf,
+    /// Replicas of each service.
+    pub replicas: usize,
+    /// Further environment of every service.
+    pub env: Vec<(String, String)>,
+}
+
+/// The running pipeline. Ends with its owner, however that ends.
+#[derive(Debug)]
+pub struct Arena {
+    /// The services.
+    pub fleet: Fleet,
+    /// What stands between services and servers.
+    pub proxies: Proxies,
+    /// Where the servers really listen.
+    pub addresses: Addresses,
+    /// The webhook receiver.
+    pub receiver: Process,
+    /// The servers. Last, so that it ends after everything that uses it.
+    pub stack: Stack,
+    /// Configuration and logs of the services.
+    pub dir: PathBuf,
+}
+
+impl Arena {
+    /// Starts everything and returns when every service is ready.
+    ///
+    /// # Errors
+    /// The first part that does not start, with the end of its log.
+    pub async fn start(options: ArenaOptions) -> anyhow::Result<Self> {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        check_binaries(&options)?;
+        let (stack, addresses, proxies) = Box::pin(Proxies::start()).await?;
+        let proxied = proxies.detour(&addresses);
+        let site = Site {
+            dir: std::path::absolute(&options.dir)?,
+            bin: std::path::absolute(&options.bin)?,
+        };
+        let prepared = Box::pin(prepare(&addresses, &site)).await;
+        prepared.map_err(|failure| anyhow::anyhow!(failure.render("platform")))?;
+        engagectl::pipeline::write_webhook_config(&proxied, &site)
+            .map_err(|failure| anyhow::anyhow!(failure.render("webhook configuration")))?;
+        let supervisor = stack.supervisor().clone();
+        let receiver = supervisor.spawn(&launch(RECEIVER, &addresses, &site))?;
+        let fleet = Fleet::start(proxied, site.clone(), supervisor, &options)?;
+        let arena = Self {
+            fleet,
+            proxies,
+            addresses,
+            receiver,
+            stack,
+            dir: site.dir,
+        };
+        arena.all_ready(READY_WITHIN).await?;
+        Ok(arena)
+    }
+
+    /// Waits until every replica that shall run says that it is ready.
+    ///
+    /// # Errors
+    /// Who is not, with the reason and the end of its log.
+    pub async fn all_ready(&self, within: Duration) -> anyhow::Result<()> {
+        for service in SERVICES {
+            self.fleet
+                .wait_ready(service, within)
+                .await
+                .with_context(|| format!("{service} is not ready"))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `look` answers `Ok`; see [`wait::until`].
+    ///
+    /// # Errors
+    /// What was last seen.
+    pub async fn until<T, E, F>(
+        &self,
+        what: &str,
+        within: Duration,
+        look: impl FnMut() -> F,
+    ) -> anyhow::Result<T>
+    where
+        E: std::fmt::Debug,
+        F: Future<Output = Result<T, E>>,
+    {
+        wait::until(what, within, look).await
+    }
+
+    /// Stops the services in good order, then the servers.
+    ///
+    /// # Errors
+    /// A service that cannot be ended.
+    pub async fn shutdown(self) -> anyhow::Result<()> {
+        let ended = self.fleet.end().await;
+        self.stack.shutdown().await;
+        ended
+    }
+}
+
+/// Built with the feature `faults`: only such a service refuses a point that does not exist.
+fn check_binaries(options: &ArenaOptions) -> anyhow::Result<()> {
+    for service in SERVICES {
+        let path = options.bin.join(service);
+        let output = std::process::Command::new(&path)
+            .env("ENGAGE_FAULTS", "no.such.point=kill")
+            .arg("check")
+            .output()
+            .with_context(|| {
+                format!(
+                    "{} is not built; next: cargo build --workspace --bins --features faults",
+                    path.display()
+                )
+            })?;
+        anyhow::ensure!(
+            output.status.code() == Some(64)
+                && String::from_utf8_lossy(&output.stderr).contains("no.such.point"),
+            "{} has no fault points; next: cargo build --workspace --bins --features faults",
+            path.display()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! The disk is full.
+//!
+//! Invariant: each fault heals what it broke before it returns.
+
+use super::Class;
+
+/// The classes of this module.
+pub const CLASSES: &[Class] = &[];

@@ -1,0 +1,8 @@
+//! Group offsets deleted, rewound, forwarded; topic recreated; retention.
+//!
+//! Invariant: each fault heals what it broke before it returns.
+
+use super::Class;
+
+/// The classes of this module.
+pub const CLASSES: &[Class] = &[];

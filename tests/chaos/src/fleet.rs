@@ -1,0 +1,393 @@
+//! The replicas of every service, supervised: one that ends is started again at once.
+//!
+//! Invariant: a replica's log, admin address and instance name stay the same over all its starts; an exit 78 (a human
+//! must repair) is an error of the run unless a fault has announced it.
+
+mod launch;
+mod replica;
+mod supervise;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use devstack::Supervisor;
+use engagectl::pipeline::{Addresses, SERVICES, Site};
+use tokio_util::sync::CancellationToken;
+
+use crate::{ArenaOptions, wait};
+use replica::Replica;
+pub use replica::{Ended, Wanted};
+
+/// One replica of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId {
+    /// The service, one of [`SERVICES`].
+    pub service: &'static str,
+    /// From 1.
+    pub number: usize,
+}
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.service, self.number)
+    }
+}
+
+/// All replicas.
+#[derive(Debug)]
+pub struct Fleet {
+    state: Arc<State>,
+    stop: CancellationToken,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) addresses: Addresses,
+    pub(crate) site: Site,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) replicas: BTreeMap<ReplicaId, Replica>,
+    /// Services that may exit 78 now: how many faults expect it.
+    pub(crate) expected: BTreeMap<&'static str, usize>,
+    /// What must not have happened.
+    pub(crate) errors: Vec<String>,
+}
+
+impl State {
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fleet {
+    /// Starts every replica and their supervision; they may not be ready yet.
+    ///
+    /// # Errors
+    /// A process that cannot be started.
+    pub fn start(
+        addresses: Addresses,
+        site: Site,
+        supervisor: Supervisor,
+        options: &ArenaOptions,
+    ) -> anyhow::Result<Self> {
+        let state = Arc::new(State {
+            addresses,
+            site,
+            supervisor,
+            env: options.env.clone(),
+            table: Mutex::default(),
+        });
+        let fleet = Self {
+            state,
+            stop: CancellationToken::new(),
+        };
+        for service in SERVICES {
+            for _ in 0..options.replicas {
+                fleet.add(service)?;
+            }
+        }
+        tokio::spawn(supervise::run(Arc::clone(&fleet.state), fleet.stop.clone()));
+        Ok(fleet)
+    }
+
+    /// Where the services believe the servers to be.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.state.addresses
+    }
+
+    /// Every replica, also one that is down at the moment.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<ReplicaId> {
+        self.state.table().replicas.keys().copied().collect()
+    }
+
+    /// The replicas of one service.
+    #[must_use]
+    pub fn replicas_of(&self, service: &str) -> Vec<ReplicaId> {
+        let mut all = self.replicas();
+        all.retain(|id| id.service == service);
+        all
+    }
+
+    /// One more replica of a service.
+    ///
+    /// # Errors
+    /// Where its process cannot be started.
+    pub fn add(&self, service: &'static str) -> anyhow::Result<ReplicaId> {
+        let mut table = self.state.table();
+        let taken = |number| table.replicas.contains_key(&ReplicaId { service, number });
+        let number = (1..).find(|number| !taken(*number)).unwrap_or(1);
+        let id = ReplicaId { service, number };
+        let mut replica = Replica::new();
+        replica.start(id, &self.state)?;
+        table.replicas.insert(id, replica);
+        Ok(id)
+    }
+
+    /// SIGTERM, and the replica is gone for good. Returns when it has ended (SIGKILL after 25 s).
+    ///
+    /// # Errors
+    /// Where not even SIGKILL ends it.
+    pub async fn remove(&self, id: ReplicaId) -> anyhow::Result<()> {
+        let taken = self.state.table().replicas.remove(&id);
+        let Some(mut replica) = taken else {
+            return Ok(());
+        };
+        tokio::task::spawn_blocking(move || replica.stop()).await?
+    }
+
+    /// `kill -9`; it is started again at once. Returns when the old process is gone.
+    ///
+    /// # Errors
+    /// Where the process stays.
+    pub async fn kill9(&self, id: ReplicaId) -> anyhow::Result<()> {
+        let state = Arc::clone(&self.state);
+        tokio::task::spawn_blocking(move || {
+            state
+                .table()
+                .replicas
+                .get_mut(&id)
+                .map_or(Ok(()), Replica::kill9)
+        })
+        .await?
+    }
+
+    /// SIGTERM; it is started again once it has ended. Does not wait.
+    pub fn terminate(&self, id: ReplicaId) {
+        self.with(id, |replica| replica.terminate());
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self, id: ReplicaId) {
+        self.with(id, |replica| replica.pause());
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, id: ReplicaId) {
+        self.with(id, |replica| replica.resume());
+    }
+
+    /// SIGTERM to every replica of a service; they stay down until [`Fleet::release`]. Returns when they have ended.
+    ///
+    /// # Errors
+    /// Where a process stays.
+    pub async fn hold(&self, service: &'static str) -> anyhow::Result<()> {
+        let state = Arc::clone(&self.state);
+        tokio::task::spawn_blocking(move || {
+            let mut table = state.table();
+            for (_, replica) in table
+                .replicas
+                .iter_mut()
+                .filter(|(id, _)| id.service == service)
+            {
+                replica.wanted = Wanted::Down;
+                replica.stop()?;
+            }
+            Ok(())
+        })
+        .await?
+    }
+
+    /// Starts what [`Fleet::hold`] has stopped.
+    pub fn release(&self, service: &str) {
+        for (_, replica) in self
+            .state
+            .table()
+            .replicas
+            .iter_mut()
+            .filter(|(id, _)| id.service == service)
+        {
+            replica.wanted = Wanted::Up;
+        }
+    }
+
+    /// The next start of this replica (only that) has this `ENGAGE_FAULTS`.
+    pub fn arm_next_start(&self, id: ReplicaId, faults: &str) {
+        self.with(id, |replica| {
+            replica
+                .next_env
+                .push(("ENGAGE_FAULTS".into(), faults.into()));
+        });
+    }
+
+    /// The next start of this replica (only that) has this variable.
+    pub fn env_next_start(&self, id: ReplicaId, name: &str, value: &str) {
+        self.with(id, |replica| {
+            replica.next_env.push((name.into(), value.into()));
+        });
+    }
+
+    /// How often this replica was started, and how its processes ended (the last first).
+    #[must_use]
+    pub fn history(&self, id: ReplicaId) -> (usize, Vec<Ended>) {
+        self.with(id, |replica| {
+            (replica.starts, replica.ends.iter().rev().cloned().collect())
+        })
+        .unwrap_or_default()
+    }
+
+    /// The process id of a replica that runs.
+    #[must_use]
+    pub fn pid(&self, id: ReplicaId) -> Option<u32> {
+        self.with(id, |replica| replica.pid()).flatten()
+    }
+
+    /// From now until the guard is dropped, processes of this service may exit 78; they are not started again until then.
+    #[must_use]
+    pub fn expecting_stop(&self, service: &'static str) -> ExpectedStop {
+        *self.state.table().expected.entry(service).or_default() += 1;
+        ExpectedStop {
+            service,
+            state: Arc::clone(&self.state),
+        }
+    }
+
+    /// What must not have happened so far (exits 78 that nobody expected).
+    #[must_use]
+    pub fn errors(&self) -> Vec<String> {
+        self.state.table().errors.clone()
+    }
+
+    /// The log of a replica, over all its starts.
+    #[must_use]
+    pub fn log(&self, id: ReplicaId) -> PathBuf {
+        launch::log(&self.state.site, id)
+    }
+
+    /// The admin interface of a replica.
+    #[must_use]
+    pub fn admin(&self, id: ReplicaId) -> Option<std::net::SocketAddr> {
+        self.with(id, |replica| replica.admin)
+    }
+
+    /// Waits until every replica of a service answers `/readyz` with 200.
+    ///
+    /// # Errors
+    /// The last answers and the end of a log.
+    pub async fn wait_ready(&self, service: &str, within: Duration) -> anyhow::Result<()> {
+        for id in self.replicas_of(service) {
+            let waited = wait::until(&format!("{id} is ready"), within, || self.ready(id)).await;
+            if let Err(error) = waited {
+                anyhow::bail!("{error:#}\n{}", self.log_tail(id, 15));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a replica is ready; otherwise its answer.
+    ///
+    /// # Errors
+    /// The text of `/readyz`, or that it does not answer.
+    pub async fn ready(&self, id: ReplicaId) -> Result<(), String> {
+        let answer = self.get(id, "/readyz").await;
+        match answer {
+            Ok((true, _)) => Ok(()),
+            Ok((false, text)) => Err(text),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    }
+
+    /// `/metrics` of a replica.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn metrics(&self, id: ReplicaId) -> anyhow::Result<String> {
+        Ok(self.get(id, "/metrics").await?.1)
+    }
+
+    /// The last lines of a replica's log.
+    #[must_use]
+    pub fn log_tail(&self, id: ReplicaId, lines: usize) -> String {
+        let text = std::fs::read(self.log(id)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// Ends supervision and all replicas in good order.
+    ///
+    /// # Errors
+    /// Where a process stays.
+    pub async fn end(&self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        for service in SERVICES.into_iter().rev() {
+            self.hold(service).await?;
+        }
+        Ok(())
+    }
+
+    async fn get(&self, id: ReplicaId, path: &str) -> anyhow::Result<(bool, String)> {
+        let admin = self
+            .admin(id)
+            .ok_or_else(|| anyhow::anyhow!("{id} was removed"))?;
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(2))
+            .build()?;
+        let response = client.get(format!("http://{admin}{path}")).send().await?;
+        let good = response.status().is_success();
+        Ok((good, response.text().await?))
+    }
+
+    fn with<T>(&self, id: ReplicaId, act: impl FnOnce(&mut Replica) -> T) -> Option<T> {
+        self.state.table().replicas.get_mut(&id).map(act)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// While it lives, exits 78 of a service are no error.
+#[derive(Debug)]
+pub struct ExpectedStop {
+    service: &'static str,
+    state: Arc<State>,
+}
+
+impl ExpectedStop {
+    /// The replicas that have exited 78 since, and are down.
+    #[must_use]
+    pub fn stopped(&self) -> Vec<ReplicaId> {
+        let table = self.state.table();
+        let of_service = table
+            .replicas
+            .iter()
+            .filter(|(id, _)| id.service == self.service);
+        of_service
+            .filter(|(_, replica)| replica.wanted == Wanted::Repair)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+}
+
+impl Drop for ExpectedStop {
+    fn drop(&mut self) {
+        let mut table = self.state.table();
+        let left = table.expected.entry(self.service).or_default();
+        *left = left.saturating_sub(1);
+        if *left > 0 {
+            return;
+        }
+        for (_, replica) in table
+            .replicas
+            .iter_mut()
+            .filter(|(id, _)| id.service == self.service)
+        {
+            if replica.wanted == Wanted::Repair {
+                replica.wanted = Wanted::Up;
+            }
+        }
+    }
+}
