@@ -1,5 +1,6 @@
 //! Where the servers and services of a local pipeline listen.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use devstack::Stack;
@@ -36,6 +37,10 @@ pub struct Addresses {
     pub clickhouse_database: String,
     /// The demo receiver.
     pub receiver: SocketAddr,
+    /// Where Debezium reaches Postgres, if not as [`Addresses::postgres_url`] says: a proxy.
+    pub debezium_postgres: Option<SocketAddr>,
+    /// Bootstrap servers of the services that do not use [`Addresses::kafka`], by name: a proxy for each.
+    pub kafka_detours: BTreeMap<&'static str, String>,
     admin: [SocketAddr; 4],
 }
 
@@ -71,6 +76,8 @@ impl Addresses {
             clickhouse_password: stack.clickhouse().password.clone(),
             clickhouse_database: stack.clickhouse().database.clone(),
             receiver: local(receiver),
+            debezium_postgres: None,
+            kafka_detours: BTreeMap::new(),
             admin: admin.map(local),
         }
     }
@@ -88,6 +95,12 @@ impl Addresses {
         self.admin[index]
     }
 
+    /// The bootstrap servers of a service.
+    #[must_use]
+    pub fn kafka_of(&self, service: &str) -> &str {
+        self.kafka_detours.get(service).unwrap_or(&self.kafka)
+    }
+
     /// What `platform` creates around the services.
     #[must_use]
     pub fn platform_settings(&self) -> Settings {
@@ -102,6 +115,8 @@ impl Addresses {
                 .connect_url
                 .parse()
                 .expect("the local stack gives a URL"),
+            database_host: self.debezium_postgres.map(|at| at.ip().to_string()),
+            database_port: self.debezium_postgres.map(|at| at.port()),
             ..ConnectSettings::default()
         });
         settings.clickhouse = Some(ClickHouseSettings {
