@@ -13,7 +13,7 @@ pub struct Frontier<T> {
     pub value: T,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry<T> {
     offset: i64,
     value: T,
@@ -21,7 +21,7 @@ struct Entry<T> {
 }
 
 /// Records in flight of one partition, in offset order, each with a value (a checkpoint, say).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ledger<T> {
     open: VecDeque<Entry<T>>,
     frontier: Option<Frontier<T>>,

@@ -2,7 +2,6 @@
 //!
 //! Invariant: it ends with every row in the table or its record in the dead letters, or says that it did not.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use crate::batch::Batch;
 use crate::delivery::{Delivery, Step};
 use crate::error::{Reaction, ServerError};
+use crate::owner::Owner;
 use crate::plan::{Held, Planned, plan};
 use crate::server::TableError;
 use crate::sink::Sink;
@@ -36,26 +36,6 @@ pub struct Deliverer {
     backoff: Backoff,
     /// Rows that the server refused, among those delivered.
     refused: RejectBudget,
-}
-
-/// What is known about other owners' rows.
-enum Owner {
-    /// Nothing yet; an insert of theirs may begin until then.
-    Unknown(Option<Instant>),
-    /// They got so far in each lane and epoch.
-    Reached(HashMap<(Lane, u8), i64>),
-}
-
-impl Owner {
-    fn may_have_written(&self, batch: &Batch) -> bool {
-        let Self::Reached(highest) = self else {
-            return true;
-        };
-        batch.entries().iter().any(|entry| {
-            let reached = highest.get(&(entry.position.lane, entry.position.epoch));
-            entry.by_id || reached.is_some_and(|reached| entry.position.offset <= *reached)
-        })
-    }
 }
 
 /// Why a step was not done.
@@ -159,7 +139,7 @@ impl Deliverer {
     fn begin(&mut self, batch: &Batch) -> Delivery {
         self.note_standstill();
         let mut delivery = Delivery::new(matches!(self.owner, Owner::Unknown(_)));
-        if !self.owner.may_have_written(batch) {
+        if !self.owner.may_have_written(batch.entries()) {
             delivery.resolved(plan(
                 batch.entries(),
                 Held::default(),

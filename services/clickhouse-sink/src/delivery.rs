@@ -31,7 +31,7 @@ pub enum Step {
 }
 
 /// One batch on its way into the table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Delivery {
     planned: Vec<Planned>,
     written: usize,

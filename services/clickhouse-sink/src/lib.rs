@@ -15,6 +15,7 @@ pub mod http;
 pub mod intake;
 pub mod metrics;
 pub mod outage;
+pub mod owner;
 pub mod plan;
 pub mod pulse;
 pub mod row;

@@ -109,7 +109,7 @@ impl Halt {
 }
 
 /// The state of one partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Chain {
     partition: i32,
     epoch: u8,
@@ -134,10 +134,15 @@ impl Chain {
 
     /// A record from before the resume point: completes the set of changes at the mark.
     pub fn replay(&mut self, parser: &Parser, record: &Record) -> Replayed {
-        let Ok(CdcRecord::Change(change)) = parser.event(input(record)) else {
-            return Replayed::Other;
-        };
-        let change = self.fingerprint(&change);
+        match parser.event(input(record)) {
+            Ok(CdcRecord::Change(change)) => self.remember(&change),
+            _ => Replayed::Other,
+        }
+    }
+
+    /// A change from before the resume point, see [`Chain::replay`].
+    pub fn remember(&mut self, change: &EventChange<'_>) -> Replayed {
+        let change = self.fingerprint(change);
         self.duplicates.replay(&change);
         match (change.snapshot, change.mark, self.duplicates.mark()) {
             (false, Some(seen), Some(mark)) if seen.pair() < mark.pair() => Replayed::BelowMark,
@@ -172,7 +177,8 @@ impl Chain {
         }
     }
 
-    fn recognise<'a>(&mut self, change: EventChange<'a>) -> Verdict<'a> {
+    /// What a change is, given all before it: emitted, a duplicate, or a reason to stop.
+    pub fn recognise<'a>(&mut self, change: EventChange<'a>) -> Verdict<'a> {
         match self.duplicates.recognise(&self.fingerprint(&change)) {
             Recognition::New => Verdict::Emit(change),
             Recognition::Duplicate => Verdict::Duplicate,

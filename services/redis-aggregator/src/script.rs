@@ -153,6 +153,20 @@ pub enum Verdict {
     Wiped,
 }
 
+impl Verdict {
+    /// The comparison that `lua/apply.lua` makes before anything else, in Rust: what a call is answered that expects
+    /// the position `expected` and ends at `enriched`. `stored`: the text of the position, and its enriched offset.
+    #[must_use]
+    pub fn of(stored: Option<(&str, i64)>, expected: &str, enriched: i64) -> Self {
+        match stored {
+            None => Self::Wiped,
+            Some((at, _)) if at == expected => Self::Applied,
+            Some((_, reached)) if reached >= enriched => Self::Already,
+            Some(_) => Self::Gap,
+        }
+    }
+}
+
 /// What a script answers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answer {

@@ -79,12 +79,12 @@ impl Contradiction {
     /// What to do about it.
     #[must_use]
     pub const fn remedy(&self) -> &'static str {
-        "the database was restored or replaced; check with `engagectl lineage show`, then open a new epoch with `engagectl lineage adopt`"
+        "the database was restored or replaced; check with `engagectl lineage show`, then open a new epoch with `engagectl lineage adopt --new-epoch`"
     }
 }
 
 /// The state of one partition: the mark, the changes at it, and the window for the flattened form.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Duplicates {
     mark: Option<Mark>,
     at_mark: HashSet<Identity>,
@@ -197,7 +197,7 @@ fn below(seen: Mark, mark: Mark) -> Recognition {
 }
 
 /// The last [`WINDOW`] identities, as 128-bit fingerprints.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Window {
     order: VecDeque<u128>,
     members: HashSet<u128>,
