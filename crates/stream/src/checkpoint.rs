@@ -48,6 +48,8 @@ pub struct Checkpoint {
     pub mark: Option<Mark>,
     /// The database the mark belongs to, when known.
     pub database: Option<Database>,
+    /// A position that is missing in the log, and known to be: the record that follows it is no hole.
+    pub hole: Option<Position>,
 }
 
 const VERSION: &str = "engage1";
@@ -72,6 +74,9 @@ impl fmt::Display for Checkpoint {
         }
         if let Some(Database { system, timeline }) = self.database {
             write!(f, " database={system}/{timeline}")?;
+        }
+        if let Some(hole) = self.hole {
+            write!(f, " hole={hole}")?;
         }
         Ok(())
     }
@@ -117,6 +122,7 @@ impl Checkpoint {
             "position" => self.position = Some(value.parse().ok()?),
             "before" => self.before = Some(value.parse().ok()?),
             "mark" => self.mark = Some(mark(value)?),
+            "hole" => self.hole = Some(value.parse().ok()?),
             "database" => {
                 let (system, timeline) = value.split_once('/')?;
                 self.database = Some(Database {
@@ -162,9 +168,10 @@ mod tests {
         fn checkpoint()(
             epoch in any::<u8>(), position in of(position()), before in of(position()),
             mark in of((any::<u64>(), any::<u64>(), any::<i64>())), database in of((any::<u64>(), any::<u32>())),
+            hole in of(position()),
         ) -> Checkpoint {
             Checkpoint {
-                epoch, position, before,
+                epoch, position, before, hole,
                 mark: mark.map(|(commit_lsn, lsn, at)| Mark { commit_lsn, lsn, committed_at: Micros(at) }),
                 database: database.map(|(system, timeline)| Database { system, timeline }),
             }

@@ -108,6 +108,7 @@ where
         return Err(problem.into());
     }
     status.begin(&options.group, &options.topic);
+    crate::metrics::no_lineage_violation_yet();
     let consumer = context::connect(&options, &status)?;
     preflight::check(&options, &status, &consumer, &stop).await?;
     if stop.is_cancelled() {

@@ -23,6 +23,11 @@ pub const PRODUCED_TOTAL: &str = "engage_records_produced_total";
 /// Counter `{reason}`: producers given up after a failed or stalled delivery.
 pub const PRODUCER_VOID_TOTAL: &str = "engage_producer_void_total";
 
+/// Shows [`LINEAGE_VIOLATIONS_TOTAL`] as 0 from the start: an alert on its increase must not miss the first one.
+pub(crate) fn no_lineage_violation_yet() {
+    metrics::counter!(LINEAGE_VIOLATIONS_TOTAL).increment(0);
+}
+
 /// Counts a gap, a contradiction or a failed proof; the lane that found it stops.
 pub fn lineage_violation() {
     metrics::counter!(LINEAGE_VIOLATIONS_TOTAL).increment(1);

@@ -121,6 +121,7 @@ fn hole(record: &Record, last: Position, prev: i64, found: Position) -> LaneErro
             "topic {} partition {} offset {}: records are missing between {last} and {found}, whose predecessor is {prev}",
             record.topic, record.partition, record.offset
         ),
-        "see `engagectl lineage show`; then `engagectl verify` names the missing events and `engagectl backfill` brings them",
+        "see `engagectl lineage show`; \
+         `engagectl verify` names the missing events, `engagectl backfill` brings them, `engagectl lineage adopt` goes on behind the hole",
     )
 }

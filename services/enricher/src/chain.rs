@@ -275,6 +275,7 @@ impl Chain {
             before: None,
             mark,
             database,
+            hole: None,
         }
     }
 }

@@ -51,4 +51,4 @@ pub(crate) fn changed(noted: Database, now: Database) -> String {
 
 /// What to do about it.
 pub(crate) const REMEDY: &str = "see `engagectl lineage show`; when the database is the right one, open a new epoch with \
-     `engagectl lineage adopt`, then `engagectl verify`";
+     `engagectl lineage adopt --new-epoch`, then `engagectl verify`";

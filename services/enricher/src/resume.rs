@@ -82,6 +82,7 @@ impl Unresumable {
     }
 
     fn at(self, lane: &LaneHandle) -> LaneError {
+        stream::metrics::lineage_violation();
         LaneError::stop(
             format!(
                 "{} partition {}: {}",

@@ -251,6 +251,9 @@ impl Work {
         if let Err(error) = self.out.drained().await {
             return error.into();
         }
+        if matches!(halt, Halt::Contradiction(_)) {
+            stream::metrics::lineage_violation();
+        }
         let at = format!("{}/{}", record.partition, record.offset);
         let Record {
             topic,

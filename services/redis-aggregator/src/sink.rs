@@ -169,11 +169,11 @@ impl Lane {
         let span = self.batch_span(records);
         for record in records.drain(..) {
             match decode(&record) {
-                Ok(event) => {
-                    if self.take(&mut pending, &record, &event).await? == Next::End {
-                        return Ok(Next::End);
-                    }
-                }
+                Ok(event) => match self.take(&mut pending, &record, &event).await {
+                    Ok(Next::Continue) => {}
+                    Ok(Next::End) => return Ok(Next::End),
+                    Err(error) => return self.stop_before(pending, error).await,
+                },
                 Err(poison) => {
                     self.reject(&record, &poison).await?;
                     self.chain.skip(header_position(&record));
@@ -183,6 +183,14 @@ impl Lane {
             }
         }
         self.flush(pending).instrument(span).await
+    }
+
+    /// A lane that must stop at a record has applied everything before it.
+    async fn stop_before(&mut self, pending: Pending, error: LaneError) -> Result<Next, LaneError> {
+        if matches!(error, LaneError::Stop { .. }) {
+            self.flush(pending).await?;
+        }
+        Err(error)
     }
 
     /// A batch has many parents: it links to its first records instead.

@@ -128,7 +128,10 @@ impl Lane {
         self.ledger.record(offset, checkpoint).map_err(defect)?;
         match intake {
             // stays open in the ledger, so that the frontier ends before it
-            Intake::Stop(error) => return Err(error),
+            Intake::Stop(error) => {
+                service::metrics::lineage_violation();
+                return Err(error);
+            }
             Intake::Skip(skip) => {
                 self.skipped(skip);
                 self.ledger.complete(offset).map_err(defect)?;

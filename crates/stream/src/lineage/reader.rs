@@ -12,6 +12,8 @@ pub struct Reader {
     last: Option<Position>,
     before: Option<Position>,
     mark: Option<Mark>,
+    /// Missing, and known to be.
+    hole: Option<Position>,
 }
 
 /// What to do with a record.
@@ -57,6 +59,7 @@ impl Reader {
             last: checkpoint.position,
             before: checkpoint.before,
             mark: checkpoint.mark,
+            hole: checkpoint.hole,
         }
     }
 
@@ -83,6 +86,7 @@ impl Reader {
                     committed_at: source.committed_at,
                 });
                 self.before = Some(found);
+                self.hole = self.hole.filter(|hole| is_above(*hole, found));
             }
             Verdict::Duplicate => self.before = Some(found),
             Verdict::Hole { .. } | Verdict::Redriven => {}
@@ -99,6 +103,7 @@ impl Reader {
             before: self.before,
             mark: self.mark,
             database: None,
+            hole: self.hole,
         }
     }
 
@@ -115,7 +120,10 @@ impl Reader {
         } else {
             -1
         };
-        if source.prev > seen {
+        let is_known = self
+            .hole
+            .is_some_and(|hole| (hole.epoch, hole.offset) == (found.epoch, source.prev));
+        if source.prev > seen && !is_known {
             Verdict::Hole {
                 last,
                 prev: source.prev,
@@ -125,6 +133,10 @@ impl Reader {
             Verdict::Apply
         }
     }
+}
+
+fn is_above(hole: Position, passed: Position) -> bool {
+    (hole.epoch, hole.offset) > (passed.epoch, passed.offset)
 }
 
 #[cfg(test)]
@@ -162,6 +174,33 @@ mod tests {
         assert!(matches!(hole, Verdict::Hole { prev: 7, .. }), "{hole:?}");
         assert_eq!(reader, before);
         assert_eq!(reader.check(&source(0, 7, 5)), Verdict::Apply);
+    }
+
+    #[test]
+    fn a_hole_that_is_known_is_passed_once_and_every_other_is_not() {
+        let known = Position {
+            lane: Lane::Live,
+            epoch: 0,
+            partition: 3,
+            offset: 7,
+        };
+        let mut reader = Reader::resume(&Checkpoint {
+            position: Some(source(0, 4, 3).position()),
+            hole: Some(known),
+            ..Checkpoint::default()
+        });
+        assert!(matches!(
+            reader.check(&source(0, 9, 6)),
+            Verdict::Hole { .. }
+        ));
+        assert_eq!(reader.check(&source(0, 5, 4)), Verdict::Apply);
+        let mut reader = Reader::resume(&reader.checkpoint());
+        assert_eq!(reader.check(&source(0, 8, 7)), Verdict::Apply);
+        assert_eq!(reader.checkpoint().hole, None);
+        assert!(matches!(
+            reader.check(&source(0, 12, 10)),
+            Verdict::Hole { .. }
+        ));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use engagement::envelope::CdcRecord;
+use engagement::event::Position;
 use serde_json::json;
 use service::Failure;
 use stream::Committed;
@@ -247,13 +248,8 @@ fn reader(broker: &Broker, facts: &Partition, group: &Group) -> Option<Decision>
             missing,
             reason,
         } => {
-            let to = Checkpoint {
-                epoch: missing.epoch,
-                position: Some(*missing),
-                before: None,
-                ..at.unwrap_or_default()
-            };
-            (reason.clone(), *offset, to, Some(reason.clone()))
+            let (offset, to) = behind(group, at.unwrap_or_default(), *offset, *missing);
+            (reason.clone(), offset, to, Some(reason.clone()))
         }
         Standing::Refused(refusal) => {
             let (to, gap) = moved(facts, refusal, at.unwrap_or_default());
@@ -273,6 +269,30 @@ fn reader(broker: &Broker, facts: &Partition, group: &Group) -> Option<Decision>
         },
         gap,
     })
+}
+
+/// A reader stays where it is, and knows what is missing: what stands before the hole is still done. What Redis holds
+/// has no place for that, but its position is always right before the hole.
+fn behind(group: &Group, at: Checkpoint, offset: i64, missing: Position) -> (i64, Checkpoint) {
+    if group.role == Role::Aggregates {
+        let to = Checkpoint {
+            epoch: missing.epoch,
+            position: Some(missing),
+            ..Checkpoint::default()
+        };
+        return (offset, to);
+    }
+    let to = Checkpoint {
+        hole: Some(missing),
+        ..at
+    };
+    (
+        group
+            .committed
+            .as_ref()
+            .map_or(offset, |commit| commit.offset),
+        to,
+    )
 }
 
 /// What a reader knows at the start of the log. Its last position stays where the log may still hold it: what is at

@@ -91,7 +91,9 @@ impl Lane {
             Err(hole) => {
                 service::metrics::lineage_violation();
                 let (topic, partition) = (self.handle.topic(), self.handle.partition());
-                let remedy = format!("see engagectl lineage show; then {REBUILD}");
+                let remedy = format!(
+                    "see `engagectl lineage show`; {REBUILD}, or go on behind the hole with `engagectl lineage adopt`"
+                );
                 Err(LaneError::stop(
                     format!("topic {topic} partition {partition}: {hole}"),
                     remedy,
