@@ -12,6 +12,7 @@ pub mod probe;
 pub mod producer;
 mod record;
 pub mod resume;
+pub mod scan;
 pub mod settings;
 pub mod status;
 mod sync;

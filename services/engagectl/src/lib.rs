@@ -14,6 +14,7 @@ mod lineage;
 mod local;
 pub mod pipeline;
 pub mod receiver;
+pub mod verify;
 
 use cli::{Cli, Command, ListenArgs, Output, WebhookCommand};
 use config::Config;

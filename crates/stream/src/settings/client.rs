@@ -78,6 +78,18 @@ impl KafkaSettings {
         )
     }
 
+    /// A reader of whole partitions, fast; holds at most 16 MiB.
+    #[must_use]
+    pub fn scan_config(&self, group: &str) -> ClientConfig {
+        let mut config = self.probe_config(group);
+        config
+            .set("queued.min.messages", "20000")
+            .set("queued.max.messages.kbytes", "8192")
+            .set("fetch.message.max.bytes", "524288")
+            .set("fetch.queue.backoff.ms", "20");
+        config
+    }
+
     /// An idempotent producer that never gives up by itself.
     #[must_use]
     pub fn producer_config(&self) -> ClientConfig {

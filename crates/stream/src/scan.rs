@@ -1,0 +1,140 @@
+//! Reads whole partitions beside every group, at full speed.
+//!
+//! Invariant: never subscribes and never commits; reading ends where each partition ended when it was asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::Offset;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use crate::error::LaneError;
+use crate::probe::{SideConsumer, SideContext};
+use crate::record::Record;
+use crate::settings::KafkaSettings;
+
+const ASK: Duration = Duration::from_secs(10);
+/// A broker that sends nothing for so long, although records are there, is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Offsets of one partition: `[from, to)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The partition.
+    pub partition: i32,
+    /// The first offset to read.
+    pub from: i64,
+    /// The first offset not to read.
+    pub to: i64,
+}
+
+/// A reader of one topic. Its methods block.
+pub struct Scanner {
+    consumer: SideConsumer,
+    topic: Arc<str>,
+}
+
+impl Scanner {
+    /// A reader under a name that only shows in the broker's log; for [`Self::committed`], the group asked about.
+    ///
+    /// # Errors
+    /// A setting is wrong.
+    pub fn open(settings: &KafkaSettings, group: &str, topic: &str) -> Result<Self, LaneError> {
+        let consumer = settings
+            .scan_config(group)
+            .create_with_context(SideContext)?;
+        Ok(Self {
+            consumer,
+            topic: topic.into(),
+        })
+    }
+
+    /// What each partition retains, in their order; empty when there is no such topic.
+    ///
+    /// # Errors
+    /// The broker did not answer.
+    pub fn spans(&self) -> Result<Vec<Span>, LaneError> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), ASK)?;
+        let topics = metadata.topics().iter();
+        let mut partitions: Vec<i32> = topics
+            .flat_map(|topic| topic.partitions().iter().map(|p| p.id()))
+            .collect();
+        partitions.sort_unstable();
+        let ends = partitions.into_iter().map(|partition| {
+            let (from, to) = self
+                .consumer
+                .fetch_watermarks(&self.topic, partition, ASK)?;
+            Ok(Span {
+                partition,
+                from,
+                to,
+            })
+        });
+        ends.collect()
+    }
+
+    /// The committed offset of each partition that has one.
+    ///
+    /// # Errors
+    /// The broker did not answer.
+    pub fn committed(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, LaneError> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
+        let committed = self.consumer.committed_offsets(list, ASK)?;
+        let known = committed.elements().into_iter().filter_map(|element| {
+            let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
+            Some((element.partition(), offset))
+        });
+        Ok(known.collect())
+    }
+
+    /// Hands every record of the spans to `visit`, each partition in order.
+    ///
+    /// # Errors
+    /// The broker did not answer, or sent nothing more.
+    pub fn read(&self, spans: &[Span], mut visit: impl FnMut(Record)) -> Result<(), LaneError> {
+        let mut open: BTreeMap<i32, i64> = BTreeMap::new();
+        let mut list = TopicPartitionList::new();
+        for span in spans.iter().filter(|span| span.from < span.to) {
+            open.insert(span.partition, span.to);
+            list.add_partition_offset(&self.topic, span.partition, Offset::Offset(span.from))?;
+        }
+        self.consumer.assign(&list)?;
+        let mut heard = Instant::now();
+        while !open.is_empty() {
+            match self.consumer.poll(Duration::from_millis(100)) {
+                None if heard.elapsed() > SILENCE => return Err(self.silent(&open)),
+                None => continue,
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
+                Some(Err(error)) => return Err(error.into()),
+                Some(Ok(message)) => {
+                    let to = open.get(&message.partition()).copied();
+                    if to.is_some_and(|to| message.offset() < to) {
+                        visit(Record::of(&self.topic, &message));
+                    }
+                    if to.is_some_and(|to| message.offset() + 1 >= to) {
+                        open.remove(&message.partition());
+                    }
+                }
+            }
+            heard = Instant::now();
+        }
+        self.consumer.unassign()?;
+        Ok(())
+    }
+
+    fn silent(&self, open: &BTreeMap<i32, i64>) -> LaneError {
+        LaneError::retry(format!(
+            "topic {}: nothing came for {} s of partitions {:?}",
+            self.topic,
+            SILENCE.as_secs(),
+            open.keys().collect::<Vec<_>>()
+        ))
+    }
+}
