@@ -35,7 +35,7 @@ pub struct Armed {
 pub enum Error {
     /// No `=`.
     #[error(
-        "ENGAGE_FAULTS: {0:?} is not <point>=<action>[@n], for example enricher.tail.before=kill@3"
+        "ENGAGE_FAULTS: {0:?} is not <point>=<action>[@n], for example enricher.lookup.before=kill@3"
     )]
     Form(String),
     /// A name that no point has.
@@ -112,12 +112,13 @@ mod tests {
 
     #[test]
     fn points_actions_and_arrivals_are_read() {
-        let armed = parse("enricher.tail.before=kill, stream.commit.after=pause:250ms@7").unwrap();
+        let armed =
+            parse("enricher.lookup.before=kill, stream.commit.after=pause:250ms@7").unwrap();
         assert_eq!(
             armed,
             [
                 Armed {
-                    point: Point::EnricherTailBefore,
+                    point: Point::EnricherLookupBefore,
                     action: Action::Kill,
                     arrival: 1
                 },
@@ -133,17 +134,20 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
-        assert!(matches!(parse("enricher.tail.before"), Err(Error::Form(_))));
         assert!(matches!(
-            parse("enricher.tail.befor=kill"),
-            Err(Error::Point(_, "enricher.tail.before"))
+            parse("enricher.lookup.before"),
+            Err(Error::Form(_))
+        ));
+        assert!(matches!(
+            parse("enricher.lookup.befor=kill"),
+            Err(Error::Point(_, "enricher.lookup.before"))
         ));
         for action in ["die", "pause", "pause:soon", ""] {
-            let text = format!("enricher.tail.before={action}");
+            let text = format!("enricher.lookup.before={action}");
             assert!(matches!(parse(&text), Err(Error::Action(_))), "{text}");
         }
         assert!(matches!(
-            parse("enricher.tail.before=kill@0"),
+            parse("enricher.lookup.before=kill@0"),
             Err(Error::Arrival(_))
         ));
     }

@@ -19,6 +19,9 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(60);
 pub fn main<A: App>() -> ExitCode {
     // One provider for all TLS in the process; an Err means that somebody installed it already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if let Err(error) = faults::arm() {
+        return end::<A>(Err(Failure::usage(error.to_string())));
+    }
     let cli = match cli::parse::<A>() {
         Ok(cli) => cli,
         Err(exit) => return exit,

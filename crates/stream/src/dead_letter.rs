@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engagement::event::Micros;
+use faults::Point;
 use metrics::counter;
 
 use crate::error::LaneError;
@@ -138,11 +139,19 @@ impl DeadLetters {
         reject: &Reject,
         now: Micros,
     ) -> Result<(), LaneError> {
+        faults::reach(Point::StreamDeadLetterBefore).await;
+        if faults::fails(Point::StreamDeadLetterBefore) {
+            return Err(LaneError::retry("the dead letter cannot be sent"));
+        }
         let out = self.letter(record, reject, now);
         self.producer
             .send_acked(&out)
             .await
             .map_err(|error| self.explain(error, record))?;
+        faults::reach(Point::StreamDeadLetterAfter).await;
+        if faults::fails(Point::StreamDeadLetterAfter) {
+            return Err(LaneError::retry("the dead letter is there, or is not"));
+        }
         counter!(DEAD_LETTERS_TOTAL, "service" => self.service, "reason" => reject.kind)
             .increment(1);
         Ok(())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engagement::event::Micros;
+use faults::Point;
 use opentelemetry::trace::SpanContext;
 use stream::checkpoint::Checkpoint;
 use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
@@ -150,7 +151,9 @@ impl Lane {
                 return Ok(());
             }
             if let Some(next) = batch.next() {
+                faults::reach(Point::ClickhouseSinkCommitBefore).await;
                 self.handle.commit(next, checkpoint.to_string());
+                faults::reach(Point::ClickhouseSinkCommitAfter).await;
             }
             match then {
                 Then::Continue => {}

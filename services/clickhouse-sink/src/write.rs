@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engagement::event::{Lane, Position};
+use faults::Point;
 use reqwest::header::{HeaderMap, HeaderValue};
 
 use crate::batch::Batch;
@@ -116,7 +117,9 @@ impl Writer {
             .map(|text| ("traceparent".parse().expect("a literal name"), text))
             .into_iter()
             .collect();
+        self.pass(Point::ClickhouseSinkInsertBefore).await?;
         let answer = self.http.put(&query, headers, data).await?;
+        self.pass(Point::ClickhouseSinkInsertAfter).await?;
         match answer.written_rows {
             Some(written) if written == rows => Ok(()),
             Some(0) => Err(ServerError::Expired(self.deadline)),
@@ -137,12 +140,14 @@ impl Writer {
         if let Some(until) = foreign {
             tokio::time::sleep_until(until.into()).await;
         }
+        self.pass(Point::ClickhouseSinkKillBefore).await?;
         self.http.ask(sql::kill(prefix)).await?;
         let answer = self.http.ask(sql::running(prefix)).await?;
         let running = Reader::new("the running inserts", &answer.body).u64()?;
         if running > 0 {
             return Err(still_running(running).into());
         }
+        self.pass(Point::ClickhouseSinkKillAfter).await?;
         let clock = server_clock(&self.http).await?;
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
         inspect(&self.http, &self.table).await?;
@@ -178,6 +183,7 @@ impl Writer {
     /// # Errors
     /// The server does not answer cleanly.
     pub async fn read_back(&self, batch: &Batch) -> Result<Held, ServerError> {
+        self.pass(Point::ClickhouseSinkReadBackBefore).await?;
         let positions = self.positions(batch).await?;
         let mut events = HashMap::new();
         for ids in batch.ids().chunks(IDS_PER_QUERY) {
@@ -189,7 +195,20 @@ impl Writer {
                 events.entry(id).or_insert_with(Vec::new).push(known);
             }
         }
+        self.pass(Point::ClickhouseSinkReadBackAfter).await?;
         Ok(Held { positions, events })
+    }
+
+    /// A fault point: a request or its answer is lost there.
+    async fn pass(&self, point: Point) -> Result<(), ServerError> {
+        faults::reach(point).await;
+        if faults::fails(point) {
+            return Err(ServerError::Transport {
+                address: "the server".to_owned(),
+                cause: "lost".to_owned(),
+            });
+        }
+        Ok(())
     }
 
     async fn positions(&self, batch: &Batch) -> Result<HashSet<(Position, u8)>, ServerError> {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use faults::Point;
 use stream::ledger::Frontier;
 use stream::lineage::Database;
 use stream::{LaneError, LaneHandle, Record};
@@ -89,6 +90,7 @@ impl Lane {
             progress,
             committed_at,
         } = frontier.value;
+        faults::reach_blocking(Point::EnricherCommitBefore);
         handle.commit(
             frontier.next,
             self.work
@@ -96,6 +98,7 @@ impl Lane {
                 .checkpoint(progress, self.database)
                 .to_string(),
         );
+        faults::reach_blocking(Point::EnricherCommitAfter);
         if let Some(at) = committed_at {
             let micros = service::clock::now().saturating_sub(at.0).max(0);
             self.shared

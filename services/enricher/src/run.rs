@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engagement::envelope::Parser;
+use faults::Point;
 use service::config::EnvKey;
 use service::{App, Context, Failure, Finding};
 use stream::Status;
@@ -56,6 +57,7 @@ impl App for Enricher {
         if !barrier(&contents, &stop).await {
             return Ok(());
         }
+        faults::reach(Point::EnricherCatalogAfter).await;
         consume(shared, &ctx, stop).await
     }
 
@@ -149,6 +151,7 @@ async fn identify(
 
 /// Waits for the catalog; false: told to stop before.
 async fn barrier(contents: &Contents, stop: &CancellationToken) -> bool {
+    faults::reach(Point::EnricherCatalogBefore).await;
     let mut loaded = contents.loaded();
     tokio::select! {
         () = stop.cancelled() => false,

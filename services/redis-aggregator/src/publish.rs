@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use faults::Point;
 use redis::{Cmd, RedisResult, cmd, pipe};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -19,7 +20,7 @@ use crate::connection::Connection;
 use crate::metrics;
 use crate::msgpack::unpack;
 use crate::republish::ask_all;
-use crate::store::Store;
+use crate::store::{Store, pass};
 
 /// Boards are written again after this long even if nothing changed.
 pub const REPEAT: Duration = Duration::from_secs(5);
@@ -66,6 +67,7 @@ impl Publisher {
     }
 
     async fn publish(&mut self, store: &Store, connection: &mut Connection) -> RedisResult<()> {
+        pass(Point::RedisAggregatorPublishBefore).await?;
         let due = self.written.is_none_or(|at| at.elapsed() >= REPEAT);
         // Asked each time: a partition that has just begun must not wait for a quiet moment of the others.
         self.partitions = partitions(store, connection).await?;
@@ -74,6 +76,7 @@ impl Publisher {
             self.write(store, connection).await?;
             self.written = Some(Instant::now());
         }
+        faults::reach(Point::RedisAggregatorPublishAfter).await;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: after it, no reader key is behind the state because a process died, or because its TTL ran out while
 //! nobody was there to write.
 
+use faults::Point;
 use redis::aio::ConnectionLike as _;
 use redis::{Cmd, RedisResult, cmd, pipe};
 
@@ -10,7 +11,7 @@ use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::msgpack::{Packed, unpack};
 use crate::position::State;
-use crate::store::{Lease, Store};
+use crate::store::{Lease, Store, pass};
 
 /// Writes the minutes that are still kept, and in cluster mode what the last script handed back.
 ///
@@ -18,7 +19,11 @@ use crate::store::{Lease, Store};
 /// No answer, or a key of the state holds something else.
 pub async fn after_open(store: &Store, partition: i32, state: &State) -> Result<(), StoreError> {
     let mut lease = store.lease().await?;
-    let done = everything(store, &mut lease, partition, state).await;
+    let done = match pass(Point::RedisAggregatorReaderKeysBefore).await {
+        Ok(()) => everything(store, &mut lease, partition, state).await,
+        lost => lost,
+    };
+    faults::reach(Point::RedisAggregatorReaderKeysAfter).await;
     match done {
         Ok(()) => Ok(()),
         Err(cause) => Err(store.failed(&lease, cause).await),

@@ -3,6 +3,7 @@
 //! Invariant: a partition starts at zero only if its group has never applied anything.
 
 use engagement::event::Position;
+use faults::Point;
 use stream::checkpoint::Checkpoint;
 use stream::lineage::{reader_proof, reader_resume};
 use stream::resume::{refused, source_position};
@@ -51,11 +52,16 @@ pub async fn open(handle: &LaneHandle, store: &Store) -> Result<Opened, LaneErro
 
 async fn begin(handle: &LaneHandle, store: &Store, log: Watermarks) -> Result<Opened, LaneError> {
     let applied = Applied::nothing_before(log.low);
+    faults::reach(Point::RedisAggregatorBeginBefore).await;
+    if faults::fails(Point::RedisAggregatorBeginBefore) {
+        return Err(LaneError::retry("redis does not answer"));
+    }
     if !store.initialise(handle.partition(), applied, 0).await? {
         return Err(LaneError::retry(
             "another instance has begun this partition meanwhile",
         ));
     }
+    faults::reach(Point::RedisAggregatorBeginAfter).await;
     handle
         .commit_now(log.low, Checkpoint::default().to_string())
         .await?;

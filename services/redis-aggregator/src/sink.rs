@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engagement::event::Micros;
+use faults::Point;
 use stream::dead_letter::{DeadLetters, RejectBudget};
 use stream::{LaneError, LaneHandle, Record};
 use tokio::time::{Instant, timeout_at};
@@ -241,8 +242,10 @@ impl Lane {
             return Ok(Next::End);
         }
         self.measure(&pending, began.elapsed());
+        faults::reach(Point::RedisAggregatorCommitBefore).await;
         self.handle
             .commit(change.applied.enriched + 1, self.chain.checkpoint());
+        faults::reach(Point::RedisAggregatorCommitAfter).await;
         Ok(Next::Continue)
     }
 

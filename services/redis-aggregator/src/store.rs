@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use faults::Point;
 use redis::{RedisResult, cmd};
 use tokio::sync::Mutex;
 
@@ -137,10 +138,14 @@ impl Store {
     pub async fn read(&self, partition: i32) -> Result<Option<State>, StoreError> {
         let mut lease = self.lease().await?;
         let key = self.position_key(partition);
+        if let Err(cause) = pass(Point::RedisAggregatorPositionBefore).await {
+            return Err(self.failed(&lease, cause).await);
+        }
         let found: RedisResult<HashMap<String, String>> = cmd("HGETALL")
             .arg(&key)
             .query_async(&mut lease.connection)
             .await;
+        faults::reach(Point::RedisAggregatorPositionAfter).await;
         let fields = match found {
             Ok(fields) => fields,
             Err(cause) => return Err(self.failed(&lease, cause).await),
@@ -236,4 +241,16 @@ impl Store {
             Err(cause) => Err(self.failed(&lease, cause).await),
         }
     }
+}
+
+/// A fault point: a command or its answer is lost there.
+///
+/// # Errors
+/// The connection is broken.
+pub async fn pass(point: Point) -> RedisResult<()> {
+    faults::reach(point).await;
+    if faults::fails(point) {
+        return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into());
+    }
+    Ok(())
 }

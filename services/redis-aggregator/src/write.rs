@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engagement::event::Micros;
+use faults::Point;
 use redis::RedisResult;
 use redis::aio::ConnectionLike as _;
 use service::Backoff;
@@ -18,7 +19,7 @@ use crate::history::History;
 use crate::metrics;
 use crate::position::{Applied, State};
 use crate::script::{Answer, Verdict};
-use crate::store::{Lease, Store};
+use crate::store::{Lease, Store, pass};
 
 /// One change of the state.
 #[derive(Debug)]
@@ -149,8 +150,12 @@ impl Writer {
 
     async fn send(&self, call: &redis::ScriptInvocation<'_>) -> Result<Answer, StoreError> {
         let mut lease = self.store.lease().await?;
+        if let Err(cause) = pass(Point::RedisAggregatorScriptBefore).await {
+            return Err(self.store.failed(&lease, cause).await);
+        }
         let answered: RedisResult<Answer> = call.invoke_async(&mut lease.connection).await;
-        match answered {
+        let lost = pass(Point::RedisAggregatorScriptAfter).await;
+        match lost.and(answered) {
             Ok(answer) => {
                 self.forward(&mut lease, &answer).await?;
                 Ok(answer)

@@ -3,6 +3,7 @@
 //! Invariant: whatever the other side does, an attempt ends within the endpoint's timeout with
 //! exactly one outcome, and at most [`BODY_BYTES`] of its answer are read.
 
+use faults::Point;
 use http::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
@@ -63,7 +64,16 @@ impl Poster {
     pub async fn post(&self, endpoint: &Endpoint, message: &Message, trace: &Headers) -> Answer {
         let headers = request::headers(endpoint, message, service::clock::now(), trace);
         let request = self.http.post(endpoint.url.clone()).headers(headers);
-        match request.body(message.body.clone()).send().await {
+        faults::reach(Point::WebhookForwarderAttemptBefore).await;
+        if faults::fails(Point::WebhookForwarderAttemptBefore) {
+            return lost();
+        }
+        let sent = request.body(message.body.clone()).send().await;
+        faults::reach(Point::WebhookForwarderAttemptAfter).await;
+        if faults::fails(Point::WebhookForwarderAttemptAfter) {
+            return lost();
+        }
+        match sent {
             Ok(response) => answered(endpoint, response).await,
             Err(error) => Answer {
                 outcome: failed(&error),
@@ -71,6 +81,15 @@ impl Poster {
                 detail: describe(&error.without_url()),
             },
         }
+    }
+}
+
+/// At a fault point: the message may or may not have arrived.
+fn lost() -> Answer {
+    Answer {
+        outcome: Outcome::Unreachable,
+        at: service::clock::now(),
+        detail: "connection lost".to_owned(),
     }
 }
 

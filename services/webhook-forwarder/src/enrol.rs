@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use faults::Point;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -128,7 +129,9 @@ impl Enrolment {
             });
         }
         let positions = self.positions(&consumer, &partitions).map_err(failed)?;
+        self.pass(Point::WebhookForwarderEnrolBefore)?;
         let outcome = consumer.commit(&positions, CommitMode::Sync);
+        self.pass(Point::WebhookForwarderEnrolAfter)?;
         // the broker decides per partition, and another replica may have been faster: what counts is what is there
         let committed = self.committed(&consumer, &partitions).map_err(failed)?;
         if committed.values().all(Option::is_some) {
@@ -230,6 +233,15 @@ impl Enrolment {
             (Some((_, cause)), _) => self.unreachable(cause),
             (None, _) => self.unreachable(error.to_string()),
         }
+    }
+
+    /// A fault point: the question or its answer is lost there.
+    fn pass(&self, point: Point) -> Result<(), RunError> {
+        faults::reach_blocking(point);
+        if faults::fails(point) {
+            return Err(self.unreachable("lost".to_owned()));
+        }
+        Ok(())
     }
 
     fn unreachable(&self, cause: String) -> RunError {

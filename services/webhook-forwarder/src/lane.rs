@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engagement::event::Micros;
+use faults::Point;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -211,7 +212,9 @@ impl Lane {
             Next::Finished => {
                 self.runtime.taken();
                 self.release(&key, job.size());
+                faults::reach_blocking(Point::WebhookForwarderSettleBefore);
                 self.ledger.complete(job.record.offset).map_err(defect)?;
+                faults::reach_blocking(Point::WebhookForwarderSettleAfter);
             }
             Next::Retry(wait) => self.schedule.retry(&key, job, Instant::now() + wait),
             Next::Hold => self.schedule.retry(&key, job, Instant::now()),
@@ -247,7 +250,9 @@ impl Lane {
             && frontier.next > self.committed
         {
             self.committed = frontier.next;
+            faults::reach_blocking(Point::WebhookForwarderCommitBefore);
             handle.commit(frontier.next, frontier.value.to_string());
+            faults::reach_blocking(Point::WebhookForwarderCommitAfter);
         }
     }
 

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use faults::Point;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -186,10 +187,12 @@ impl Engine {
     fn revoke(&mut self, partitions: &[i32]) {
         let lost = self.group.consumer.assignment_lost();
         info!(group = %self.group.options.group, topic = %self.group.topic, ?partitions, lost, "partitions revoked");
+        faults::reach_blocking(Point::StreamRevokeBefore);
         self.close(partitions, lost);
         if let Err(error) = self.group.end(partitions) {
             error!(%error, "revocation not acknowledged");
         }
+        faults::reach_blocking(Point::StreamRevokeAfter);
     }
 
     /// Tells the lanes to stop, waits for them, and sends what they committed.
@@ -220,7 +223,7 @@ impl Engine {
 
     fn commit_last(&self, partition: i32, committed: &Committed) {
         let offset = committed.offset;
-        match self.group.commit_now(partition, committed) {
+        match self.last_commit(partition, committed) {
             Ok(()) => debug!(partition, offset, "committed on close"),
             Err(error) if is_rebalancing(&error) => {
                 debug!(partition, offset, %error, "commit dropped: the group has moved on");
@@ -229,6 +232,18 @@ impl Engine {
                 warn!(partition, offset, %error, "commit on close failed; the next owner proves its position");
             }
         }
+    }
+
+    fn last_commit(&self, partition: i32, committed: &Committed) -> KafkaResult<()> {
+        faults::reach_blocking(Point::StreamLastCommitBefore);
+        if faults::fails(Point::StreamLastCommitBefore) {
+            return Err(KafkaError::ConsumerCommit(
+                RDKafkaErrorCode::CoordinatorNotAvailable,
+            ));
+        }
+        let answer = self.group.commit_now(partition, committed);
+        faults::reach_blocking(Point::StreamLastCommitAfter);
+        answer
     }
 
     fn tick(&mut self) -> Result<(), RunError> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use faults::Point;
 use rdkafka::Offset;
 use rdkafka::consumer::{CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -157,8 +158,16 @@ impl Group {
         let commits = commits
             .iter()
             .map(|(partition, committed)| (*partition, committed));
+        faults::reach_blocking(Point::StreamCommitBefore);
+        if faults::fails(Point::StreamCommitBefore) {
+            return Err(KafkaError::ConsumerCommit(
+                RDKafkaErrorCode::CoordinatorNotAvailable,
+            ));
+        }
         self.consumer
-            .commit(&self.commit_list(commits)?, CommitMode::Async)
+            .commit(&self.commit_list(commits)?, CommitMode::Async)?;
+        faults::reach_blocking(Point::StreamCommitAfter);
+        Ok(())
     }
 
     fn list(

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use faults::Point;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::Polled;
@@ -75,10 +76,12 @@ impl LaneHandle {
     /// # Errors
     /// The partition is being taken away, or librdkafka refuses.
     pub async fn start(&mut self, offset: i64) -> Result<(), LaneError> {
+        self.pass(Point::StreamStartBefore).await?;
         let (shared, attempt) = (Arc::clone(&self.shared), self.attempt);
         shared.begin(offset);
         self.blocking(move |group| group.start(&shared, attempt, offset))
-            .await
+            .await?;
+        self.pass(Point::StreamStartAfter).await
     }
 
     /// The next record, in offset order; `None`: stop (flush or drop, then return `Ok`). Safe to cancel.
@@ -145,6 +148,7 @@ impl LaneHandle {
     /// # Errors
     /// The commit was refused or not answered.
     pub async fn commit_now(&self, next: i64, metadata: String) -> Result<(), LaneError> {
+        self.pass(Point::StreamFirstCommitBefore).await?;
         let shared = Arc::clone(&self.shared);
         let committed = Committed {
             offset: next,
@@ -155,7 +159,8 @@ impl LaneHandle {
             shared.confirmed(committed);
             Ok(())
         })
-        .await
+        .await?;
+        self.pass(Point::StreamFirstCommitAfter).await
     }
 
     /// For a task of the lane that commits while another one receives.
@@ -176,7 +181,10 @@ impl LaneHandle {
         partition: i32,
         offset: i64,
     ) -> Result<Option<Record>, LaneError> {
-        self.group.probe.read_one(topic, partition, offset).await
+        self.pass(Point::StreamReadBefore).await?;
+        let found = self.group.probe.read_one(topic, partition, offset).await?;
+        self.pass(Point::StreamReadAfter).await?;
+        Ok(found)
     }
 
     /// The records of `[from, to)` of any partition that are there.
@@ -190,10 +198,14 @@ impl LaneHandle {
         from: i64,
         to: i64,
     ) -> Result<Vec<Record>, LaneError> {
-        self.group
+        self.pass(Point::StreamReadBefore).await?;
+        let found = self
+            .group
             .probe
             .read_range(topic, partition, from, to)
-            .await
+            .await?;
+        self.pass(Point::StreamReadAfter).await?;
+        Ok(found)
     }
 
     /// The last records (about `wanted`) of any partition, with its watermarks.
@@ -201,13 +213,25 @@ impl LaneHandle {
     /// # Errors
     /// The broker did not answer.
     pub async fn tail(&self, topic: &str, partition: i32, wanted: u32) -> Result<Tail, LaneError> {
-        self.group.probe.tail(topic, partition, wanted).await
+        self.pass(Point::StreamTailBefore).await?;
+        let tail = self.group.probe.tail(topic, partition, wanted).await?;
+        self.pass(Point::StreamTailAfter).await?;
+        Ok(tail)
     }
 
     /// Cancelled when the lane must end: the partition is taken away, cannot be read any more, or the process stops.
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
+    }
+
+    /// A fault point of the lane.
+    async fn pass(&self, point: Point) -> Result<(), LaneError> {
+        faults::reach(point).await;
+        if faults::fails(point) {
+            return Err(LaneError::retry("the broker did not answer"));
+        }
+        Ok(())
     }
 
     async fn blocking<T: Send + 'static>(

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use faults::Point;
 use metrics::{Counter, counter};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -226,6 +227,10 @@ impl Supervisor {
 
     /// The group's commit, after making sure that it belongs to the log this process knows.
     async fn committed(&self) -> Result<Option<Committed>, LaneError> {
+        faults::reach(Point::StreamOpenBefore).await;
+        if faults::fails(Point::StreamOpenBefore) {
+            return Err(LaneError::retry("the commit cannot be read"));
+        }
         let (group, partition) = (Arc::clone(&self.group), self.shared.partition);
         let remembered = self
             .shared
@@ -245,6 +250,7 @@ impl Supervisor {
             );
             LaneError::stop(reason, refusal.remedy())
         })?;
+        faults::reach(Point::StreamOpenAfter).await;
         Ok(committed)
     }
 

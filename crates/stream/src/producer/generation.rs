@@ -6,6 +6,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use faults::Point;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -120,6 +121,11 @@ impl Generation {
         }
     }
 
+    /// No record is handed over any more, for a reason of the caller.
+    pub(super) fn give_up(&self, reason: &'static str) {
+        self.state.give_up(reason, reason.to_owned(), None);
+    }
+
     pub(crate) fn is_void(&self) -> bool {
         self.state.is_void()
     }
@@ -208,6 +214,7 @@ impl Thread {
 
     /// Purge first: what is purged cannot be sent late, by a client that is only waiting to be destroyed.
     fn end(self) {
+        faults::reach_blocking(Point::StreamPurgeBefore);
         self.producer
             .purge(PurgeConfig::default().queue().inflight());
         let state = self.state;
@@ -219,6 +226,7 @@ impl Thread {
                 Err(shared) => producer = shared,
             }
         }
+        faults::reach_blocking(Point::StreamPurgeAfter);
         state.end();
     }
 }

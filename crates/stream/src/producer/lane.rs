@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use faults::Point;
 use tokio::sync::Notify;
 
 use super::generation::{Full, Generation};
@@ -83,6 +84,10 @@ impl<T: Clone + Send + 'static> ProducerLane<T> {
             self.drained().await?;
         }
         self.room().await?;
+        faults::reach(Point::StreamSendBefore).await;
+        if faults::fails(Point::StreamSendBefore) {
+            self.generation.give_up("fault");
+        }
         loop {
             match self.try_send(&record, offset, value.clone()) {
                 Ok(()) => break,
@@ -90,6 +95,7 @@ impl<T: Clone + Send + 'static> ProducerLane<T> {
                 Err(Full::Failed(error)) => return Err(error),
             }
         }
+        faults::reach(Point::StreamSendAfter).await;
         self.alone = self.first || self.is_suspect(offset);
         self.first = false;
         if self.alone {

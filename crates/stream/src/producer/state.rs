@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use faults::Point;
 use metrics::{Counter, counter};
 use rdkafka::Message;
 use rdkafka::client::ClientContext;
@@ -217,9 +218,16 @@ impl ProducerContext for Context {
         let Delivery { to, token } = *delivery;
         match result {
             Ok(message) => {
+                faults::reach_blocking(Point::StreamAckBefore);
+                if faults::fails(Point::StreamAckBefore) {
+                    self.0
+                        .give_up("fault", "an acknowledgement was lost".to_owned(), None);
+                    return self.0.settled();
+                }
                 *locked(&self.0.moved) = Instant::now();
                 self.0.count(message.topic());
                 to.acked(token, message.partition(), message.offset());
+                faults::reach_blocking(Point::StreamAckAfter);
             }
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);

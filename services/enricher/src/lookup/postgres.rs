@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use engagement::catalog::Content;
 use engagement::event::Micros;
+use faults::Point;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -122,11 +123,16 @@ impl ContentSource for PostgresContents {
         if valid.is_empty() {
             return Ok(HashMap::new());
         }
+        faults::reach(Point::EnricherLookupBefore).await;
+        if faults::fails(Point::EnricherLookupBefore) {
+            return Err(Unavailable("no answer".to_owned()));
+        }
         let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(question.sql.as_str()))
             .bind(valid)
             .fetch_all(pool)
             .await
             .map_err(unavailable)?;
+        faults::reach(Point::EnricherLookupAfter).await;
         Ok(rows.into_iter().filter_map(content).collect())
     }
 }
