@@ -2,7 +2,87 @@
 //!
 //! Invariant: each fault heals what it broke before it returns.
 
-use super::Class;
+use std::time::Duration;
+
+use devstack::Kind;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+use super::{Class, Company, turn};
+use crate::Arena;
+
+/// How long one question may take.
+const ASK: Duration = Duration::from_secs(10);
 
 /// The classes of this module.
-pub const CLASSES: &[Class] = &[];
+pub const CLASSES: &[Class] = &[
+    Class {
+        name: "kafka.kill",
+        about: "kill -9 of the broker, and its restart",
+        company: Company::Any,
+        weight: 3,
+        inject: |arena, rng| Box::pin(kill(arena, rng)),
+    },
+    Class {
+        name: "kafka.freeze",
+        about: "SIGSTOP of the broker for some seconds",
+        company: Company::Any,
+        weight: 3,
+        inject: |arena, rng| Box::pin(freeze(arena, rng)),
+    },
+];
+
+async fn kill(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
+    let down = Duration::from_millis(rng.random_range(0..2000));
+    let _turn = turn::at(Kind::Kafka).await;
+    let broker = arena.stack.kafka();
+    broker.kill9().await?;
+    tokio::time::sleep(down).await;
+    broker.start().await?;
+    Ok(format!("killed the broker, down for {down:?}"))
+}
+
+async fn freeze(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
+    // Beyond 3 s the broker's own session with its controller is at stake, beyond 6 s those of the groups.
+    let frozen = Duration::from_millis(rng.random_range(1000..9000));
+    let _turn = turn::at(Kind::Kafka).await;
+    let broker = arena.stack.kafka();
+    broker.pause()?;
+    tokio::time::sleep(frozen).await;
+    broker.resume()?;
+    broker.wait_ready().await?;
+    Ok(format!("froze the broker for {frozen:?}"))
+}
+
+/// A consumer that never joins the group whose name it bears.
+pub(super) fn side_consumer(arena: &Arena, group: &str) -> anyhow::Result<BaseConsumer> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &arena.addresses.kafka)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("reconnect.backoff.max.ms", "500");
+    Ok(config.create()?)
+}
+
+/// The partitions of a topic with the start and the end of each.
+pub(super) fn ends(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<(i32, (i64, i64))>> {
+    let metadata = consumer.fetch_metadata(Some(topic), ASK)?;
+    let found = metadata.topics().first();
+    let partitions = found.map_or(&[][..], rdkafka::metadata::MetadataTopic::partitions);
+    let ends = partitions.iter().map(|partition| {
+        let id = partition.id();
+        Ok((id, consumer.fetch_watermarks(topic, id, ASK)?))
+    });
+    ends.collect()
+}
+
+/// How many offsets the change topic has given away.
+pub(super) async fn end_of_cdc(arena: &Arena) -> anyhow::Result<i64> {
+    let consumer = side_consumer(arena, "engage-chaos")?;
+    let asked = move || ends(&consumer, "cdc.public.engagement_events");
+    let ends = tokio::task::spawn_blocking(asked).await??;
+    Ok(ends.iter().map(|(_, (_, high))| high).sum())
+}

@@ -13,6 +13,8 @@ pub mod offsets;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub(crate) mod refusal;
+pub(crate) mod turn;
 
 use futures_util::future::BoxFuture;
 use rand_chacha::ChaCha8Rng;

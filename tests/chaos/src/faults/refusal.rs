@@ -1,0 +1,86 @@
+//! A service must stop and say why, and the others must go on.
+//!
+//! Invariant: only what was logged after the refusal was announced counts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use engagectl::pipeline::SERVICES;
+
+use crate::fleet::ExpectedStop;
+use crate::{Arena, ReplicaId, wait};
+
+/// From the fault to the words in the log and a process that is not ready.
+const NAMED_WITHIN: Duration = Duration::from_secs(60);
+
+/// An announced refusal.
+pub(crate) struct Refusal<'a> {
+    arena: &'a Arena,
+    service: &'static str,
+    logged: BTreeMap<ReplicaId, usize>,
+    expected: ExpectedStop,
+}
+
+impl<'a> Refusal<'a> {
+    /// From now on this service may stop.
+    pub(crate) fn expected(arena: &'a Arena, service: &'static str) -> Self {
+        let ids = arena.fleet.replicas_of(service);
+        Self {
+            arena,
+            service,
+            logged: ids
+                .into_iter()
+                .map(|id| (id, log(arena, id).len()))
+                .collect(),
+            expected: arena.fleet.expecting_stop(service),
+        }
+    }
+
+    /// Waits until a replica has logged a line with all these words, and is not ready or has ended for repair.
+    pub(crate) async fn is_named(&self, words: &[&str]) -> anyhow::Result<()> {
+        let what = format!("{} names its refusal with {words:?}", self.service);
+        let look = || async {
+            for (id, before) in &self.logged {
+                let log = log(self.arena, *id);
+                let fresh = String::from_utf8_lossy(log.get(*before..).unwrap_or_default());
+                let named = fresh
+                    .lines()
+                    .any(|line| words.iter().all(|word| line.contains(word)));
+                let stands = self.expected.stopped().contains(id)
+                    || self.arena.fleet.ready(*id).await.is_err();
+                if named && stands {
+                    return Ok(());
+                }
+            }
+            Err(self.last_words())
+        };
+        wait::until(&what, NAMED_WITHIN, look).await
+    }
+
+    /// Everything that stopped is started again: what stopped alone in a process that goes on needs a new process.
+    pub(crate) fn repaired(self) {
+        drop(self.expected);
+        for id in self.logged.keys() {
+            self.arena.fleet.terminate(*id);
+        }
+    }
+
+    fn last_words(&self) -> Vec<String> {
+        let tails = self.logged.keys();
+        tails
+            .map(|id| format!("{id}: {}", self.arena.fleet.log_tail(*id, 2)))
+            .collect()
+    }
+}
+
+/// G5 and G8: every other service is ready.
+pub(crate) async fn others_are_ready(arena: &Arena, stopped: &str) -> anyhow::Result<()> {
+    for service in SERVICES.into_iter().filter(|name| *name != stopped) {
+        arena.fleet.wait_ready(service, NAMED_WITHIN).await?;
+    }
+    Ok(())
+}
+
+fn log(arena: &Arena, id: ReplicaId) -> Vec<u8> {
+    std::fs::read(arena.fleet.log(id)).unwrap_or_default()
+}
