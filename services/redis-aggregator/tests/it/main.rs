@@ -11,3 +11,4 @@ mod scripts;
 mod service_runs;
 mod support;
 mod support_kafka;
+mod torn;

@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::*;
 
-const NOW: Micros = Micros(1_800_000_000_000_000);
+pub(crate) const NOW: Micros = Micros(1_800_000_000_000_000);
 
-async fn writer(config: &Config) -> Writer {
+pub(crate) async fn writer(config: &Config) -> Writer {
     let store = Store::new(
         config.clone(),
         service::Health::default().condition("redis"),
@@ -50,7 +50,12 @@ fn wanted(config: &Config) -> Wanted {
 }
 
 /// The change that these events make after what the writer has applied.
-fn change(config: &Config, writer: &Writer, events: &[EnrichedEvent], now: Micros) -> Change {
+pub(crate) fn change(
+    config: &Config,
+    writer: &Writer,
+    events: &[EnrichedEvent],
+    now: Micros,
+) -> Change {
     let mut batch = Batch::new(wanted(config));
     let mut history = writer.state().history;
     let mut applied = writer.state().applied;
