@@ -14,7 +14,7 @@ use super::{Class, Company, turn};
 use crate::Arena;
 
 /// How long one question may take.
-const ASK: Duration = Duration::from_secs(10);
+pub(super) const ASK: Duration = Duration::from_secs(10);
 
 /// The classes of this module.
 pub const CLASSES: &[Class] = &[

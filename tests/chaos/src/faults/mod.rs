@@ -7,13 +7,18 @@ pub mod clickhouse;
 pub mod clock;
 pub mod connect;
 pub mod disk;
+mod group;
 pub mod kafka;
 pub mod network;
 pub mod offsets;
+pub mod points;
 pub mod postgres;
 pub mod process;
 pub mod redis;
 pub(crate) mod refusal;
+pub mod storm;
+pub mod times;
+mod trigger;
 pub(crate) mod turn;
 
 use futures_util::future::BoxFuture;
@@ -53,6 +58,9 @@ pub struct Class {
 /// `Class { name: "kafka.kill", .., inject: |arena, rng| Box::pin(kill(arena, rng)) }`.
 pub const CLASSES: &[&[Class]] = &[
     process::CLASSES,
+    points::CLASSES,
+    storm::CLASSES,
+    times::CLASSES,
     kafka::CLASSES,
     connect::CLASSES,
     clickhouse::CLASSES,

@@ -1,8 +1,137 @@
-//! Group offsets deleted, rewound, forwarded; topic recreated; retention.
+//! Group offsets deleted, rewound, forwarded.
 //!
-//! Invariant: each fault heals what it broke before it returns.
+//! Invariant: a group is changed only while no member of it runs; a position that a service must refuse is put back
+//! after it was refused.
 
-use super::Class;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use rand::{Rng, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::group::{CONTENT_READERS, Commit, Group};
+use super::refusal::{Refusal, others_are_ready};
+use super::{Class, Company};
+use crate::Arena;
+
+/// A member that was killed keeps its place until its session ends.
+const READY_WITHIN: Duration = Duration::from_secs(90);
 
 /// The classes of this module.
-pub const CLASSES: &[Class] = &[];
+pub const CLASSES: &[Class] = &[
+    Class {
+        name: "offsets.deleted",
+        about: "the committed offsets of a group are gone",
+        company: Company::Any,
+        weight: 1,
+        inject: |arena, rng| Box::pin(deleted(arena, rng)),
+    },
+    Class {
+        name: "offsets.rewound",
+        about: "a group's offsets go back to earlier commits of its own",
+        company: Company::Any,
+        weight: 2,
+        inject: |arena, rng| Box::pin(rewound(arena, rng)),
+    },
+    Class {
+        name: "offsets.forwarded",
+        about: "a tool sets every group to the end: ignored by those with a position of their own, refused by the others",
+        company: Company::None,
+        weight: 1,
+        inject: |arena, _| Box::pin(forwarded(arena)),
+    },
+];
+
+async fn deleted(arena: &Arena, _: &mut ChaCha8Rng) -> anyhow::Result<String> {
+    let each = Group::ALL.map(|group| async move {
+        arena.fleet.hold(group.service).await?;
+        let outcome = group.delete(arena).await;
+        arena.fleet.release(group.service);
+        outcome
+    });
+    try_join_all(each).await?;
+    Ok("deleted the offsets of every group".to_owned())
+}
+
+async fn rewound(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
+    let seed: u64 = rng.random();
+    let each = Group::ALL.map(|group| async move {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        arena.fleet.hold(group.service).await?;
+        let outcome = rewind(arena, group, &mut rng).await;
+        arena.fleet.release(group.service);
+        outcome
+    });
+    let records: i64 = try_join_all(each).await?.into_iter().sum();
+    Ok(format!("rewound every group, by {records} records in all"))
+}
+
+/// To commits as the service itself would have made them: its checkpoint speaks of the record before.
+async fn rewind(arena: &Arena, group: Group, rng: &mut ChaCha8Rng) -> anyhow::Result<i64> {
+    let mut commits = group.committed(arena).await?;
+    let mut records = 0;
+    for commit in &mut commits {
+        let low = group.low(arena, commit.partition).await?;
+        let to = rng.random_range(low.min(commit.offset)..=commit.offset);
+        records += commit.offset - to;
+        *commit = group.commit_at(arena, commit.partition, to).await?;
+    }
+    group.commit(arena, commits).await?;
+    Ok(records)
+}
+
+async fn forwarded(arena: &Arena) -> anyhow::Result<String> {
+    let own_position = Group::ALL
+        .into_iter()
+        .filter(|group| !group.trusts_its_commit());
+    for group in own_position {
+        arena.fleet.hold(group.service).await?;
+        let outcome = forward(arena, group).await;
+        arena.fleet.release(group.service);
+        outcome?;
+        arena.fleet.wait_ready(group.service, READY_WITHIN).await?;
+    }
+    for group in Group::ALL.into_iter().filter(Group::trusts_its_commit) {
+        refuses_a_foreign_position(arena, group)
+            .await
+            .with_context(|| format!("{} forwarded", group.name))?;
+    }
+    Ok(format!(
+        "forwarded every group; {CONTENT_READERS:?} refused by name"
+    ))
+}
+
+/// As `kafka-consumer-groups --reset-offsets --to-latest` does: without any metadata. Returns what was there.
+async fn forward(arena: &Arena, group: Group) -> anyhow::Result<Vec<Commit>> {
+    let before = group.committed(arena).await?;
+    let mut commits = Vec::new();
+    for commit in &before {
+        commits.push(Commit {
+            offset: group.high(arena, commit.partition).await?,
+            metadata: String::new(),
+            ..*commit
+        });
+    }
+    group.commit(arena, commits).await?;
+    Ok(before)
+}
+
+async fn refuses_a_foreign_position(arena: &Arena, group: Group) -> anyhow::Result<()> {
+    let refusal = Refusal::expected(arena, group.service);
+    arena.fleet.hold(group.service).await?;
+    let before = forward(arena, group).await;
+    arena.fleet.release(group.service);
+    let before = before?;
+    let named = refusal
+        .is_named(&["carries no usable checkpoint", "engagectl reset"])
+        .await;
+    let others = others_are_ready(arena, group.service).await;
+    arena.fleet.hold(group.service).await?;
+    let put_back = group.commit(arena, before).await;
+    arena.fleet.release(group.service);
+    refusal.repaired();
+    put_back?;
+    named?;
+    others
+}

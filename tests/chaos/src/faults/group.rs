@@ -1,0 +1,223 @@
+//! The committed offsets of a consumer group, read and changed from outside.
+//!
+//! Invariant: nothing is changed while the group has members; the broker refuses it, and so it is tried again.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::FromClientConfig as _;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::kafka::{ASK, ends, side_consumer};
+use crate::{Arena, wait};
+
+/// A static member that has left stays one until its session ends (6 s); a busy broker takes its time.
+const EMPTY_WITHIN: Duration = Duration::from_secs(40);
+
+/// The services that continue where their group's commit says.
+pub(super) const CONTENT_READERS: [&str; 2] = ["clickhouse-sink", "webhook-forwarder"];
+
+/// The group of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    /// The service.
+    pub(super) service: &'static str,
+    /// The group's name.
+    pub(super) name: &'static str,
+    /// The topic that it reads.
+    pub(super) topic: &'static str,
+}
+
+/// One committed offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Commit {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) metadata: String,
+}
+
+const ENRICHED: &str = "engagement.enriched.v1";
+
+impl Group {
+    /// Every group of the arena.
+    pub(super) const ALL: [Self; 4] = [
+        Self {
+            service: "enricher",
+            name: "enricher",
+            topic: "cdc.public.engagement_events",
+        },
+        Self {
+            service: "clickhouse-sink",
+            name: "clickhouse-sink",
+            topic: ENRICHED,
+        },
+        Self {
+            service: "redis-aggregator",
+            name: "redis-aggregator",
+            topic: ENRICHED,
+        },
+        Self {
+            service: "webhook-forwarder",
+            name: "webhook-forwarder.demo",
+            topic: ENRICHED,
+        },
+    ];
+
+    pub(super) fn trusts_its_commit(&self) -> bool {
+        CONTENT_READERS.contains(&self.service)
+    }
+
+    /// What is committed; partitions without a commit are left out.
+    pub(super) async fn committed(self, arena: &Arena) -> anyhow::Result<Vec<Commit>> {
+        self.ask(arena, move |consumer| {
+            let mut list = TopicPartitionList::new();
+            for (partition, _) in ends(consumer, self.topic)? {
+                list.add_partition(self.topic, partition);
+            }
+            let answer = consumer.committed_offsets(list, ASK)?;
+            let commits = answer.elements().into_iter().filter_map(|element| {
+                let Offset::Offset(offset) = element.offset() else {
+                    return None;
+                };
+                Some(Commit {
+                    partition: element.partition(),
+                    offset,
+                    metadata: element.metadata().to_owned(),
+                })
+            });
+            Ok(commits.collect())
+        })
+        .await
+    }
+
+    pub(super) async fn low(self, arena: &Arena, partition: i32) -> anyhow::Result<i64> {
+        Ok(self.ends(arena, partition).await?.0)
+    }
+
+    pub(super) async fn high(self, arena: &Arena, partition: i32) -> anyhow::Result<i64> {
+        Ok(self.ends(arena, partition).await?.1)
+    }
+
+    async fn ends(self, arena: &Arena, partition: i32) -> anyhow::Result<(i64, i64)> {
+        self.ask(arena, move |consumer| {
+            Ok(consumer.fetch_watermarks(self.topic, partition, ASK)?)
+        })
+        .await
+    }
+
+    /// The commit that the service makes when everything before this offset is done.
+    pub(super) async fn commit_at(
+        self,
+        arena: &Arena,
+        partition: i32,
+        offset: i64,
+    ) -> anyhow::Result<Commit> {
+        let source = self.source_before(arena, partition, offset).await?;
+        let metadata = match source
+            .as_deref()
+            .map(|source| (source, source.split('/').nth(1)))
+        {
+            Some((source, Some(epoch))) => {
+                format!("engage1 epoch={epoch} position={source} before={source}")
+            }
+            _ => "engage1 epoch=0".to_owned(),
+        };
+        Ok(Commit {
+            partition,
+            offset,
+            metadata,
+        })
+    }
+
+    /// The `engagement-source` of the record right before an offset; change records have none.
+    async fn source_before(
+        self,
+        arena: &Arena,
+        partition: i32,
+        offset: i64,
+    ) -> anyhow::Result<Option<String>> {
+        self.ask(arena, move |consumer| {
+            let (low, _) = consumer.fetch_watermarks(self.topic, partition, ASK)?;
+            if self.topic != ENRICHED || offset <= low {
+                return Ok(None);
+            }
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(self.topic, partition, Offset::Offset(offset - 1))?;
+            consumer.assign(&list)?;
+            let record = consumer.poll(ASK).context("no record came")?;
+            let record = record?;
+            let headers = record.headers().context("the record has no headers")?;
+            let source = headers
+                .iter()
+                .find(|header| header.key == "engagement-source");
+            let value = source.and_then(|header| header.value);
+            consumer.unassign()?;
+            Ok(value.map(|value| String::from_utf8_lossy(value).into_owned()))
+        })
+        .await
+    }
+
+    /// Sets offsets, as soon as the group has no members.
+    pub(super) async fn commit(self, arena: &Arena, commits: Vec<Commit>) -> anyhow::Result<()> {
+        let what = format!("group {} takes other offsets", self.name);
+        wait::until(&what, EMPTY_WITHIN, || async {
+            let list = self.list(&commits).map_err(|error| error.to_string())?;
+            let set = self.ask(arena, move |consumer| {
+                Ok(consumer.commit(&list, CommitMode::Sync)?)
+            });
+            let outcome = set.await;
+            // The broker decides for each partition; what counts is what is there afterwards.
+            let now = self
+                .committed(arena)
+                .await
+                .map_err(|error| format!("{error:#}"))?;
+            match commits.iter().all(|commit| now.contains(commit)) {
+                true => Ok(()),
+                false => Err(format!("{outcome:?}")),
+            }
+        })
+        .await
+    }
+
+    fn list(self, commits: &[Commit]) -> anyhow::Result<TopicPartitionList> {
+        let mut list = TopicPartitionList::new();
+        for commit in commits {
+            let mut element = list.add_partition(self.topic, commit.partition);
+            element.set_offset(Offset::Offset(commit.offset))?;
+            element.set_metadata(&commit.metadata);
+        }
+        Ok(list)
+    }
+
+    /// Deletes the group, as soon as it has no members.
+    pub(super) async fn delete(self, arena: &Arena) -> anyhow::Result<()> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &arena.addresses.kafka);
+        let admin: AdminClient<DefaultClientContext> = AdminClient::from_config(&config)?;
+        let what = format!("group {} is deleted", self.name);
+        wait::until(&what, EMPTY_WITHIN, || async {
+            let deleted = admin
+                .delete_groups(&[self.name], &AdminOptions::new())
+                .await;
+            let results = deleted.map_err(|error| error.to_string())?;
+            match results.into_iter().next() {
+                Some(Err((_, code))) => Err(code.to_string()),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    async fn ask<T: Send + 'static>(
+        self,
+        arena: &Arena,
+        question: impl FnOnce(&BaseConsumer) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let consumer = side_consumer(arena, self.name)?;
+        tokio::task::spawn_blocking(move || question(&consumer)).await?
+    }
+}
