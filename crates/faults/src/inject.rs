@@ -17,11 +17,22 @@ struct Entry {
     arrivals: AtomicU64,
 }
 
+impl Entry {
+    const fn new(armed: Armed) -> Self {
+        Self {
+            armed,
+            arrivals: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts an arrival; whether it is the one that was asked for.
+    fn arrives(&self) -> bool {
+        self.arrivals.fetch_add(1, Ordering::Relaxed) + 1 == self.armed.arrival
+    }
+}
+
 pub(crate) fn arm(text: &str) -> Result<(), Error> {
-    let entries = parse(text)?.into_iter().map(|armed| Entry {
-        armed,
-        arrivals: AtomicU64::new(0),
-    });
+    let entries = parse(text)?.into_iter().map(Entry::new);
     // Armed once; a second call keeps the first plan.
     let _ = PLAN.set(entries.collect());
     Ok(())
@@ -29,7 +40,9 @@ pub(crate) fn arm(text: &str) -> Result<(), Error> {
 
 /// Dies or freezes here; answers how long to wait.
 pub(crate) fn arrive(point: Point) -> Option<Duration> {
-    for entry in due(point, |action| action != Action::Fail) {
+    // All are counted before any acts: one that pauses must not hide an arrival from the others.
+    let due: Vec<&Entry> = due(point, |action| action != Action::Fail).collect();
+    for entry in due {
         eprintln!("fault point {point}: {:?}", entry.armed.action);
         match entry.armed.action {
             Action::Kill => signal(Signal::KILL),
@@ -54,7 +67,7 @@ fn due(point: Point, wanted: fn(Action) -> bool) -> impl Iterator<Item = &'stati
         .map_or(&[][..], Vec::as_slice)
         .iter()
         .filter(move |entry| entry.armed.point == point && wanted(entry.armed.action))
-        .filter(|entry| entry.arrivals.fetch_add(1, Ordering::Relaxed) + 1 == entry.armed.arrival)
+        .filter(|entry| entry.arrives())
 }
 
 /// A process may always signal itself.
@@ -72,5 +85,23 @@ mod tests {
         let answers: Vec<bool> = (0..4).map(|_| fails(Point::EnricherLookupBefore)).collect();
         assert_eq!(answers, [false, true, false, false]);
         assert_eq!(arrive(Point::EnricherLookupBefore), None);
+    }
+
+    #[test]
+    fn an_entry_that_pauses_does_not_hide_the_arrival_from_the_next() {
+        let entries =
+            parse("stream.tail.before=pause:1ms@1,stream.tail.before=pause:2ms@2").unwrap();
+        let plan: Vec<Entry> = entries.into_iter().map(Entry::new).collect();
+        let pauses: Vec<Option<Duration>> = (0..3)
+            .map(|_| {
+                let due: Vec<&Entry> = plan.iter().filter(|entry| entry.arrives()).collect();
+                due.first().and_then(|entry| match entry.armed.action {
+                    Action::Pause(pause) => Some(pause),
+                    _ => None,
+                })
+            })
+            .collect();
+        let ms = |n| Some(Duration::from_millis(n));
+        assert_eq!(pauses, [ms(1), ms(2), None]);
     }
 }

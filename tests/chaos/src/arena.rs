@@ -10,6 +10,8 @@ use anyhow::Context as _;
 use devstack::{Process, Stack};
 use engagectl::pipeline::{Addresses, RECEIVER, SERVICES, Site, launch, prepare};
 
+use crate::faults::points;
+use crate::measures::Measures;
 use crate::proxy::Proxies;
 use crate::{Fleet, wait};
 
@@ -26,6 +28,8 @@ pub struct ArenaOptions {
     pub replicas: usize,
     /// Further environment of every service.
     pub env: Vec<(String, String)>,
+    /// No fault freezes a process for longer.
+    pub longest_freeze: Duration,
 }
 
 /// The running pipeline. Ends with its owner, however that ends.
@@ -43,6 +47,10 @@ pub struct Arena {
     pub stack: Stack,
     /// Configuration and logs of the services.
     pub dir: PathBuf,
+    /// No fault freezes a process for longer.
+    pub longest_freeze: Duration,
+    /// What is measured while faults happen.
+    pub measures: Measures,
 }
 
 impl Arena {
@@ -65,7 +73,8 @@ impl Arena {
             .map_err(|failure| anyhow::anyhow!(failure.render("webhook configuration")))?;
         let supervisor = stack.supervisor().clone();
         let receiver = supervisor.spawn(&launch(RECEIVER, &addresses, &site))?;
-        let fleet = Fleet::start(proxied, site.clone(), supervisor, &options)?;
+        let first = points::first_starts();
+        let fleet = Fleet::start(proxied, site.clone(), supervisor, options.env, &first)?;
         let arena = Self {
             fleet,
             proxies,
@@ -73,7 +82,11 @@ impl Arena {
             receiver,
             stack,
             dir: site.dir,
+            longest_freeze: options.longest_freeze,
+            measures: Measures::default(),
         };
+        points::first_starts_done(&arena, &first).await?;
+        arena.fleet.fill(options.replicas)?;
         arena.all_ready(READY_WITHIN).await?;
         Ok(arena)
     }

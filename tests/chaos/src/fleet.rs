@@ -17,7 +17,7 @@ use devstack::Supervisor;
 use engagectl::pipeline::{Addresses, SERVICES, Site};
 use tokio_util::sync::CancellationToken;
 
-use crate::{ArenaOptions, wait};
+use crate::wait;
 use replica::Replica;
 pub use replica::{Ended, Wanted};
 
@@ -55,6 +55,10 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     pub(crate) replicas: BTreeMap<ReplicaId, Replica>,
+    /// Further environment of every start of a service.
+    pub(crate) service_env: BTreeMap<&'static str, Vec<(String, String)>>,
+    /// Largest resident memory seen, in KiB.
+    pub(crate) peak_kib: BTreeMap<&'static str, u64>,
     /// Services that may exit 78 now: how many faults expect it.
     pub(crate) expected: BTreeMap<&'static str, usize>,
     /// What must not have happened.
@@ -68,7 +72,8 @@ impl State {
 }
 
 impl Fleet {
-    /// Starts every replica and their supervision; they may not be ready yet.
+    /// Starts one replica of each service and their supervision; they may not be ready yet. [`Fleet::fill`] adds the rest.
+    /// `first`: what `ENGAGE_FAULTS` is in the first starts of a service.
     ///
     /// # Errors
     /// A process that cannot be started.
@@ -76,13 +81,14 @@ impl Fleet {
         addresses: Addresses,
         site: Site,
         supervisor: Supervisor,
-        options: &ArenaOptions,
+        env: Vec<(String, String)>,
+        first: &BTreeMap<&'static str, Vec<String>>,
     ) -> anyhow::Result<Self> {
         let state = Arc::new(State {
             addresses,
             site,
             supervisor,
-            env: options.env.clone(),
+            env,
             table: Mutex::default(),
         });
         let fleet = Self {
@@ -90,9 +96,8 @@ impl Fleet {
             stop: CancellationToken::new(),
         };
         for service in SERVICES {
-            for _ in 0..options.replicas {
-                fleet.add(service)?;
-            }
+            let faults = first.get(service).map(Vec::as_slice).unwrap_or_default();
+            fleet.add_armed(service, faults)?;
         }
         tokio::spawn(supervise::run(Arc::clone(&fleet.state), fleet.stop.clone()));
         Ok(fleet)
@@ -118,17 +123,35 @@ impl Fleet {
         all
     }
 
+    /// As many replicas of each service as wanted, where there are fewer.
+    ///
+    /// # Errors
+    /// A process that cannot be started.
+    pub fn fill(&self, replicas: usize) -> anyhow::Result<()> {
+        for service in SERVICES {
+            for _ in self.replicas_of(service).len()..replicas {
+                self.add(service)?;
+            }
+        }
+        Ok(())
+    }
+
     /// One more replica of a service.
     ///
     /// # Errors
     /// Where its process cannot be started.
     pub fn add(&self, service: &'static str) -> anyhow::Result<ReplicaId> {
+        self.add_armed(service, &[])
+    }
+
+    /// One more replica, whose first starts have these `ENGAGE_FAULTS`.
+    fn add_armed(&self, service: &'static str, faults: &[String]) -> anyhow::Result<ReplicaId> {
         let mut table = self.state.table();
         let taken = |number| table.replicas.contains_key(&ReplicaId { service, number });
         let number = (1..).find(|number| !taken(*number)).unwrap_or(1);
         let id = ReplicaId { service, number };
-        let mut replica = Replica::new();
-        replica.start(id, &self.state)?;
+        let mut replica = Replica::new(faults);
+        replica.start(id, &self.state, service_env(&table, service))?;
         table.replicas.insert(id, replica);
         Ok(id)
     }
@@ -212,17 +235,24 @@ impl Fleet {
 
     /// The next start of this replica (only that) has this `ENGAGE_FAULTS`.
     pub fn arm_next_start(&self, id: ReplicaId, faults: &str) {
-        self.with(id, |replica| {
-            replica
-                .next_env
-                .push(("ENGAGE_FAULTS".into(), faults.into()));
-        });
+        self.env_next_start(id, "ENGAGE_FAULTS", faults);
+    }
+
+    /// Every later start of a service has these variables, in place of those given before.
+    pub fn set_service_env(&self, service: &'static str, env: Vec<(String, String)>) {
+        self.state.table().service_env.insert(service, env);
+    }
+
+    /// Largest resident memory of a process of each service so far, in KiB.
+    #[must_use]
+    pub fn peak_kib(&self) -> BTreeMap<&'static str, u64> {
+        self.state.table().peak_kib.clone()
     }
 
     /// The next start of this replica (only that) has this variable.
     pub fn env_next_start(&self, id: ReplicaId, name: &str, value: &str) {
         self.with(id, |replica| {
-            replica.next_env.push((name.into(), value.into()));
+            replica.set_next((name.into(), value.into()));
         });
     }
 
@@ -341,6 +371,10 @@ impl Fleet {
     fn with<T>(&self, id: ReplicaId, act: impl FnOnce(&mut Replica) -> T) -> Option<T> {
         self.state.table().replicas.get_mut(&id).map(act)
     }
+}
+
+fn service_env(table: &Table, service: &str) -> Vec<(String, String)> {
+    table.service_env.get(service).cloned().unwrap_or_default()
 }
 
 impl Drop for Fleet {

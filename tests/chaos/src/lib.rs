@@ -6,7 +6,12 @@
 pub mod arena;
 pub mod faults;
 pub mod fleet;
+pub mod ledger;
+pub mod load;
+pub mod measures;
 pub mod proxy;
+pub mod run;
+pub mod schedule;
 pub mod wait;
 
 pub use arena::{Arena, ArenaOptions};

@@ -13,6 +13,9 @@ pub(super) fn log(site: &Site, id: ReplicaId) -> PathBuf {
     site.dir.join("logs").join(format!("{id}.log"))
 }
 
+/// Replicas up to this number have a stable name; further ones come and go, and leave their group when they end.
+const STABLE: usize = 2;
+
 /// A stable instance name makes a restarted replica the same member of its group, as in a StatefulSet: it gets its
 /// partitions back at once instead of waiting for its predecessor's session to end.
 pub(super) fn launch(
@@ -23,8 +26,12 @@ pub(super) fn launch(
 ) -> Launch {
     let launch = engagectl::pipeline::launch(id.service, &state.addresses, &state.site)
         .named(id.to_string(), log(&state.site, id))
-        .env("ADMIN_ADDR", admin.to_string())
-        .env("KAFKA_PROP_GROUP_INSTANCE_ID", id.to_string());
+        .env("ADMIN_ADDR", admin.to_string());
+    let launch = if id.number <= STABLE {
+        launch.env("KAFKA_PROP_GROUP_INSTANCE_ID", id.to_string())
+    } else {
+        launch
+    };
     let env = state.env.iter().chain(extra);
     env.fold(launch, |launch, (name, value)| launch.env(name, value))
 }

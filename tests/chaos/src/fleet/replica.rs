@@ -2,6 +2,7 @@
 //!
 //! Invariant: at most one process of it runs at a time.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -54,25 +55,42 @@ pub(crate) struct Replica {
     pub(crate) starts: usize,
     pub(crate) started_at: Instant,
     pub(crate) ends: Vec<Ended>,
-    pub(crate) next_env: Vec<(String, String)>,
+    /// Further environment of the next starts, one entry each.
+    next_env: VecDeque<Vec<(String, String)>>,
     process: Option<Process>,
 }
 
 impl Replica {
-    pub(crate) fn new() -> Self {
+    /// `faults`: what is armed in its first starts.
+    pub(crate) fn new(faults: &[String]) -> Self {
+        let armed = |faults: &String| vec![("ENGAGE_FAULTS".to_owned(), faults.clone())];
         Self {
             admin: ([127, 0, 0, 1], free_port()).into(),
             wanted: Wanted::Up,
             starts: 0,
             started_at: Instant::now(),
             ends: Vec::new(),
-            next_env: Vec::new(),
+            next_env: faults.iter().map(armed).collect(),
             process: None,
         }
     }
 
-    pub(crate) fn start(&mut self, id: ReplicaId, state: &State) -> anyhow::Result<()> {
-        let env = std::mem::take(&mut self.next_env);
+    /// One more variable of the next start.
+    pub(crate) fn set_next(&mut self, variable: (String, String)) {
+        match self.next_env.front_mut() {
+            Some(next) => next.push(variable),
+            None => self.next_env.push_back(vec![variable]),
+        }
+    }
+
+    /// What was set for this start only comes last, so it wins.
+    pub(crate) fn start(
+        &mut self,
+        id: ReplicaId,
+        state: &State,
+        mut env: Vec<(String, String)>,
+    ) -> anyhow::Result<()> {
+        env.append(&mut self.next_env.pop_front().unwrap_or_default());
         let launch = launch::launch(id, self.admin, state, &env);
         self.process = Some(state.supervisor.spawn(&launch)?);
         self.starts += 1;

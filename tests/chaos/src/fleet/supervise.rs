@@ -8,25 +8,51 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::replica::{Ended, Replica, Wanted};
-use super::{ReplicaId, State, Table};
+use super::{ReplicaId, State, Table, service_env};
 
 const LOOK: Duration = Duration::from_millis(20);
+/// How often memory is looked at.
+const MEASURE: Duration = Duration::from_secs(1);
 /// A process that ended by itself (a dependency is down) is given this long before the next one; as a container runtime
 /// does, but shorter.
 const BACKOFF: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(state: Arc<State>, stop: CancellationToken) {
     let mut looks = tokio::time::interval(LOOK);
+    let mut measured = Instant::now();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = looks.tick() => {}
         }
         let mut table = state.table();
+        if measured.elapsed() >= MEASURE {
+            measured = Instant::now();
+            note_memory(&mut table);
+        }
         let ids: Vec<ReplicaId> = table.replicas.keys().copied().collect();
         for id in ids {
             look(id, &mut table, &state);
         }
+    }
+}
+
+/// The kernel keeps the highest resident size of a process; one that has just become another program starts anew.
+fn note_memory(table: &mut Table) {
+    let running: Vec<(&'static str, u32)> = table
+        .replicas
+        .iter()
+        .filter_map(|(id, replica)| Some((id.service, replica.pid()?)))
+        .collect();
+    for (service, pid) in running {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|text| text.trim().trim_end_matches(" kB").parse().ok())
+            .unwrap_or(0);
+        let known = table.peak_kib.entry(service).or_default();
+        *known = peak.max(*known);
     }
 }
 
@@ -35,6 +61,7 @@ fn look(id: ReplicaId, table: &mut Table, state: &State) {
         .expected
         .get(id.service)
         .is_some_and(|count| *count > 0);
+    let env = service_env(table, id.service);
     let Some(replica) = table.replicas.get_mut(&id) else {
         return;
     };
@@ -48,7 +75,7 @@ fn look(id: ReplicaId, table: &mut Table, state: &State) {
     if replica.wanted == Wanted::Up
         && replica.is_down()
         && is_due(replica)
-        && let Err(error) = replica.start(id, state)
+        && let Err(error) = replica.start(id, state, env)
     {
         errors.push(format!("{id} cannot be started: {error:#}"));
         replica.wanted = Wanted::Down;

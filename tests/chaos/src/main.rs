@@ -1,0 +1,132 @@
+//! `chaos`: faults by seed for as long as wanted, then the proof. `make chaos MINUTES=60 SEED=..` builds and runs it.
+//!
+//! Invariant: exits 0 only if every sink equals Postgres and no promise was found broken.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chaos::faults::{self, Class};
+use chaos::ledger::{self, Entry};
+use chaos::run::{RunOptions, run};
+use clap::Parser;
+
+/// Injects faults into a private pipeline under mixed load, drains it, and compares every sink with Postgres.
+#[derive(Debug, Parser)]
+struct Cli {
+    /// The seed of all chance; without one, a new one.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long faults are injected.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Only these classes, or all of a module (`kafka`), separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// All but these classes or modules.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
+    /// Do not visit every fault point first.
+    #[arg(long)]
+    skip_points: bool,
+    /// Rows a second.
+    #[arg(long, default_value_t = 400.0)]
+    rate: f64,
+    /// Replicas of each service.
+    #[arg(long, default_value_t = 2)]
+    replicas: usize,
+    /// No fault freezes a process for longer.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    longest_freeze: Duration,
+    /// Where logs and the report go.
+    #[arg(long, default_value = "target/chaos-runs")]
+    dir: PathBuf,
+    /// Append the run to `chaos-ledger.jsonl` and `.md` in this directory.
+    #[arg(long)]
+    ledger: Option<PathBuf>,
+    /// Show the classes and end.
+    #[arg(long)]
+    list: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    match Box::pin(carry_out(&Cli::parse())).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("chaos: {error:#}");
+            ExitCode::from(70)
+        }
+    }
+}
+
+async fn carry_out(cli: &Cli) -> anyhow::Result<bool> {
+    let classes = chosen(cli)?;
+    if cli.list {
+        for class in classes {
+            eprintln!("{:<28} {}", class.name, class.about);
+        }
+        return Ok(true);
+    }
+    let options = options(cli, classes)?;
+    let outcome = Box::pin(run(&options)).await?;
+    eprintln!("{outcome}");
+    if let Some(docs) = &cli.ledger {
+        ledger::append(docs, &Entry::of(&outcome))?;
+    }
+    if !outcome.is_good() {
+        eprintln!("logs and outcome.json are in {}", options.dir.display());
+    }
+    Ok(outcome.is_good())
+}
+
+fn chosen(cli: &Cli) -> anyhow::Result<Vec<&'static Class>> {
+    for name in cli.only.iter().chain(&cli.without) {
+        anyhow::ensure!(
+            faults::all().any(|class| is_in(class, name)),
+            "there is no class or module {name:?}; next: chaos --list"
+        );
+    }
+    let wanted = |class: &&Class| {
+        (cli.only.is_empty() || cli.only.iter().any(|name| is_in(class, name)))
+            && !cli.without.iter().any(|name| is_in(class, name))
+    };
+    Ok(faults::all().filter(wanted).collect())
+}
+
+fn is_in(class: &Class, name: &str) -> bool {
+    class.name == name || class.name.split('.').next() == Some(name)
+}
+
+fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions> {
+    let program = std::env::current_exe().context("cannot tell where this program lies")?;
+    let seed = cli.seed.unwrap_or_else(rand::random);
+    let mut again = format!(
+        "{} --seed {seed} --minutes {}",
+        program.display(),
+        cli.minutes
+    );
+    for (flag, names) in [("--only", &cli.only), ("--without", &cli.without)] {
+        if !names.is_empty() {
+            again = format!("{again} {flag} {}", names.join(","));
+        }
+    }
+    Ok(RunOptions {
+        seed,
+        duration: Duration::from_secs_f64(cli.minutes * 60.0),
+        classes,
+        every_point: !cli.skip_points,
+        rate: cli.rate,
+        replicas: cli.replicas,
+        longest_freeze: cli.longest_freeze,
+        dir: std::path::absolute(cli.dir.join(seed.to_string()))?,
+        bin: program.parent().unwrap_or(Path::new("/")).to_owned(),
+        again,
+    })
+}

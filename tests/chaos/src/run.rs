@@ -1,0 +1,171 @@
+//! One run: arena, load, faults, drain, verdict.
+//!
+//! Invariant: the verdict is reached after the load has stopped, everything was healed and every sink has drained; a run
+//! that is cut short has no verdict.
+
+mod inject;
+mod outcome;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::Instant;
+
+pub use outcome::Outcome;
+
+use crate::faults::{Class, points};
+use crate::load::{Load, LoadOptions};
+use crate::{Arena, ArenaOptions};
+
+/// How long the sinks may take to hold everything once the load has ended.
+const DRAIN_WITHIN: Duration = Duration::from_secs(300);
+/// How long the services may take to be ready after the last fault.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The seed of all chance.
+    pub seed: u64,
+    /// How long faults are injected; every class has its turn, however long that takes.
+    pub duration: Duration,
+    /// The classes to draw from.
+    pub classes: Vec<&'static Class>,
+    /// First visit every fault point in every service.
+    pub every_point: bool,
+    /// Rows a second.
+    pub rate: f64,
+    /// Replicas of each service.
+    pub replicas: usize,
+    /// No fault freezes a process for longer.
+    pub longest_freeze: Duration,
+    /// Where logs and the report go; emptied at the start.
+    pub dir: PathBuf,
+    /// Where the services' binaries are.
+    pub bin: PathBuf,
+    /// The command that repeats this run.
+    pub again: String,
+}
+
+/// Runs it; the outcome is also in `outcome.json` of the directory.
+///
+/// # Errors
+/// The arena or the load could not be started, or a store could not be read at the end.
+pub async fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
+    if options.dir.exists() {
+        std::fs::remove_dir_all(&options.dir)?;
+    }
+    std::fs::create_dir_all(&options.dir)?;
+    say(&format!("seed {}: {}", options.seed, options.again));
+    let begun = Instant::now();
+    let arena = Arc::new(Box::pin(Arena::start(arena_options(options))).await?);
+    say(&format!(
+        "everything runs after {} s",
+        begun.elapsed().as_secs()
+    ));
+    let outcome = Box::pin(under_faults(options, &arena)).await;
+    let failed = !outcome.as_ref().is_ok_and(Outcome::is_good);
+    if failed {
+        keep_logs(options, &arena);
+    }
+    let arena = Arc::into_inner(arena).context("a fault still runs")?;
+    arena.shutdown().await?;
+    let outcome = outcome?;
+    let text = serde_json::to_string_pretty(&outcome)?;
+    std::fs::write(options.dir.join("outcome.json"), text)?;
+    Ok(outcome)
+}
+
+/// To the person at the terminal.
+pub(crate) fn say(text: &str) {
+    let at = chrono::Local::now().format("%H:%M:%S");
+    eprintln!("{at} {text}");
+}
+
+fn arena_options(options: &RunOptions) -> ArenaOptions {
+    ArenaOptions {
+        dir: options.dir.join("services"),
+        bin: options.bin.clone(),
+        replicas: options.replicas,
+        env: vec![("RUST_LOG".to_owned(), "info".to_owned())],
+        longest_freeze: options.longest_freeze,
+    }
+}
+
+async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Result<Outcome> {
+    let begun = Instant::now();
+    let load = Load::start(LoadOptions {
+        url: arena.addresses.postgres_url.clone(),
+        seed: options.seed,
+        rate: options.rate,
+    })
+    .await
+    .context("the load cannot be started")?;
+    let mut failures = Vec::new();
+    if options.every_point {
+        match points::visit_all(arena).await {
+            Ok(visited) => say(&format!(
+                "{visited} fault points visited after {} s",
+                begun.elapsed().as_secs()
+            )),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    failures.extend(inject::all(options, arena).await);
+    let injected_for = begun.elapsed();
+    say(&format!("the load ends: {}", load.stop().await));
+    if let Err(error) = heal(arena).await {
+        failures.push(format!("{error:#}"));
+    }
+    failures.extend(arena.fleet.errors());
+    let draining = Instant::now();
+    let sources = verify::Sources::from(&arena.addresses);
+    let report = Box::pin(verify::settle(&sources, DRAIN_WITHIN))
+        .await
+        .context("the sinks cannot be compared with Postgres")?;
+    failures.extend(
+        arena
+            .fleet
+            .errors()
+            .into_iter()
+            .filter(|error| !failures.contains(error))
+            .collect::<Vec<_>>(),
+    );
+    say(&format!(
+        "drained and compared after {} s",
+        draining.elapsed().as_secs()
+    ));
+    Ok(outcome::collect(
+        options,
+        arena,
+        injected_for,
+        draining.elapsed(),
+        report,
+        failures,
+    ))
+}
+
+/// Whatever a fault left behind ends here.
+async fn heal(arena: &Arena) -> anyhow::Result<()> {
+    arena.proxies.heal();
+    for id in arena.fleet.replicas() {
+        arena.fleet.resume(id);
+    }
+    arena.all_ready(READY_WITHIN).await
+}
+
+fn keep_logs(options: &RunOptions, arena: &Arena) {
+    let to = options.dir.join("servers");
+    let copied = std::fs::create_dir_all(&to).and_then(|()| {
+        for entry in std::fs::read_dir(arena.stack.dir().join("log"))? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+        Ok(())
+    });
+    if let Err(error) = copied {
+        tracing::warn!(%error, "the servers' logs were not kept");
+    }
+}

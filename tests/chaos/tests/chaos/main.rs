@@ -1,0 +1,40 @@
+//! A short run with a fixed seed: every fault point in every service, then every class of fault.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chaos::faults;
+use chaos::run::{RunOptions, run};
+
+const SEED: u64 = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sink_equals_postgres_after_every_class_of_fault() {
+    let seed = std::env::var("CHAOS_SEED").map_or(SEED, |seed| seed.parse().unwrap());
+    let options = RunOptions {
+        seed,
+        duration: Duration::ZERO,
+        classes: faults::all().collect(),
+        every_point: true,
+        rate: 150.0,
+        replicas: 2,
+        longest_freeze: Duration::from_secs(10),
+        dir: std::env::temp_dir().join(format!("engage-chaos-{seed}")),
+        bin: binaries(),
+        again: format!("CHAOS_SEED={seed} cargo test -p chaos --test chaos"),
+    };
+    let outcome = Box::pin(run(&options)).await.unwrap();
+    assert!(
+        outcome.is_good(),
+        "{outcome}\nlogs are in {}",
+        options.dir.display()
+    );
+    eprintln!("{outcome}");
+}
+
+/// The services' binaries lie one directory above this test's.
+fn binaries() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().and_then(Path::parent).unwrap().to_owned()
+}
