@@ -67,11 +67,18 @@ pub fn process_span(record: &Record, group: &str) -> Span {
     span
 }
 
-/// Links a batch's span to a record it holds, where a single parent would be wrong.
-pub fn link(span: &Span, record: &Record) {
-    if let Some(context) = extract(&record.headers) {
-        span.add_link(context);
+/// Links that a span may carry (the default limit of OpenTelemetry's SDKs).
+const LINKS: usize = 128;
+
+/// Makes a batch's span part of the first sampled trace that one of its records belongs to, so that it is exported with
+/// it, and links it to the others: one sampled event is one trace up to each sink.
+pub fn join(span: &Span, records: impl IntoIterator<Item = SpanContext>) {
+    let mut sampled = records.into_iter().filter(SpanContext::is_sampled);
+    if let Some(first) = sampled.next() {
+        // only a disabled span cannot take a parent, and that one is not exported
+        let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(first));
     }
+    sampled.take(LINKS).for_each(|other| span.add_link(other));
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`; later versions may append fields (W3C Trace Context, section 4).

@@ -35,7 +35,7 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Groups {
-    /// The enricher's.
+    /// The enricher's; empty where there is none.
     pub enricher: String,
     /// The aggregator's, whose position stands in Redis; empty where there is none.
     pub redis: String,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use engagement::event::Micros;
 use faults::Point;
 use stream::dead_letter::{DeadLetters, RejectBudget};
-use stream::{LaneError, LaneHandle, Record};
+use stream::{LaneError, LaneHandle, Record, trace};
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
 
@@ -25,9 +25,6 @@ use crate::resume;
 use crate::store::Store;
 use crate::window::{Heard, bucket_of};
 use crate::write::{Change, Writer, Written};
-
-/// Links one span may carry (OpenTelemetry's default limit).
-const LINKS: usize = 128;
 
 /// What all lanes of a process share.
 pub struct Shared {
@@ -52,6 +49,7 @@ pub async fn run(mut handle: LaneHandle, shared: Arc<Shared>) -> Result<(), Lane
         return Ok(());
     };
     let opened = opened?;
+    agree(&handle, &opened.state.applied).await?;
     handle.start(opened.state.applied.enriched + 1).await?;
     let publishes = handle.partition() == 0;
     let lane = Lane::new(handle, Arc::clone(&shared), opened);
@@ -63,6 +61,18 @@ pub async fn run(mut handle: LaneHandle, shared: Arc<Shared>) -> Result<(), Lane
     } else {
         lane.work().await
     }
+}
+
+/// What Redis says, the group says too: lag is measured by it, and a wiped Redis is told from a new one.
+async fn agree(handle: &LaneHandle, applied: &Applied) -> Result<(), LaneError> {
+    let next = applied.enriched + 1;
+    let known = handle.committed().map(|commit| commit.offset);
+    if applied.source.is_none() || known == Some(next) {
+        return Ok(());
+    }
+    handle
+        .commit_now(next, Chain::after(applied).checkpoint())
+        .await
 }
 
 struct Lane {
@@ -194,7 +204,7 @@ impl Lane {
         Err(error)
     }
 
-    /// A batch has many parents: it links to its first records instead.
+    /// A batch has many parents: it belongs to the first trace that is kept, and links to the others.
     fn batch_span(&self, records: &[Record]) -> Span {
         let span = tracing::info_span!(
             "apply batch",
@@ -205,10 +215,10 @@ impl Lane {
             messaging.destination.partition.id = self.handle.partition(),
             messaging.batch.message_count = records.len(),
         );
-        records
+        let contexts = records
             .iter()
-            .take(LINKS)
-            .for_each(|record| stream::trace::link(&span, record));
+            .filter_map(|record| trace::extract(&record.headers));
+        trace::join(&span, contexts);
         span
     }
 

@@ -74,6 +74,7 @@ fn note(runtime: &Runtime, job: &Job, answer: &Answer) {
         runtime.freshness.record(seconds(micros));
         return;
     }
+    service::metrics::sink_error(crate::NAME, answer.outcome.label());
     tracing::debug!(
         endpoint = runtime.endpoint.name,
         partition = job.record.partition,

@@ -25,11 +25,6 @@ pub(crate) type Client = BaseConsumer<GroupContext>;
 pub(crate) enum GroupEvent {
     Assigned(Vec<i32>),
     Revoked(Vec<i32>),
-    Committed {
-        partition: i32,
-        offset: i64,
-        accepted: bool,
-    },
 }
 
 pub(crate) struct GroupContext {
@@ -110,22 +105,6 @@ impl ConsumerContext for GroupContext {
             self.note(GroupEvent::Assigned(partitions));
         } else {
             self.note(GroupEvent::Revoked(partitions));
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        for element in offsets.elements_for_topic(&self.topic) {
-            let error = element.error().err().or_else(|| result.clone().err());
-            let (partition, offset) =
-                (element.partition(), element.offset().to_raw().unwrap_or(-1));
-            if let Some(error) = &error {
-                debug!(partition, offset, %error, "commit failed");
-            }
-            self.note(GroupEvent::Committed {
-                partition,
-                offset,
-                accepted: error.is_none(),
-            });
         }
     }
 }

@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -42,6 +43,7 @@ pub(super) async fn spawn(
             runtime,
             lanes: BTreeMap::new(),
             remembered: BTreeMap::new(),
+            sending: None,
             stop,
         };
         // the receiver is gone only when nobody waits for the outcome
@@ -66,6 +68,8 @@ struct Engine {
     runtime: Handle,
     lanes: BTreeMap<i32, Lane>,
     remembered: BTreeMap<i32, Committed>,
+    /// Commits on their way.
+    sending: Option<JoinHandle<()>>,
     stop: CancellationToken,
 }
 
@@ -150,15 +154,6 @@ impl Engine {
         match event {
             GroupEvent::Assigned(partitions) => self.assign(&partitions),
             GroupEvent::Revoked(partitions) => self.revoke(&partitions),
-            GroupEvent::Committed {
-                partition,
-                offset,
-                accepted,
-            } => {
-                if let Some(lane) = self.lanes.get(&partition) {
-                    lane.shared.answered(offset, accepted);
-                }
-            }
         }
     }
 
@@ -247,21 +242,7 @@ impl Engine {
     }
 
     fn tick(&mut self) -> Result<(), RunError> {
-        let commits: Vec<(i32, Committed)> = self
-            .lanes
-            .iter()
-            .filter_map(|(partition, lane)| Some((*partition, lane.shared.take_commit()?)))
-            .collect();
-        if !commits.is_empty()
-            && let Err(error) = self.group.commit_soon(&commits)
-        {
-            debug!(%error, "commit not sent");
-            for (partition, committed) in &commits {
-                if let Some(lane) = self.lanes.get(partition) {
-                    lane.shared.answered(committed.offset, false);
-                }
-            }
-        }
+        self.send_commits();
         self.group.probe.release_idle();
         self.group.status.publish((self.group.options.clock)());
         match self.group.status.all_stopped() {
@@ -271,6 +252,36 @@ impl Engine {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Off this thread, one partition a call: the answer to a call for several hides the error of one, and no answer
+    /// comes while the coordinator is away. What is refused is sent again with the next tick.
+    fn send_commits(&mut self) {
+        if self
+            .sending
+            .as_ref()
+            .is_some_and(|task| !task.is_finished())
+        {
+            return;
+        }
+        let lanes = self.lanes.values();
+        let commits: Vec<_> = lanes
+            .filter_map(|lane| Some((Arc::clone(&lane.shared), lane.shared.take_commit()?)))
+            .collect();
+        if commits.is_empty() {
+            return;
+        }
+        let group = Arc::clone(&self.group);
+        self.sending = Some(self.runtime.spawn_blocking(move || {
+            // a partition that was given back meanwhile has its last commit already
+            for (lane, committed) in commits.iter().filter(|(lane, _)| !lane.is_closed()) {
+                let answer = group.commit_soon(lane.partition, committed);
+                if let Err(error) = &answer {
+                    debug!(partition = lane.partition, offset = committed.offset, %error, "commit failed");
+                }
+                lane.answered(committed.offset, answer.is_ok());
+            }
+        }));
     }
 
     /// Ends every lane, gives the partitions back and leaves the group.

@@ -153,19 +153,15 @@ impl Group {
         )
     }
 
-    /// The outcome comes with the commit callback.
-    pub(crate) fn commit_soon(&self, commits: &[(i32, Committed)]) -> KafkaResult<()> {
-        let commits = commits
-            .iter()
-            .map(|(partition, committed)| (*partition, committed));
+    /// A commit of a running lane; blocking.
+    pub(crate) fn commit_soon(&self, partition: i32, committed: &Committed) -> KafkaResult<()> {
         faults::reach_blocking(Point::StreamCommitBefore);
         if faults::fails(Point::StreamCommitBefore) {
             return Err(KafkaError::ConsumerCommit(
                 RDKafkaErrorCode::CoordinatorNotAvailable,
             ));
         }
-        self.consumer
-            .commit(&self.commit_list(commits)?, CommitMode::Async)?;
+        self.commit_now(partition, committed)?;
         faults::reach_blocking(Point::StreamCommitAfter);
         Ok(())
     }

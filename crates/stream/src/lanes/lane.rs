@@ -127,6 +127,10 @@ impl LaneShared {
         last
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        locked(&self.commits).closed
+    }
+
     pub(crate) fn latest_commit(&self) -> Option<Committed> {
         locked(&self.commits).latest.clone()
     }

@@ -88,7 +88,10 @@ async fn enricher(
     new_epoch: bool,
 ) -> Result<Option<(String, Begin)>, Failure> {
     let (why, begin) = match &group.standing {
-        Standing::Refused(refusal) => (refusal.to_string(), begin(broker, facts, refusal).await?),
+        Standing::Refused(refusal) => (
+            refusal.to_string(),
+            begin(broker, facts, group, refusal).await?,
+        ),
         Standing::Agrees { next } if new_epoch => (
             "a new epoch was asked for".to_owned(),
             Begin::at(proven_end(facts, group, *next)),
@@ -98,8 +101,12 @@ async fn enricher(
     Ok(Some((why, begin)))
 }
 
-async fn begin(broker: &Broker, facts: &Partition, refusal: &Refusal) -> Result<Begin, Failure> {
-    let group = &facts.groups[0];
+async fn begin(
+    broker: &Broker,
+    facts: &Partition,
+    group: &Group,
+    refusal: &Refusal,
+) -> Result<Begin, Failure> {
     let reached = group.committed.as_ref().and_then(checkpoint);
     match refusal {
         Refusal::BeyondEnd { .. } | Refusal::OtherRecord { .. } | Refusal::CommitGone { .. } => {
@@ -118,8 +125,10 @@ async fn begin(broker: &Broker, facts: &Partition, refusal: &Refusal) -> Result<
         }
         // nothing of ours says where the output ended: what the furthest reader has seen was in it
         Refusal::UnknownEnd { .. } | Refusal::Metadata { .. } => {
-            let seen = facts.groups[1..]
+            let seen = facts
+                .groups
                 .iter()
+                .filter(|group| group.role != Role::Enricher)
                 .filter_map(|group| checkpoint(group.committed.as_ref()?));
             let furthest = seen.max_by_key(|at| at.position.map(|at| (at.epoch, at.offset)));
             match furthest.and_then(|at| Some((at.position?, at.mark))) {
@@ -316,7 +325,11 @@ fn moved(facts: &Partition, refusal: &Refusal, at: Checkpoint) -> (Checkpoint, O
 
 /// What was in the old topic beyond what this reader had read, as far as the enricher's commit says.
 fn unread(facts: &Partition, at: &Checkpoint) -> Option<String> {
-    let written = checkpoint(facts.groups[0].committed.as_ref()?)?.position?;
+    let enricher = facts
+        .groups
+        .iter()
+        .find(|group| group.role == Role::Enricher)?;
+    let written = checkpoint(enricher.committed.as_ref()?)?.position?;
     let read = at.position?;
     (facts.tail.is_none() && (written.epoch, written.offset) > (read.epoch, read.offset))
         .then(|| format!("{read} to {written} were in the old topic and not read"))

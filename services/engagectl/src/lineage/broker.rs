@@ -175,7 +175,9 @@ impl Broker {
 
     async fn read_groups(&mut self) -> Result<(), Failure> {
         let groups = self.groups.clone();
-        self.enricher = self.commits(&groups.enricher, &self.cdc).await?;
+        if !groups.enricher.is_empty() {
+            self.enricher = self.commits(&groups.enricher, &self.cdc).await?;
+        }
         let listed = self.blocking("engagectl-lineage", |consumer| {
             let list = consumer.fetch_group_list(None, ASK)?;
             Ok(list

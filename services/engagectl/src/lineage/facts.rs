@@ -75,8 +75,10 @@ impl Partition {
             unreadable,
             groups: Vec::new(),
         };
-        let enricher = partition.enricher(broker, committed).await?;
-        partition.groups.push(enricher);
+        if !broker.groups.enricher.is_empty() {
+            let enricher = partition.enricher(broker, committed).await?;
+            partition.groups.push(enricher);
+        }
         for (name, commits) in &broker.readers {
             let committed = commits.get(&number).cloned();
             let reader = partition.reader(broker, name, Role::Reader, committed);
