@@ -1,0 +1,277 @@
+//! What every sink must do.
+//!
+//! Invariant: a check knows nothing of any sink; it writes to the log, disturbs from outside, and compares the store.
+
+use devstack::Launch;
+
+use crate::bench::Bench;
+use crate::collector::Collector;
+use crate::log::Log;
+use crate::wait::eventually;
+
+/// A run appended by an old instance, and a record sent twice, change nothing and are counted.
+pub async fn duplicates_are_dropped(mut bench: Bench) {
+    bench.write(8).await;
+    let instance = bench.start();
+    bench.holds_all_once().await;
+    let again: Vec<_> = (3..8)
+        .chain(5..8)
+        .map(|offset| Log::event(0, 0, offset))
+        .collect();
+    bench.log.write(&again).await;
+    bench.write(4).await;
+    bench.holds_all_once().await;
+    bench.is_committed().await;
+    bench.holds_all_once().await;
+    let dropped = instance
+        .metric("engage_duplicates_dropped_total", &[])
+        .await;
+    assert_eq!(dropped, Some(8.0), "{}", instance.tail());
+    let violations = instance
+        .metric("engage_lineage_violations_total", &[])
+        .await;
+    assert_eq!(violations, Some(0.0));
+}
+
+/// A new epoch is no hole and not "seen already"; what an old instance then appends to the old one is dropped.
+pub async fn a_new_epoch_is_followed(mut bench: Bench) {
+    bench.write(6).await;
+    let instance = bench.start();
+    bench.holds_all_once().await;
+    bench.log.begin_epoch();
+    bench.write(3).await;
+    bench
+        .log
+        .write(&[Log::event(0, 0, 6), Log::event(0, 0, 7)])
+        .await;
+    bench.write(2).await;
+    bench.holds_all_once().await;
+    bench.is_committed().await;
+    bench.holds_all_once().await;
+    instance.is_ready().await;
+}
+
+/// `kill -9` after an effect and before its commit: the next process neither repeats nor leaves out.
+pub async fn a_crash_before_the_commit_repeats_nothing(mut bench: Bench) {
+    let mut uncommitted = 0;
+    let mut instance = bench.start();
+    instance.is_ready().await;
+    for round in 1..=6 {
+        let held = bench.sink.holds().await.len();
+        bench.write(20).await;
+        bench.holds_some(held + 20).await;
+        instance.kill();
+        let committed = bench
+            .log
+            .committed(&bench.group(), &bench.log.enriched)
+            .await;
+        let committed: i64 = committed.iter().flatten().map(|at| at.offset).sum();
+        let there = bench.sink.holds().await.len();
+        uncommitted += usize::from(committed < i64::try_from(there).unwrap());
+        instance = bench.start();
+        bench.holds_all_once().await;
+        if round >= 2 && uncommitted > 0 {
+            break;
+        }
+    }
+    assert!(
+        uncommitted > 0,
+        "no kill fell between an effect and its commit"
+    );
+    bench.is_committed().await;
+    bench.holds_all_once().await;
+}
+
+/// What cannot be read goes to the dead letters with its bytes; everything around it is delivered.
+pub async fn poison_is_isolated(mut bench: Bench) {
+    bench.write(5).await;
+    let instance = bench.start();
+    bench.holds_all_once().await;
+    let position = bench.log.take_position(0);
+    bench
+        .log
+        .write_raw(0, b"\xff\xffbroken", Some(&position))
+        .await;
+    bench.log.write_raw(1, b"not ours", None).await;
+    bench.write(5).await;
+    bench.holds_all_once().await;
+    bench.is_committed().await;
+    let mut letters: Vec<_> = bench
+        .log
+        .dead_letters()
+        .await
+        .iter()
+        .filter_map(|letter| letter.payload.clone())
+        .collect();
+    letters.sort();
+    assert_eq!(
+        letters,
+        [&b"not ours"[..], b"\xff\xffbroken"],
+        "{}",
+        instance.tail()
+    );
+    let counted = instance
+        .metric("engage_dead_letters_total", &[bench.sink.service()])
+        .await;
+    assert_eq!(counted, Some(2.0));
+    instance.is_ready().await;
+}
+
+/// While the store is away nothing is lost or given up, `/readyz` says so, and it heals by itself.
+pub async fn an_outage_of_the_store_heals(mut bench: Bench) {
+    bench.write(5).await;
+    let instance = bench.start();
+    bench.holds_all_once().await;
+    instance.is_ready().await;
+    bench.gate.shut();
+    bench.write(30).await;
+    instance.is_red(&[]).await;
+    assert!(bench.log.dead_letters().await.is_empty());
+    bench.gate.open();
+    bench.holds_all_once().await;
+    instance.is_ready().await;
+    let failures = instance
+        .metric("engage_sink_errors_total", &[bench.sink.service()])
+        .await;
+    assert!(
+        failures.is_some_and(|failures| failures > 0.0),
+        "{failures:?}"
+    );
+}
+
+/// SIGTERM while a batch is under way: the process ends with 0, and the next one leaves nothing out.
+pub async fn a_shutdown_in_the_middle_of_a_batch_loses_nothing(mut bench: Bench) {
+    let mut instance = bench.start();
+    instance.is_ready().await;
+    for _ in 0..3 {
+        let held = bench.sink.holds().await.len();
+        bench.write(150).await;
+        bench.holds_some(held + 1).await;
+        instance.terminate().await;
+        instance = bench.start();
+    }
+    bench.holds_all_once().await;
+    bench.is_committed().await;
+    bench.holds_all_once().await;
+}
+
+/// A process stands still with a write on its way, another takes over; the write arrives late, the process wakes up.
+pub async fn a_zombies_late_write_changes_nothing(mut bench: Bench) {
+    bench.write(5).await;
+    let zombie = bench.start();
+    bench.holds_all_once().await;
+    bench.gate.hold();
+    bench.write(10).await;
+    eventually("a write is on its way", async || {
+        let waiting = bench.gate.waiting();
+        (waiting > 0).then_some(()).ok_or_else(|| zombie.tail())
+    })
+    .await;
+    zombie.freeze();
+    bench.gate.hold_only_the_old();
+    let _successor = bench.start();
+    bench.holds_all_once().await;
+    bench.gate.open();
+    zombie.thaw();
+    bench.write(10).await;
+    bench.holds_all_once().await;
+    bench.is_committed().await;
+    bench.holds_all_once().await;
+}
+
+/// The metrics of the contract are there, lineage violations from the start as 0, and a trace goes on.
+pub async fn telemetry_is_there(mut bench: Bench) {
+    let collector = Collector::start().await;
+    let endpoint = format!("http://{}", collector.address);
+    let traced = |launch: Launch| {
+        launch
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+            .env("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+            .env("OTEL_BSP_SCHEDULE_DELAY", "200")
+    };
+    let instance = bench.start_with(traced);
+    instance.is_ready().await;
+    let violations = instance
+        .metric("engage_lineage_violations_total", &[])
+        .await;
+    assert_eq!(violations, Some(0.0), "exported from the start");
+    bench.write(5).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let content = bench.log.append_traced(0, trace).await;
+    bench.expect([content]);
+    bench.holds_all_once().await;
+    bench.is_committed().await;
+    eventually("the trace goes on", async || {
+        collector
+            .knows(trace)
+            .then_some(())
+            .ok_or_else(|| instance.tail())
+    })
+    .await;
+    let service = bench.sink.service();
+    let topic = format!("topic=\"{}\"", bench.log.enriched);
+    let wanted: [(&str, &[&str]); 7] = [
+        ("engage_events_consumed_total", &[&topic]),
+        ("processed_events_total", &[&topic]),
+        ("engage_freshness_seconds_count", &[service]),
+        ("processing_latency_seconds_count", &[service]),
+        ("engage_behind_seconds", &[&topic]),
+        ("engage_consumer_lag", &[&topic]),
+        ("engage_build_info", &["version", "git_sha"]),
+    ];
+    for (name, labels) in wanted {
+        let found = instance.metric(name, labels).await;
+        assert!(found.is_some(), "{service} has no {name} with {labels:?}");
+    }
+    for name in bench.sink.metrics() {
+        assert!(
+            instance.metric(name, &[]).await.is_some(),
+            "{service} has no {name}"
+        );
+    }
+}
+
+/// A hole stops its lane, is counted and named with the command; the other lane goes on; adopting it goes on behind it.
+pub async fn a_hole_stops_its_lane_and_names_the_command(mut bench: Bench) {
+    bench.write(5).await;
+    let mut instance = bench.start();
+    bench.holds_all_once().await;
+    bench.is_committed().await;
+    bench.log.tear(0);
+    let behind = bench.log.append(0, 3).await;
+    let beside = bench.log.append(1, 3).await;
+    bench.expect(beside);
+    instance.is_red(&["engagectl lineage show"]).await;
+    bench.holds_all_once().await;
+    let counted = instance
+        .metric("engage_lineage_violations_total", &[])
+        .await;
+    assert_eq!(counted, Some(1.0));
+    instance.terminate().await;
+    let (shown, text) = bench.lineage(&["show"]).await;
+    assert!(
+        shown == 78 && text.contains("records are missing"),
+        "{shown}: {text}"
+    );
+    let (adopted, text) = bench.lineage(&["adopt", "--execute"]).await;
+    assert_eq!(adopted, 0, "{text}");
+    bench.expect(behind);
+    let instance = bench.start();
+    bench.holds_all_once().await;
+    instance.is_ready().await;
+}
+
+/// The group's offsets are gone: the sink finds its place by itself, and repeats nothing that the store would show twice.
+pub async fn lost_group_offsets_change_nothing(mut bench: Bench) {
+    bench.write(10).await;
+    let mut instance = bench.start();
+    bench.holds_all_once().await;
+    bench.is_committed().await;
+    instance.terminate().await;
+    bench.log.delete_group(&bench.group()).await;
+    bench.write(10).await;
+    let _instance = bench.start();
+    bench.holds_all_once().await;
+    bench.is_committed().await;
+    bench.holds_all_once().await;
+}

@@ -1,0 +1,318 @@
+//! The enriched topic of one check, written as enrichers write it, and as old instances and broken programs do.
+//!
+//! Invariant: what [`Log::append`] writes is one chain per partition without a hole.
+
+use std::time::Duration;
+
+use engagement::event::{EnrichedEvent, Micros};
+use engagement::testing::Sample;
+use engagement::wire::{Format, encode};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{Offset, TopicPartitionList};
+use stream::probe::Probe;
+use stream::{Committed, KafkaSettings, Record};
+
+use crate::world::World;
+
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// Partitions of every topic of a check.
+pub(crate) const PARTITIONS: i32 = 2;
+
+/// The topics, and the end of each chain.
+pub struct Log {
+    /// The topic.
+    pub enriched: String,
+    /// Where a sink's dead letters go.
+    pub letters: String,
+    settings: KafkaSettings,
+    producer: FutureProducer,
+    next: [i64; 2],
+    epoch: u8,
+}
+
+impl Log {
+    /// Two empty topics.
+    ///
+    /// # Panics
+    /// Where the broker refuses.
+    pub async fn create(world: &World, name: &str) -> Self {
+        let settings = KafkaSettings {
+            bootstrap_servers: world.kafka().to_owned(),
+            ..KafkaSettings::default()
+        };
+        let log = Self {
+            enriched: format!("{name}.enriched"),
+            letters: format!("{name}.dlq"),
+            producer: settings.producer_config().create().unwrap(),
+            settings,
+            next: [0; 2],
+            epoch: 0,
+        };
+        for topic in [&log.enriched, &log.letters] {
+            log.create_topic(topic, PARTITIONS).await;
+        }
+        log
+    }
+
+    /// How to reach the broker.
+    #[must_use]
+    pub fn settings(&self) -> &KafkaSettings {
+        &self.settings
+    }
+
+    /// Events of this chain: each with a content of its own, named by partition, epoch and offset.
+    #[must_use]
+    pub fn event(partition: i32, epoch: u8, offset: i64) -> EnrichedEvent {
+        let id = i64::from(epoch) * 1_000_000 + i64::from(partition) * 100_000 + offset;
+        let mut event = Sample::new()
+            .at_position(partition, offset)
+            .epoch(epoch)
+            .event_id(id + 1)
+            .content_id(content(partition, epoch, offset))
+            .build();
+        // the clock of this machine, as a commit now has it
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        event.source.committed_at = Micros(i64::try_from(now.as_micros()).unwrap());
+        event.event_ts = event.source.committed_at;
+        event
+    }
+
+    /// The next events of one partition's chain; answers their contents.
+    pub async fn append(&mut self, partition: i32, count: i64) -> Vec<String> {
+        let at = usize::try_from(partition).unwrap();
+        let offsets = self.next[at]..self.next[at] + count;
+        self.next[at] = offsets.end;
+        let events: Vec<_> = offsets
+            .map(|offset| Self::event(partition, self.epoch, offset))
+            .collect();
+        self.write(&events).await;
+        events
+            .into_iter()
+            .filter_map(|event| event.content_id)
+            .collect()
+    }
+
+    /// The next events of both partitions.
+    pub async fn append_to_all(&mut self, count: i64) -> Vec<String> {
+        let mut contents = self.append(0, count).await;
+        contents.extend(self.append(1, count).await);
+        contents
+    }
+
+    /// Both chains begin anew, in the next epoch.
+    pub fn begin_epoch(&mut self) {
+        self.epoch += 1;
+        self.next = [0; 2];
+    }
+
+    /// The next position of a chain is passed over: what is written next has a predecessor that is not there.
+    pub fn tear(&mut self, partition: i32) {
+        self.next[usize::try_from(partition).unwrap()] += 1;
+    }
+
+    /// Writes events whatever their positions are.
+    ///
+    /// # Panics
+    /// Where the broker does not take them.
+    pub async fn write(&self, events: &[EnrichedEvent]) {
+        let sent: Vec<_> = events
+            .iter()
+            .map(|event| {
+                let payload = encode(event, Format::Protobuf);
+                let position = event.source.position().to_string();
+                self.send(event.source.partition, &payload, Some(&position), None)
+            })
+            .collect();
+        for delivery in sent {
+            delivery.await.unwrap().unwrap();
+        }
+    }
+
+    /// Writes any bytes; `position` becomes the header of an enriched record.
+    ///
+    /// # Panics
+    /// Where the broker does not take them.
+    pub async fn write_raw(&self, partition: i32, payload: &[u8], position: Option<&str>) {
+        let sent = self.send(partition, payload, position, None);
+        sent.await.unwrap().unwrap();
+    }
+
+    /// The next event of a partition, as part of a trace.
+    ///
+    /// # Panics
+    /// Where the broker does not take it.
+    pub async fn append_traced(&mut self, partition: i32, trace: &str) -> String {
+        let at = usize::try_from(partition).unwrap();
+        let event = Self::event(partition, self.epoch, self.next[at]);
+        self.next[at] += 1;
+        let payload = encode(&event, Format::Protobuf);
+        let position = event.source.position().to_string();
+        let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+        let sent = self.send(partition, &payload, Some(&position), Some(&parent));
+        sent.await.unwrap().unwrap();
+        event.content_id.unwrap()
+    }
+
+    /// The position that comes next in a partition, as text; it is passed as if a record with it had been written.
+    pub fn take_position(&mut self, partition: i32) -> String {
+        let at = usize::try_from(partition).unwrap();
+        let position = Self::event(partition, self.epoch, self.next[at])
+            .source
+            .position();
+        self.next[at] += 1;
+        position.to_string()
+    }
+
+    fn send(
+        &self,
+        partition: i32,
+        payload: &[u8],
+        position: Option<&str>,
+        traceparent: Option<&str>,
+    ) -> rdkafka::producer::DeliveryFuture {
+        let all = [
+            ("content-type", Some(Format::Protobuf.content_type())),
+            ("engagement-source", position),
+            ("traceparent", traceparent),
+        ];
+        let headers = all
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| match value {
+                Some(value) => headers.insert(Header {
+                    key,
+                    value: Some(*value),
+                }),
+                None => headers,
+            });
+        let record = FutureRecord::<[u8], [u8]>::to(&self.enriched)
+            .partition(partition)
+            .payload(payload)
+            .headers(headers);
+        let sent = self.producer.send_result(record);
+        sent.unwrap_or_else(|(error, _)| panic!("{error}"))
+    }
+
+    /// All dead letters so far.
+    ///
+    /// # Panics
+    /// Where the broker does not answer.
+    pub async fn dead_letters(&self) -> Vec<Record> {
+        self.read(&self.letters).await
+    }
+
+    /// Everything that a topic holds.
+    ///
+    /// # Panics
+    /// Where the broker does not answer.
+    pub async fn read(&self, topic: &str) -> Vec<Record> {
+        let probe = Probe::new(&self.settings, "compliance-reader");
+        let mut records = Vec::new();
+        for partition in 0..PARTITIONS {
+            let found = probe.read_range(topic, partition, 0, i64::MAX).await;
+            records.extend(found.unwrap());
+        }
+        records
+    }
+
+    /// What a group has committed on a topic, by partition.
+    ///
+    /// # Panics
+    /// Where the broker does not answer.
+    pub async fn committed(&self, group: &str, topic: &str) -> Vec<Option<Committed>> {
+        let (config, topic) = (self.settings.probe_config(group), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create().unwrap();
+            let mut list = TopicPartitionList::new();
+            for partition in 0..PARTITIONS {
+                list.add_partition(&topic, partition);
+            }
+            let found = consumer.committed_offsets(list, ANSWER).unwrap();
+            let of =
+                |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element
+                    .offset()
+                {
+                    Offset::Offset(offset) => Some(Committed {
+                        offset,
+                        metadata: element.metadata().to_owned(),
+                    }),
+                    _ => None,
+                };
+            found.elements().iter().map(of).collect()
+        });
+        asked.await.unwrap()
+    }
+
+    /// Deletes a group with all its positions.
+    ///
+    /// # Panics
+    /// Where the broker refuses.
+    pub async fn delete_group(&self, group: &str) {
+        let deleted = self
+            .admin()
+            .delete_groups(&[group], &AdminOptions::new())
+            .await;
+        deleted.unwrap().into_iter().for_each(|one| {
+            one.unwrap();
+        });
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Panics
+    /// Where the broker refuses.
+    pub async fn create_topic(&self, topic: &str, partitions: i32) {
+        let spec = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let created = self
+            .admin()
+            .create_topics([&spec], &AdminOptions::new())
+            .await;
+        created.unwrap().into_iter().for_each(|one| {
+            one.unwrap();
+        });
+        self.until_partitions(topic, usize::try_from(partitions).unwrap())
+            .await;
+    }
+
+    /// Deletes a topic and makes an empty one of the same name.
+    ///
+    /// # Panics
+    /// Where the broker refuses.
+    pub async fn recreate_topic(&self, topic: &str) {
+        let deleted = self
+            .admin()
+            .delete_topics(&[topic], &AdminOptions::new())
+            .await;
+        deleted.unwrap().into_iter().for_each(|one| {
+            one.unwrap();
+        });
+        self.until_partitions(topic, 0).await;
+        self.create_topic(topic, PARTITIONS).await;
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.settings.admin_config().create().unwrap()
+    }
+
+    async fn until_partitions(&self, topic: &str, wanted: usize) {
+        crate::wait::eventually("the topic is known", async || {
+            let admin = self.admin();
+            let metadata = admin.inner().fetch_metadata(Some(topic), ANSWER);
+            let found = metadata.unwrap().topics()[0].partitions().len();
+            (found == wanted)
+                .then_some(())
+                .ok_or_else(|| format!("{found} of {wanted} partitions"))
+        })
+        .await;
+    }
+}
+
+/// The content of an event.
+#[must_use]
+pub(crate) fn content(partition: i32, epoch: u8, offset: i64) -> String {
+    format!("c-{partition}-{epoch}-{offset}")
+}
