@@ -17,6 +17,7 @@ use crate::metrics::DEAD_LETTERS_TOTAL;
 use crate::producer::{OutRecord, Producer, ProducerOptions, SendError};
 use crate::record::Record;
 use crate::settings::{KafkaSettings, SettingsError};
+use tokio::sync::RwLock;
 
 /// Names that Kafka Connect gives these headers (`DeadLetterQueueReporter`).
 pub mod connect {
@@ -97,6 +98,8 @@ pub struct DeadLetters {
     service: &'static str,
     topic: Arc<str>,
     producer: Producer,
+    /// Letters share batches, which fail as a whole: one that was refused is tried once more while no other is sent.
+    alone: Arc<RwLock<()>>,
 }
 
 impl DeadLetters {
@@ -125,6 +128,7 @@ impl DeadLetters {
             service,
             topic: topic.into(),
             producer: Producer::new(settings, options)?,
+            alone: Arc::default(),
         })
     }
 
@@ -132,7 +136,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// `Retry`: the broker is away, the record may be there already. `Stop`: the topic is missing, has fewer partitions,
-    /// or the record is too large even for it.
+    /// or the record is too large even for it, by our limit or by the broker's.
     pub async fn send(
         &self,
         record: &Record,
@@ -144,8 +148,7 @@ impl DeadLetters {
             return Err(LaneError::retry("the dead letter cannot be sent"));
         }
         let out = self.letter(record, reject, now);
-        self.producer
-            .send_acked(&out)
+        self.deliver(&out)
             .await
             .map_err(|error| self.explain(error, record))?;
         faults::reach(Point::StreamDeadLetterAfter).await;
@@ -155,6 +158,20 @@ impl DeadLetters {
         counter!(DEAD_LETTERS_TOTAL, "service" => self.service, "reason" => reject.kind)
             .increment(1);
         Ok(())
+    }
+
+    async fn deliver(&self, out: &OutRecord) -> Result<(i32, i64), SendError> {
+        let together = {
+            let _among_others = self.alone.read().await;
+            self.producer.send_acked(out).await
+        };
+        match together {
+            Err(SendError::Rejected { .. }) => {
+                let _alone = self.alone.write().await;
+                self.producer.send_acked(out).await
+            }
+            sent => sent,
+        }
     }
 
     fn letter(&self, record: &Record, reject: &Reject, now: Micros) -> OutRecord {
@@ -178,6 +195,13 @@ impl DeadLetters {
             SendError::TooLarge { size, limit, .. } => LaneError::stop(
                 format!("{at}: {size} bytes exceed the limit of {limit}"),
                 "raise max.message.bytes of the dead-letter topic, or move past the record with `engagectl reset`",
+            ),
+            SendError::Rejected { reason } => LaneError::stop(
+                format!("{at}: {reason}"),
+                format!(
+                    "raise max.message.bytes of {} (`engagectl check` says what it should be), or move past the record with `engagectl reset`",
+                    self.topic
+                ),
             ),
             SendError::Refused { reason, .. } => LaneError::stop(
                 format!("{at}: {reason}"),

@@ -160,8 +160,8 @@ impl Producer {
             .await?;
         tokio::select! {
             biased;
-            delivered = delivered => delivered.map_err(|_| generation.void_error(&record.topic, record.partition)),
-            () = generation.voided() => Err(generation.void_error(&record.topic, record.partition)),
+            delivered = delivered => delivered.map_err(|_| generation.acked_error(&record.topic, record.partition)),
+            () = generation.voided() => Err(generation.acked_error(&record.topic, record.partition)),
         }
     }
 

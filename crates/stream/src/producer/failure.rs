@@ -77,6 +77,12 @@ pub enum SendError {
         /// What failed, where.
         reason: String,
     },
+    /// The broker refuses this record, or one of the same partition that was sent together with it.
+    #[error("the broker refuses it: {reason}")]
+    Rejected {
+        /// What the broker said, where.
+        reason: String,
+    },
     /// The topic is missing or denied.
     #[error("{reason}; {remedy}")]
     Refused {
@@ -93,7 +99,7 @@ pub enum SendError {
 impl From<SendError> for LaneError {
     fn from(error: SendError) -> Self {
         match error {
-            SendError::TooLarge { .. } => Self::stop(
+            SendError::TooLarge { .. } | SendError::Rejected { .. } => Self::stop(
                 error.to_string(),
                 "raise message.max.bytes (KAFKA_PROP_MESSAGE_MAX_BYTES) and the topic's max.message.bytes",
             ),

@@ -144,18 +144,31 @@ impl Generation {
         }
     }
 
+    /// [`Self::void_error`] for a record that was to be acknowledged by itself: what the broker refuses is not tried for ever.
+    pub(crate) fn acked_error(&self, topic: &str, partition: Option<i32>) -> SendError {
+        match self.own_failure(topic, partition) {
+            Some((reason, FailureClass::Record)) => SendError::Rejected { reason },
+            _ => self.void_error(topic, partition),
+        }
+    }
+
+    fn own_failure(&self, topic: &str, partition: Option<i32>) -> Option<(String, FailureClass)> {
+        let Void { reason, failure } = self.state.why()?;
+        let own = failure.filter(|failure| {
+            failure.topic == topic && partition.is_none_or(|p| p == failure.partition)
+        })?;
+        Some((reason, own.class()))
+    }
+
     /// A failure of the asker's own partition that a human must repair is refused; any other end is a reason to resume.
     pub(crate) fn void_error(&self, topic: &str, partition: Option<i32>) -> SendError {
-        let Some(Void { reason, failure }) = self.state.why() else {
+        let Some(Void { reason, .. }) = self.state.why() else {
             return SendError::Void {
                 reason: "it was closed".into(),
             };
         };
-        let own = failure.filter(|failure| {
-            failure.topic == topic && partition.is_none_or(|p| p == failure.partition)
-        });
-        match own.as_ref().map(Failure::class) {
-            Some(FailureClass::Configuration) => SendError::Refused {
+        match self.own_failure(topic, partition) {
+            Some((reason, FailureClass::Configuration)) => SendError::Refused {
                 reason,
                 remedy: "create the topic with `engagectl init`, or grant this user write on it"
                     .into(),

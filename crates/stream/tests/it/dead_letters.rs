@@ -98,3 +98,52 @@ async fn a_dead_letter_topic_with_fewer_partitions_stops_the_lane() {
         "{outcome:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_the_broker_refuses_for_its_size_stops_the_lane_and_not_those_sent_with_it() {
+    let source = topic("large", 1).await;
+    let letters = crate::support::unique("small-dlq");
+    crate::support::create(&letters, 1, &[("max.message.bytes", "4096")]).await;
+    let producer =
+        Producer::new(&settings(), stream::producer::ProducerOptions::default()).unwrap();
+    // incompressible, so that no codec makes it fit
+    let mut state = 1u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state.to_be_bytes()[0]
+    })
+    .take(16_384)
+    .collect();
+    for payload in [noise, b"small".to_vec()] {
+        let record = OutRecord {
+            topic: source.as_str().into(),
+            partition: Some(0),
+            key: None,
+            payload: Some(Bytes::from(payload)),
+            headers: Vec::new(),
+            timestamp_ms: None,
+        };
+        producer.send_acked(&record).await.unwrap();
+    }
+    let probe = Probe::new(&settings(), "g");
+    let originals = probe.read_range(&source, 0, 0, 2).await.unwrap();
+    let dead = DeadLetters::with_topic(&settings(), "enricher", &letters).unwrap();
+    let reject = Reject::new("malformed", "decode", "x", "y");
+    let both = futures_util::future::join(
+        dead.send(&originals[0], &reject, Micros(0)),
+        dead.send(&originals[1], &reject, Micros(0)),
+    );
+    let deadline = std::time::Duration::from_secs(40);
+    let (large, small) = tokio::time::timeout(deadline, both)
+        .await
+        .expect("neither is tried for ever");
+    assert!(
+        matches!(&large, Err(LaneError::Stop { reason, remedy })
+            if reason.contains(&letters) && remedy.contains("max.message.bytes")),
+        "{large:?}"
+    );
+    assert_eq!(small, Ok(()));
+    assert_eq!(probe.read_range(&letters, 0, 0, 9).await.unwrap().len(), 1);
+}
