@@ -10,6 +10,7 @@ use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::error::LaneError;
@@ -61,7 +62,7 @@ impl Scanner {
         let metadata = self.consumer.fetch_metadata(Some(&self.topic), ASK)?;
         let topics = metadata.topics().iter();
         let mut partitions: Vec<i32> = topics
-            .flat_map(|topic| topic.partitions().iter().map(|p| p.id()))
+            .flat_map(|topic| topic.partitions().iter().map(MetadataPartition::id))
             .collect();
         partitions.sort_unstable();
         let ends = partitions.into_iter().map(|partition| {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::clickhouse::{Answer, Store};
 use crate::error::Error;
+use crate::log::Log;
 use crate::postgres::Source;
 use crate::report::{Kind, SinkReport};
 use crate::rows::{Step, step};
@@ -23,12 +24,20 @@ pub(crate) async fn compare(
     store: &Store<'_>,
     options: &Options,
     without: &[String],
+    log: &Log,
     slots: Option<&mut Slots>,
 ) -> Result<SinkReport, Error> {
     let begun = Instant::now();
     options.say("summing in Postgres and ClickHouse");
     let mut answer = store.cells(options, without).await?;
-    let tally = join(source, &mut answer, options, without, slots).await?;
+    let tally = join(
+        source,
+        &mut answer,
+        options,
+        without,
+        slots.map(|slots| (log, slots)),
+    )
+    .await?;
     let Tally {
         mut report,
         differing,
@@ -50,13 +59,15 @@ async fn join(
     answer: &mut Answer,
     options: &Options,
     without: &[String],
-    mut slots: Option<&mut Slots>,
+    mut slots: Option<(&Log, &mut Slots)>,
 ) -> Result<Tally, Error> {
     let mut rows = source.cells(options, without);
     let mut tally = Tally::new(SinkReport::new(Sink::Clickhouse), KEPT);
     let (mut left, mut right) = (rows.next().await.transpose()?, answer.cell().await?);
     while let Some((cell, expected, found)) = merge(&mut left, &mut right) {
-        if let Some(slots) = &mut slots {
+        if let Some((log, slots)) = &mut slots
+            && log.covers(&cell)
+        {
             slots.expect(&cell, expected);
         }
         tally.note(cell, expected, found);
@@ -116,12 +127,16 @@ async fn doubled(
     options: &Options,
     report: &mut SinkReport,
 ) -> Result<(), Error> {
-    let rows = store.doubled(options).await?;
-    report.violations += rows.first().map_or(0, |row| row.all);
-    for row in rows {
+    let too_many = store.doubled(options).await?;
+    report.violations += too_many;
+    if too_many == 0 {
+        return Ok(());
+    }
+    for row in store.first_doubled(options).await? {
         let what = format!(
             "revision {} is in the table {} times",
-            row.revision, row.times
+            row.revision,
+            row.more + 1
         );
         report.name(options.limit, Kind::Violation, row.id, what);
     }

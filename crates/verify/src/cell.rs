@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::{AddAssign, SubAssign};
 
-use engagement::event::{EnrichedEvent, Micros, Previous};
+use engagement::event::Micros;
 use md5::{Digest as _, Md5};
 
 /// Length of a bucket of event time, microseconds.
@@ -61,18 +61,6 @@ impl Digest {
             ms: i128::from(duration_ms.unwrap_or(0)),
             hash: row_hash(id, event_type, duration_ms),
         }
-    }
-
-    pub(crate) fn of_event(event: &EnrichedEvent) -> Self {
-        Self::of(&event.event_id, &event.event_type, event.duration_ms)
-    }
-
-    pub(crate) fn of_previous(previous: &Previous) -> Self {
-        Self::of(
-            &previous.event_id,
-            &previous.event_type,
-            previous.duration_ms,
-        )
     }
 
     pub(crate) fn is_zero(&self) -> bool {

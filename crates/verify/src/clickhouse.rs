@@ -27,14 +27,13 @@ pub(crate) struct Store<'a> {
     client: Client,
 }
 
-/// A row of one sort key that the table holds more than once, all with the same revision.
+/// A row that the table holds more than once.
 #[derive(Debug)]
 pub(crate) struct Doubled {
     pub(crate) id: String,
     pub(crate) revision: u64,
-    pub(crate) times: u64,
-    /// Rows too many in the whole table.
-    pub(crate) all: u64,
+    /// How often besides once.
+    pub(crate) more: u64,
 }
 
 /// An answer that is read piece by piece.
@@ -91,14 +90,25 @@ impl<'a> Store<'a> {
         self.ask("the rows of some minutes", sql).await
     }
 
-    /// Rows of the table that are there more than once with the same revision; the first of them by name.
-    pub(crate) async fn doubled(&self, options: &Options) -> Result<Vec<Doubled>, Error> {
+    /// How many rows the table has too many: there more than once with the same revision.
+    pub(crate) async fn doubled(&self, options: &Options) -> Result<u64, Error> {
         let sql = format!(
-            "SELECT toString(event_id), revision, n, sum(n - 1) OVER () FROM (SELECT event_id, revision, toUInt64(count()) AS n \
-             FROM {} WHERE {} GROUP BY event_ts, content_id, event_id, revision, src_row HAVING n > 1) \
-             ORDER BY event_id LIMIT {} FORMAT RowBinary",
-            self.name("events_enriched"),
-            filter(options, &[]),
+            "SELECT toUInt64(sum(more)) FROM ({}) FORMAT RowBinary",
+            self.doubles(options)
+        );
+        let mut answer = self.ask("the number of rows held twice", sql).await?;
+        if answer.more().await? {
+            answer.wire.u64()
+        } else {
+            Ok(0)
+        }
+    }
+
+    /// The first of these rows, by id.
+    pub(crate) async fn first_doubled(&self, options: &Options) -> Result<Vec<Doubled>, Error> {
+        let sql = format!(
+            "SELECT toString(event_id) AS id, revision, toUInt64(more) FROM ({}) ORDER BY id LIMIT {} FORMAT RowBinary",
+            self.doubles(options),
             options.limit.max(1),
         );
         let mut answer = self.ask("rows held twice", sql).await?;
@@ -107,11 +117,20 @@ impl<'a> Store<'a> {
             all.push(Doubled {
                 id: answer.wire.string()?,
                 revision: answer.wire.u64()?,
-                times: answer.wire.u64()?,
-                all: answer.wire.u64()?,
+                more: answer.wire.u64()?,
             });
         }
         Ok(all)
+    }
+
+    /// In the order of the table's sort key, so that the server groups it without holding it.
+    fn doubles(&self, options: &Options) -> String {
+        format!(
+            "SELECT event_id, revision, count() - 1 AS more FROM {} WHERE {} \
+             GROUP BY event_ts, content_id, event_id, revision, src_row HAVING more > 0",
+            self.name("events_enriched"),
+            filter(options, &[]),
+        )
     }
 
     fn name(&self, object: &str) -> String {

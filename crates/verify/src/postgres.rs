@@ -17,6 +17,7 @@ use crate::cell::{Cell, Digest, MINUTE};
 use crate::error::Error;
 use crate::rows::NamedRow;
 use crate::sources::{Options, PostgresSource};
+use crate::sums::{MAX_DURATION_MS, Sums};
 
 const WHAT: &str = "Postgres";
 /// Buckets are counted from here: before every time that the column can hold with a calendar.
@@ -96,6 +97,16 @@ impl Source {
             .fetch(&mut self.connection)
             .map(|row| row.and_then(|row| named(&row)))
             .map(|found| found.map_err(|e| Error::refused(WHAT, "the rows of some minutes", e)))
+            .boxed()
+    }
+
+    /// The sums of every content over the whole table, as the aggregator counts.
+    pub(crate) fn totals(&mut self) -> BoxStream<'_, Result<(String, Sums), Error>> {
+        let sql = totals_sql(&self.table);
+        sqlx::query(AssertSqlSafe(sql))
+            .fetch(&mut self.connection)
+            .map(|row| row.and_then(|row| total(&row)))
+            .map(|found| found.map_err(|e| Error::refused(WHAT, "the sums per content", e)))
             .boxed()
     }
 
@@ -180,6 +191,24 @@ async fn types(connection: &mut PgConnection, table: &str, key: &str) -> Result<
         )
     })?;
     Ok(Types { key })
+}
+
+fn totals_sql(table: &str) -> String {
+    let counts: String = ["play", "pause", "finish", "click"]
+        .map(|name| format!(", count(*) FILTER (WHERE event_type = '{name}')"))
+        .concat();
+    format!(
+        "SELECT content_id::text, count(*), coalesce(sum(duration_ms), 0)::bigint, count(duration_ms){counts} FROM {table} \
+         WHERE content_id IS NOT NULL AND coalesce(abs(duration_ms::bigint), 0) <= {MAX_DURATION_MS} GROUP BY content_id"
+    )
+}
+
+fn total(row: &PgRow) -> sqlx::Result<(String, Sums)> {
+    let mut sums = Sums::default();
+    for (index, sum) in sums.iter_mut().enumerate() {
+        *sum = row.try_get(index + 1)?;
+    }
+    Ok((row.try_get(0)?, sums))
 }
 
 /// The minute in which a time lies, as the time at which it begins.

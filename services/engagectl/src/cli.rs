@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::generator::Rate;
+pub use crate::verify::VerifyArgs;
 
 /// One tool for operators of Engage.
 #[derive(Debug, Parser)]
@@ -50,6 +51,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Write a realistic stream of interactions into Postgres.
     Gen(GenArgs),
+    /// Compare what every sink holds with what Postgres holds; reads only. Exit 0: equal.
+    Verify(VerifyArgs),
     /// Webhooks: a receiver to try deliveries with.
     #[command(subcommand)]
     Webhook(WebhookCommand),
@@ -163,6 +166,10 @@ pub struct ListenArgs {
         value_delimiter = ' '
     )]
     pub secrets: Vec<String>,
+    /// Add every delivery to this file before it is answered, and begin with what it holds, so that a restart
+    /// forgets nothing.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 /// Verbs of `lineage`.

@@ -41,6 +41,9 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
             ));
         }
         Command::Gen(args) => generate::run(&Config::load(&cli)?, args, stop).await?,
+        Command::Verify(args) => {
+            return Box::pin(verify::run(&Config::load(&cli)?, args, cli.output)).await;
+        }
         Command::Webhook(WebhookCommand::Listen(args)) => listen(args, stop).await?,
         Command::Lineage(command) => {
             return Box::pin(lineage::run(&Config::load(&cli)?, command, cli.output)).await;
@@ -73,6 +76,7 @@ async fn listen(args: &ListenArgs, stop: CancellationToken) -> Result<(), Failur
             .iter()
             .map(|secret| SecretString::from(secret.as_str()))
             .collect(),
+        record: args.record.clone(),
         ..ReceiverOptions::default()
     };
     let receiver = Receiver::bind(&options)

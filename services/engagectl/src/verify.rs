@@ -2,10 +2,90 @@
 //!
 //! Invariant: it changes nothing anywhere, and it ends with 0 only if nothing differs.
 
-use ::verify::{KafkaSource, PostgresSource, ReceiverSource, RedisSource, Sources};
+mod args;
+mod progress;
+
+use ::verify::{
+    Error, KafkaSource, Options, PostgresSource, ReceiverSource, RedisSource, Report, Sources,
+};
+use service::{Exit, Failure};
 use stream::settings::KafkaSettings;
 
+use crate::Outcome;
+use crate::cli::Output;
+use crate::config::Config;
 use crate::pipeline::Addresses;
+
+pub use args::VerifyArgs;
+use progress::Line;
+
+/// Compares and prints.
+///
+/// # Errors
+/// A store that cannot be read (69), or that refuses what is asked of it (70).
+pub(crate) async fn run(
+    config: &Config,
+    args: &VerifyArgs,
+    output: Output,
+) -> Result<Outcome, Failure> {
+    let sources = sources(config, args);
+    let line = Line::open();
+    let options = Options {
+        progress: Some(line.speaker()),
+        ..args.options(service::clock::now())
+    };
+    let found = match args.within {
+        Some(within) => ::verify::settle_with(&sources, &options, within).await,
+        None => ::verify::run(&sources, &options).await,
+    };
+    line.close();
+    let report = found.map_err(failure)?;
+    crate::init::print(&match output {
+        Output::Table => report.to_string(),
+        Output::Json => format!("{}\n", json(&report)),
+    });
+    Ok(Outcome(exit(&report)))
+}
+
+/// 78 where somebody must look; 75 where a sink is still busy, so that it may be equal later.
+fn exit(report: &Report) -> Option<Exit> {
+    match (report.is_equal(), report.is_behind()) {
+        (true, _) => None,
+        (false, true) => Some(Exit::TryAgain),
+        (false, false) => Some(Exit::Repair),
+    }
+}
+
+fn json(report: &Report) -> String {
+    let mut value = serde_json::to_value(report).unwrap_or_default();
+    value["equal"] = report.is_equal().into();
+    format!("{value:#}")
+}
+
+fn failure(error: Error) -> Failure {
+    let is_unreachable = error.is_unreachable();
+    let failure = if is_unreachable {
+        Failure::unavailable("the stores cannot be compared")
+    } else {
+        Failure::internal("the stores cannot be compared")
+    };
+    failure.cause(error).next("engagectl check")
+}
+
+fn sources(config: &Config, args: &VerifyArgs) -> Sources {
+    let mut postgres = PostgresSource::new(config.database.url.clone(), config.database.schema);
+    postgres.statement_timeout = args.statement_timeout;
+    let mut kafka = KafkaSource::new(config.kafka.clone());
+    kafka.cdc_topic.clone_from(&config.topics.cdc);
+    kafka.enriched_topic.clone_from(&config.topics.enriched);
+    Sources {
+        postgres,
+        kafka,
+        clickhouse: Some(config.clickhouse.clone()),
+        redis: Some(RedisSource::new(config.redis.url.clone())),
+        receiver: args.receiver(),
+    }
+}
 
 impl From<&Addresses> for Sources {
     /// A local pipeline: every sink, and the receiver with its one endpoint.
@@ -15,16 +95,42 @@ impl From<&Addresses> for Sources {
             bootstrap_servers: addresses.kafka.clone(),
             ..KafkaSettings::default()
         };
+        let receiver = url(&format!("http://{}", addresses.receiver));
         Self {
             postgres: PostgresSource::new(addresses.postgres_url.as_str(), addresses.schema),
             kafka: KafkaSource::new(settings),
             clickhouse: addresses.platform_settings().clickhouse,
             redis: Some(RedisSource::new(url(&addresses.redis_url))),
-            receiver: Some(ReceiverSource::new(
-                url(&format!("http://{}", addresses.receiver)),
-                "demo",
-                true,
-            )),
+            receiver: Some(ReceiverSource::new(receiver, "demo", true)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(missing: u64, behind: u64) -> Report {
+        let text = format!(
+            r#"{{"events":1,"elapsed_ms":1,"dead_letters":{{"topics":[],"events":[],"unreadable":0}},"sinks":[{{
+               "sink":"redis","compared":1,"equal":1,"missing":{missing},"surplus":0,"changed":0,"violations":0,
+               "differences":[],"notes":[],"behind":{behind},"elapsed_ms":1}}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn equal_ends_with_0_a_difference_with_78_and_one_that_may_go_away_with_75() {
+        assert_eq!(exit(&report(0, 0)), None);
+        assert_eq!(exit(&report(0, 5)), None);
+        assert_eq!(exit(&report(1, 0)), Some(Exit::Repair));
+        assert_eq!(exit(&report(1, 5)), Some(Exit::TryAgain));
+    }
+
+    #[test]
+    fn the_json_says_in_one_field_whether_all_is_equal() {
+        let value: serde_json::Value = serde_json::from_str(&json(&report(1, 0))).unwrap();
+        assert_eq!(value["equal"], false);
+        assert_eq!(value["sinks"][0]["sink"], "redis");
     }
 }

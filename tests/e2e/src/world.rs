@@ -9,7 +9,6 @@ use engagectl::generator::Progress;
 use engagectl::pipeline::{Addresses, Pipeline, SERVICES, Site};
 use platform::Schema;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio::time::Instant;
 
 /// The content of the rows that exist before the connector does.
 pub const CONTENT_BEFORE: &str = "be404e00-0000-4000-8000-000000000001";
@@ -105,23 +104,15 @@ impl World {
 
     /// Waits until no sink differs from Postgres; fails with the differences at the deadline.
     pub async fn every_sink_equals_postgres(&self, within: Duration) {
-        let deadline = Instant::now() + within;
-        loop {
-            let differences = engagectl::demo::read_holdings(&self.addresses)
-                .await
-                .unwrap()
-                .differences();
-            if differences.is_empty() {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "after {} s: {differences:#?}\n{}",
-                within.as_secs(),
-                self.service_logs()
-            );
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
+        let sources = verify::Sources::from(&self.addresses);
+        let report = verify::settle(&sources, within).await.unwrap();
+        assert_eq!(report.sinks.len(), verify::Sink::ALL.len(), "{report}");
+        assert!(
+            report.is_equal(),
+            "after {} s: {report}\n{}",
+            within.as_secs(),
+            self.service_logs()
+        );
     }
 
     /// The end of every service's log.

@@ -2,12 +2,12 @@
 
 mod freshness;
 mod measure;
-mod verdict;
 mod view;
 
 use std::path::Path;
 use std::time::Duration;
 
+use ::verify::{Report, Sink, Sources};
 use devstack::{Needs, Stack, Supervisor};
 use platform::Schema;
 use service::Failure;
@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use measure::Measure;
-pub use verdict::{Difference, Holdings, read as read_holdings};
 
 use crate::cli::DemoArgs;
 use crate::generator::{self, Mix, Options, Progress};
@@ -114,49 +113,33 @@ fn options(args: &DemoArgs, addresses: &Addresses) -> Options {
 
 /// Waits until every sink has caught up, then prints the summary.
 async fn judge(addresses: &Addresses, measure: &Measure) -> Result<(), Failure> {
-    let deadline = Instant::now() + DRAIN_WITHIN;
-    let holdings = loop {
-        let holdings = read_holdings(addresses).await.map_err(|e| {
-            let cause: Box<dyn std::error::Error + Send + Sync> = e.into();
-            Failure::unavailable("a store cannot be read for the comparison").cause(cause)
-        })?;
-        if holdings.differences().is_empty() || Instant::now() > deadline {
-            break holdings;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    };
+    let sources = Sources::from(addresses);
+    let report = Box::pin(::verify::settle(&sources, DRAIN_WITHIN)).await;
+    let report = report
+        .map_err(|e| Failure::unavailable("a store cannot be read for the comparison").cause(e))?;
     crate::init::print(&summary(
-        &holdings,
+        &report,
         &measure.sinks().await,
         &measure.memory().await,
     ));
-    let differences = holdings.differences();
-    if differences.is_empty() {
+    if report.is_equal() {
         return Ok(());
     }
-    let what: Vec<String> = differences
-        .into_iter()
-        .map(|d| format!("{}: {}", d.sink, d.what))
-        .collect();
-    Err(Failure::internal(format!(
-        "not every sink holds what Postgres holds: {}",
-        what.join("; ")
-    ))
-    .remedy("the logs of the services are in the demo's directory, under logs/"))
+    Err(
+        Failure::internal("not every sink holds what Postgres holds")
+            .cause(report.to_string())
+            .remedy("the logs of the services are in the demo's directory, under logs/"),
+    )
 }
 
-fn summary(holdings: &Holdings, sinks: &[view::SinkLine], memory: &[(&str, u64)]) -> String {
-    let differences = holdings.differences();
-    let mut text = format!("\nPostgres holds {} events\n", holdings.events());
+fn summary(report: &Report, sinks: &[view::SinkLine], memory: &[(&str, u64)]) -> String {
+    let mut text = format!("\nPostgres holds {} events\n", report.events);
     for sink in sinks {
-        let verdict = differences
-            .iter()
-            .find(|d| d.sink == sink.name)
-            .map_or("equal", |d| d.what.as_str());
-        let held = match sink.name {
-            "clickhouse-sink" => holdings.clickhouse_events(),
-            "redis-aggregator" => holdings.redis_events(),
-            _ => holdings.webhook,
+        let found = compared_as(sink.name).and_then(|name| report.sink(name));
+        let (held, verdict) = match found {
+            None => (0, "not compared"),
+            Some(found) if found.is_equal() => (found.compared, "equal"),
+            Some(found) => (found.compared, "NOT EQUAL"),
         };
         let (p50, p99) = (view::seconds(sink.p50), view::seconds(sink.p99));
         text += &format!(
@@ -164,11 +147,20 @@ fn summary(holdings: &Holdings, sinks: &[view::SinkLine], memory: &[(&str, u64)]
             sink.name
         );
     }
-    let without = holdings.events() - holdings.redis_events();
     for (name, mebibytes) in memory {
         text += &format!("  {name:<18} {mebibytes:>9} MiB resident\n");
     }
-    text + &format!("  (redis counts per content; {without} events have none)\n")
+    text + "  (redis counts per content; events without one are in no count)\n"
+}
+
+/// What the comparison calls a service's sink.
+fn compared_as(service: &str) -> Option<Sink> {
+    match service {
+        "clickhouse-sink" => Some(Sink::Clickhouse),
+        "redis-aggregator" => Some(Sink::Redis),
+        "webhook-forwarder" => Some(Sink::Webhook),
+        _ => None,
+    }
 }
 
 /// Makes `dir` an empty directory of the demo. Only a directory that the demo itself made is emptied.
@@ -199,9 +191,13 @@ mod tests {
 
     #[test]
     fn the_summary_says_equal_only_where_nothing_differs() {
-        let mut holdings = Holdings {
-            webhook: 0,
-            ..Holdings::default()
+        let report = |surplus: u64| -> Report {
+            let text = format!(
+                r#"{{"events":3,"elapsed_ms":1,"dead_letters":{{"topics":[],"events":[],"unreadable":0}},"sinks":[{{
+                   "sink":"webhook","compared":3,"equal":1,"missing":0,"surplus":{surplus},"changed":0,"violations":0,
+                   "differences":[],"notes":[],"behind":0,"elapsed_ms":1}}]}}"#
+            );
+            serde_json::from_str(&text).unwrap()
         };
         let sinks = [view::SinkLine {
             name: "webhook-forwarder",
@@ -210,11 +206,9 @@ mod tests {
             p50: None,
             p99: None,
         }];
-        assert!(summary(&holdings, &sinks, &[]).contains("equal"));
-        holdings.webhook = 1;
-        assert!(
-            summary(&holdings, &sinks, &[]).contains("1 distinct events received, 0 committed")
-        );
+        assert!(summary(&report(0), &sinks, &[]).contains(" equal"));
+        assert!(summary(&report(1), &sinks, &[]).contains("NOT EQUAL"));
+        assert!(summary(&Report::default(), &sinks, &[]).contains("not compared"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ::verify::delivery::{Page, Summary, hash_of, key_of};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -12,9 +13,12 @@ use super::distinct::{Added, Distinct};
 use super::living::Living;
 use super::message::Item;
 use super::quantile::Quantiles;
+use super::record::Entry;
 
 /// Event types counted by name; further ones count as `(other)`.
 const NAMED_TYPES: usize = 64;
+/// Messages with a changed body that are named.
+const CHANGED_IDS: usize = 100;
 /// Bodies longer than this are not kept for display.
 const KEPT_BODY_BYTES: usize = 16 * 1024;
 
@@ -25,6 +29,7 @@ pub(super) struct Book {
     keep: usize,
     counts: Counts,
     messages: Distinct,
+    changed_ids: Vec<String>,
     events: Living,
     types: BTreeMap<String, u64>,
     freshness: Quantiles,
@@ -92,6 +97,7 @@ impl Book {
             keep,
             counts: Counts::default(),
             messages: Distinct::new(distinct_limit),
+            changed_ids: Vec::new(),
             events: Living::new(distinct_limit),
             types: BTreeMap::new(),
             freshness: Quantiles::default(),
@@ -105,16 +111,7 @@ impl Book {
 
     /// Takes one event. `body` is its own JSON text, `now` in microseconds.
     pub(super) fn take(&mut self, webhook_id: &str, item: &Item, body: &RawValue, now: i64) {
-        let added = self.messages.add(webhook_id, body.get().as_bytes());
-        self.counts.events += 1;
-        match added {
-            Added::New => self.first(item),
-            Added::Repeat => self.counts.duplicates += 1,
-            Added::Changed => {
-                self.counts.duplicates += 1;
-                self.counts.changed_bodies += 1;
-            }
-        }
+        let added = self.add(webhook_id, item, hash_of(body.get().as_bytes()));
         let freshness_ms = item.committed_at.map(|at| {
             let micros = now.saturating_sub(at.0).max(0).unsigned_abs();
             micros / 1000
@@ -129,6 +126,44 @@ impl Book {
             freshness_ms,
             event: (body.get().len() <= KEPT_BODY_BYTES).then(|| body.to_owned()),
         });
+    }
+
+    /// Takes what was taken by an earlier process: counts, but no text and no freshness.
+    pub(super) fn replay(&mut self, entry: &Entry) {
+        self.add(&entry.id, &entry.item(), entry.body());
+    }
+
+    fn add(&mut self, webhook_id: &str, item: &Item, body: u64) -> Added {
+        let added = self.messages.add(key_of(webhook_id), body);
+        self.counts.events += 1;
+        match added {
+            Added::New => self.first(item),
+            Added::Repeat => self.counts.duplicates += 1,
+            Added::Changed => {
+                self.counts.duplicates += 1;
+                self.counts.changed_bodies += 1;
+                if self.changed_ids.len() < CHANGED_IDS {
+                    self.changed_ids.push(webhook_id.to_owned());
+                }
+            }
+        }
+        added
+    }
+
+    /// What a comparison needs first.
+    pub(super) fn summary(&self) -> Summary {
+        Summary {
+            slots: self.messages.sums(),
+            repeats: self.counts.duplicates - self.counts.changed_bodies,
+            changed: self.counts.changed_bodies,
+            changed_ids: self.changed_ids.clone(),
+            full: self.messages.is_full(),
+        }
+    }
+
+    /// The messages of one slot.
+    pub(super) fn page(&self, slot: usize, after: u64, limit: usize) -> Page {
+        self.messages.page(slot, after, limit)
     }
 
     fn first(&mut self, item: &Item) {

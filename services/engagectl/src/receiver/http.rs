@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -31,6 +31,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/events", get(last_events).post(receive))
         .route("/batch", post(receive))
         .route("/stats", get(stats))
+        .route("/deliveries", get(deliveries))
+        .route("/deliveries/{slot}", get(deliveries_of_slot))
         .route("/health", get(health))
         .route(
             "/faults",
@@ -99,23 +101,20 @@ fn take_one(shared: &Shared, headers: &HeaderMap, raw: &RawValue, now: i64) -> R
     };
     let sent_id = headers.get("webhook-id").and_then(|id| id.to_str().ok());
     let id = sent_id.map_or_else(|| item.message_id(), str::to_owned);
+    if let Err(error) = shared.record(&id, &item, raw) {
+        let error = format!("the delivery cannot be recorded: {error}");
+        return answer(StatusCode::INSUFFICIENT_STORAGE, json!({"error": error}));
+    }
     shared.book().take(&id, &item, raw, now);
     answer(StatusCode::OK, json!({"accepted": 1}))
 }
 
 /// Takes the events of a batch; 207 with one status per item when some are refused.
 fn take_many(shared: &Shared, raws: &[&RawValue], now: i64) -> Response {
-    let mut book = shared.book();
     let mut results = Vec::with_capacity(raws.len());
     for raw in raws {
-        let taken = item(raw);
-        match &taken {
-            Some(item) => book.take(&item.message_id(), item, raw, now),
-            None => book.counts().malformed += 1,
-        }
-        results.push(if taken.is_some() { 200 } else { 422 });
+        results.push(take_item(shared, raw, now));
     }
-    drop(book);
     let accepted = results.iter().filter(|status| **status == 200).count();
     if accepted == results.len() {
         return answer(StatusCode::OK, json!({"accepted": accepted}));
@@ -125,6 +124,18 @@ fn take_many(shared: &Shared, raws: &[&RawValue], now: i64) -> Response {
         StatusCode::MULTI_STATUS,
         json!({"accepted": accepted, "items": items}),
     )
+}
+
+fn take_item(shared: &Shared, raw: &RawValue, now: i64) -> u16 {
+    let Some(item) = item(raw) else {
+        shared.book().counts().malformed += 1;
+        return 422;
+    };
+    if shared.record(&item.message_id(), &item, raw).is_err() {
+        return 507;
+    }
+    shared.book().take(&item.message_id(), &item, raw, now);
+    200
 }
 
 fn item(raw: &RawValue) -> Option<Item> {
@@ -150,6 +161,30 @@ async fn last_events(State(shared): State<Arc<Shared>>, Query(query): Query<Limi
 async fn stats(State(shared): State<Arc<Shared>>) -> Response {
     let stats = shared.book().stats(service::clock::now());
     Json(stats).into_response()
+}
+
+/// Sums over all messages, for `engagectl verify`.
+async fn deliveries(State(shared): State<Arc<Shared>>) -> Response {
+    let summary = shared.book().summary();
+    Json(summary).into_response()
+}
+
+#[derive(Deserialize)]
+struct Part {
+    #[serde(default)]
+    after: u64,
+    limit: Option<usize>,
+}
+
+/// The messages of one slot, page by page.
+async fn deliveries_of_slot(
+    State(shared): State<Arc<Shared>>,
+    Path(slot): Path<usize>,
+    Query(part): Query<Part>,
+) -> Response {
+    let limit = part.limit.unwrap_or(1000).min(MOST_EVENTS);
+    let page = shared.book().page(slot, part.after, limit);
+    Json(page).into_response()
 }
 
 async fn health() -> Response {

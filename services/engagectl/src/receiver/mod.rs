@@ -10,12 +10,15 @@ mod http;
 mod living;
 mod message;
 mod quantile;
+mod record;
 mod verify;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +26,8 @@ pub use verify::{Key, SecretError};
 
 use book::Book;
 use faults::Faults;
+use message::Item;
+use record::{Entry, Recorder};
 
 /// What the receiver can be told.
 #[derive(Clone, Debug)]
@@ -36,6 +41,8 @@ pub struct ReceiverOptions {
     /// How many ids are kept to tell unique events from repeats; about 40 bytes each. Beyond it
     /// `/stats` says `distinct_full`, and unique counts are lower bounds.
     pub distinct_limit: usize,
+    /// A file that every delivery is added to before it is answered, and read from at the start.
+    pub record: Option<PathBuf>,
 }
 
 impl Default for ReceiverOptions {
@@ -45,6 +52,7 @@ impl Default for ReceiverOptions {
             secrets: Vec::new(),
             keep: 1000,
             distinct_limit: 20_000_000,
+            record: None,
         }
     }
 }
@@ -70,6 +78,14 @@ pub enum ReceiverError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The file of deliveries cannot be used.
+    #[error("cannot record to {}: {source}; choose another file with --record", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What the system says, or what is wrong in the file.
+        source: std::io::Error,
+    },
     /// The server failed while running.
     #[error("the receiver failed: {0}")]
     Serve(#[source] std::io::Error),
@@ -87,6 +103,7 @@ pub struct Receiver {
 #[derive(Debug)]
 struct Shared {
     book: Mutex<Book>,
+    recorder: Option<Mutex<Recorder>>,
     faults: Mutex<Faults>,
     keys: Vec<Key>,
 }
@@ -94,6 +111,16 @@ struct Shared {
 impl Shared {
     fn book(&self) -> std::sync::MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a delivery down, where that was asked for.
+    fn record(&self, id: &str, item: &Item, body: &RawValue) -> std::io::Result<()> {
+        let Some(recorder) = &self.recorder else {
+            return Ok(());
+        };
+        let entry = Entry::new(id, item, body.get().as_bytes());
+        let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        recorder.add(&entry)
     }
 
     fn faults(&self) -> std::sync::MutexGuard<'_, Faults> {
@@ -105,7 +132,7 @@ impl Receiver {
     /// Parses the secrets and takes the port (0 = any free one).
     ///
     /// # Errors
-    /// [`ReceiverError::Secret`] and [`ReceiverError::Listen`].
+    /// [`ReceiverError::Secret`], [`ReceiverError::Listen`] and [`ReceiverError::Record`].
     pub async fn bind(options: &ReceiverOptions) -> Result<Self, ReceiverError> {
         let keys = options.secrets.iter().zip(1..).map(|(secret, number)| {
             Key::parse(secret.expose_secret())
@@ -118,9 +145,17 @@ impl Receiver {
         };
         let listener = TcpListener::bind(options.addr).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
-        let book = Book::new(options.keep, options.distinct_limit, service::clock::now());
+        let mut book = Book::new(options.keep, options.distinct_limit, service::clock::now());
+        let record = options.record.as_ref().map(|path| {
+            Recorder::open(path, |entry| book.replay(entry)).map_err(|source| {
+                let path = path.clone();
+                ReceiverError::Record { path, source }
+            })
+        });
+        let recorder = record.transpose()?.map(Mutex::new);
         let shared = Arc::new(Shared {
             book: Mutex::new(book),
+            recorder,
             faults: Mutex::new(Faults::default()),
             keys,
         });

@@ -1,0 +1,260 @@
+//! One comparison of everything, in the order in which the stores have to be read.
+//!
+//! Invariant: what a sink holds is read before what it should hold, so that a moving pipeline shows as "behind" and not as
+//! surplus; Postgres comes last and its transaction is short.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures_util::StreamExt;
+use tokio::time::Instant;
+
+use crate::fold::Into;
+use crate::implied::Implied;
+use crate::letters::Letters;
+use crate::log::Log;
+use crate::postgres::Source;
+use crate::redis_state::Held;
+use crate::slots::Slots;
+use crate::topic::Reading;
+use crate::webhook::Receiver;
+use crate::{
+    Error, Options, Report, Sink, SinkReport, Sources, aggregates, analytics, clickhouse, log,
+    topic, webhook,
+};
+
+/// Compares every sink with Postgres, once, as things are now.
+///
+/// # Errors
+/// A store that cannot be read. A difference is no error: it is in the report.
+pub async fn run(sources: &Sources, options: &Options) -> Result<Report, Error> {
+    let begun = Instant::now();
+    let mut run = Run::begin(sources, options).await?;
+    run.read_topic().await?;
+    let mut postgres = Source::open(&sources.postgres).await?;
+    let compared = run.compare(&mut postgres).await;
+    postgres.close().await;
+    compared?;
+    run.compare_deliveries().await?;
+    run.report.sinks.sort_by_key(|sink| sink.sink);
+    run.report.elapsed = begun.elapsed();
+    Ok(run.report)
+}
+
+struct Run<'a> {
+    sources: &'a Sources,
+    options: &'a Options,
+    letters: Letters,
+    without: Vec<String>,
+    log: Log,
+    held: Vec<Held>,
+    reading: Option<Reading>,
+    topic_begun: Instant,
+    report: Report,
+}
+
+impl<'a> Run<'a> {
+    /// Reads what the sinks and the dead letters hold, and fixes the offsets of the topic.
+    async fn begin(sources: &'a Sources, options: &'a Options) -> Result<Self, Error> {
+        options.say("reading dead letters");
+        let letters = Letters::read(&sources.kafka, sources.postgres.schema.event_key()).await?;
+        let log = Log::open(&sources.kafka).await?;
+        let held = match &sources.redis {
+            Some(redis) if options.sinks.contains(&Sink::Redis) => {
+                options.say("reading Redis");
+                aggregates::read(redis, &log).await?
+            }
+            _ => Vec::new(),
+        };
+        // Redis was read after the ends were fixed; what it has done since then is read as well.
+        let log = if held.is_empty() {
+            log
+        } else {
+            Log::open(&sources.kafka).await?
+        };
+        let report = Report {
+            dead_letters: letters.report.clone(),
+            ..Report::default()
+        };
+        Ok(Self {
+            sources,
+            options,
+            without: letters.events.iter().cloned().collect(),
+            letters,
+            log,
+            held,
+            reading: None,
+            topic_begun: Instant::now(),
+            report,
+        })
+    }
+
+    fn wants(&self, sink: Sink) -> bool {
+        self.options.sinks.contains(&sink)
+    }
+
+    /// Reads the topic for everything that is compared with it.
+    async fn read_topic(&mut self) -> Result<(), Error> {
+        self.topic_begun = Instant::now();
+        let implied = match &self.sources.receiver {
+            Some(receiver) if self.wants(Sink::Webhook) => {
+                let kafka = &self.sources.kafka;
+                let (done, _) =
+                    log::progress(kafka, &receiver.group, &kafka.enriched_topic).await?;
+                Some(Implied::new(
+                    receiver,
+                    done,
+                    self.letters.undelivered.clone(),
+                ))
+            }
+            _ => None,
+        };
+        if implied.is_none() && self.held.is_empty() && !self.wants(Sink::Enriched) {
+            return Ok(());
+        }
+        let without: HashSet<String> = self.without.iter().cloned().collect();
+        let recounts = aggregates::recounts(&self.held);
+        let reading = Reading::new(self.options, without, &self.log, recounts, implied);
+        self.reading = Some(reading.read(&self.log, self.options).await?);
+        Ok(())
+    }
+
+    /// Everything that Postgres is needed for.
+    async fn compare(&mut self, postgres: &mut Source) -> Result<(), Error> {
+        let mut slots = self.take_slots();
+        let store = self
+            .sources
+            .clickhouse
+            .as_ref()
+            .filter(|_| self.wants(Sink::Clickhouse));
+        if let Some(settings) = store {
+            let store = clickhouse::Store::new(settings, self.sources.postgres.statement_timeout);
+            let (log, without) = (&self.log, &self.without);
+            let found =
+                analytics::compare(postgres, &store, self.options, without, log, slots.as_mut())
+                    .await?;
+            self.report.events = found.compared;
+            self.push(found).await?;
+        } else if let Some(slots) = &mut slots {
+            self.report.events = self.expect(postgres, slots).await?;
+        }
+        if let (Some(reading), Some(slots)) = (&mut self.reading, slots) {
+            reading.fold.into = Into::Slots(slots);
+        }
+        if self.wants(Sink::Enriched) {
+            self.compare_topic(postgres).await?;
+        }
+        self.compare_aggregates(postgres).await
+    }
+
+    fn take_slots(&mut self) -> Option<Slots> {
+        let reading = self
+            .reading
+            .as_mut()
+            .filter(|_| self.options.sinks.contains(&Sink::Enriched))?;
+        let empty = Into::Rows(crate::fold::Focus::default());
+        match std::mem::replace(&mut reading.fold.into, empty) {
+            Into::Slots(slots) => Some(slots),
+            Into::Rows(_) => None,
+        }
+    }
+
+    /// Takes Postgres from the sums of the topic, where ClickHouse is not compared.
+    async fn expect(&self, postgres: &mut Source, slots: &mut Slots) -> Result<u64, Error> {
+        self.options.say("summing in Postgres");
+        let mut rows = postgres.cells(self.options, &self.without);
+        let mut events = 0;
+        while let Some((cell, digest)) = rows.next().await.transpose()? {
+            events += digest.events.unsigned_abs();
+            if self.log.covers(&cell) {
+                slots.expect(&cell, digest);
+            }
+        }
+        Ok(events)
+    }
+
+    async fn compare_topic(&mut self, postgres: &mut Source) -> Result<(), Error> {
+        let Some(reading) = self.reading.take() else {
+            return Ok(());
+        };
+        let mut report = topic::report(&reading, &self.log, self.options);
+        let reading = if report.is_equal() {
+            reading
+        } else {
+            let (log, options) = (&self.log, self.options);
+            topic::name(reading, log, postgres, options, &self.without, &mut report).await?
+        };
+        self.reading = Some(reading);
+        report.elapsed = self.topic_begun.elapsed();
+        self.push(report).await
+    }
+
+    async fn compare_aggregates(&mut self, postgres: &mut Source) -> Result<(), Error> {
+        let (Some(redis), Some(reading)) = (&self.sources.redis, &self.reading) else {
+            return Ok(());
+        };
+        if !self.wants(Sink::Redis) {
+            return Ok(());
+        }
+        let (held, recounts) = (&self.held, &reading.recounts);
+        let found =
+            aggregates::compare(redis, held, recounts, &self.log, postgres, self.options).await?;
+        self.report.sinks.push(found);
+        Ok(())
+    }
+
+    async fn compare_deliveries(&mut self) -> Result<(), Error> {
+        let Some(source) = self
+            .sources
+            .receiver
+            .as_ref()
+            .filter(|_| self.wants(Sink::Webhook))
+        else {
+            return Ok(());
+        };
+        let Some(mut reading) = self.reading.take() else {
+            return Ok(());
+        };
+        let Some(implied) = &reading.implied else {
+            return Ok(());
+        };
+        let receiver = Receiver::new(source);
+        let compared = webhook::compare(&receiver, implied, self.options).await?;
+        if !compared.slots.is_empty() {
+            reading = reading
+                .messages(&self.log, compared.slots.clone(), self.options)
+                .await?;
+        }
+        let Some(implied) = &reading.implied else {
+            return Ok(());
+        };
+        let truncated = self.log.is_truncated();
+        let found = webhook::name(&receiver, implied, compared, truncated, self.options).await?;
+        self.push(found).await
+    }
+
+    /// Adds how far the sink's group is behind.
+    async fn push(&mut self, mut found: SinkReport) -> Result<(), Error> {
+        let kafka = &self.sources.kafka;
+        let group = match found.sink {
+            Sink::Enriched => Some((&kafka.enricher_group, &kafka.cdc_topic)),
+            Sink::Clickhouse => Some((&kafka.clickhouse_group, &kafka.enriched_topic)),
+            Sink::Webhook => self
+                .sources
+                .receiver
+                .as_ref()
+                .map(|r| (&r.group, &kafka.enriched_topic)),
+            Sink::Redis => None,
+        };
+        if let Some((group, topic)) = group {
+            let (_, behind): (BTreeMap<i32, i64>, u64) = log::progress(kafka, group, topic).await?;
+            found.behind = behind;
+        }
+        if self.letters.is_full {
+            found
+                .notes
+                .push("more dead letters than can be told apart".into());
+        }
+        self.report.sinks.push(found);
+        Ok(())
+    }
+}

@@ -1,0 +1,264 @@
+//! The enriched topic: read once for every sink that is compared with it, and against Postgres.
+//!
+//! Invariant: a second reading happens only where the first one showed that something differs or may repeat.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+
+use crate::cell::Cell;
+use crate::error::Error;
+use crate::fold::{Counted, Focus, Fold, Into};
+use crate::implied::Implied;
+use crate::log::Log;
+use crate::postgres::Source;
+use crate::report::{Kind, SinkReport};
+use crate::rows::{NamedRow, Step, step};
+use crate::slots::Slots;
+use crate::sources::{Options, Sink};
+use crate::sums::Recount;
+
+/// Slots and cells that are looked into.
+const MOST: usize = 200;
+
+/// Everything that one reading of the topic feeds.
+pub(crate) struct Reading {
+    pub(crate) fold: Fold,
+    pub(crate) recounts: BTreeMap<i32, Recount>,
+    pub(crate) implied: Option<Implied>,
+    pub(crate) counted: Counted,
+}
+
+impl Reading {
+    pub(crate) fn new(
+        options: &Options,
+        without: HashSet<String>,
+        log: &Log,
+        recounts: BTreeMap<i32, Recount>,
+        implied: Option<Implied>,
+    ) -> Self {
+        let fold = Fold::new(
+            Arc::new(options.clone()),
+            Arc::new(without),
+            log.covered_from,
+        );
+        Self {
+            fold,
+            recounts,
+            implied,
+            counted: Counted::default(),
+        }
+    }
+
+    /// Reads the log: once, or twice where rows may repeat.
+    pub(crate) async fn read(self, log: &Log, options: &Options) -> Result<Self, Error> {
+        options.say("reading the enriched topic");
+        let mut reading = log
+            .read(self, |reading, record| {
+                let Some(event) = reading.fold.take(&record) else {
+                    return;
+                };
+                if let Some(recount) = reading.recounts.get_mut(&record.partition) {
+                    recount.take(record.offset, &event);
+                }
+                if let Some(implied) = &mut reading.implied {
+                    implied.take(&record, &event);
+                }
+            })
+            .await?;
+        reading.counted = reading.fold.counted.clone();
+        if reading.fold.needs_again() {
+            reading = reading
+                .again(log, options, Into::Slots(Slots::new()))
+                .await?;
+        }
+        reading.fold.finish();
+        Ok(reading)
+    }
+
+    /// Reads the log once more, into something else.
+    async fn again(mut self, log: &Log, options: &Options, into: Into) -> Result<Self, Error> {
+        options.say("reading the enriched topic again");
+        self.fold.again(into);
+        log.read(self, |reading, record| drop(reading.fold.take(&record)))
+            .await
+    }
+
+    /// Reads the log once more for the messages of some slots.
+    pub(crate) async fn messages(
+        mut self,
+        log: &Log,
+        slots: HashSet<usize>,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        options.say("reading the enriched topic for messages that differ");
+        if let Some(implied) = &mut self.implied {
+            implied.look_into(slots);
+        }
+        self.fold.again(Into::Rows(Focus::default()));
+        let take = |reading: &mut Self, record| {
+            let event = reading.fold.take(&record);
+            if let (Some(implied), Some(event)) = (&mut reading.implied, event) {
+                implied.take(&record, &event);
+            }
+        };
+        log.read(self, take).await
+    }
+}
+
+/// What the sums say; to be called when Postgres has been taken from them.
+pub(crate) fn report(reading: &Reading, log: &Log, options: &Options) -> SinkReport {
+    let mut report = SinkReport::new(Sink::Enriched);
+    let Counted {
+        duplicates,
+        by_id,
+        replaced,
+        holes,
+        all_holes,
+        unreadable,
+        all_unreadable,
+        ..
+    } = &reading.counted;
+    for (place, what) in holes.iter().chain(unreadable) {
+        report.name(options.limit, Kind::Violation, place, what);
+    }
+    report.violations = all_holes + all_unreadable;
+    if let Some(from) = log.covered_from {
+        report.notes.push(format!(
+            "the topic no longer holds everything: compared are events from {from} on"
+        ));
+    }
+    for (count, what) in [
+        (
+            *duplicates,
+            "records at or below a position seen before, which readers drop",
+        ),
+        (
+            *by_id,
+            "rows that may repeat (later snapshot, backfill, redriven), counted by id",
+        ),
+        (
+            *replaced,
+            "rows of a snapshot that was taken again, left out",
+        ),
+    ] {
+        if count > 0 {
+            report.notes.push(format!("{count} {what}"));
+        }
+    }
+    if reading.fold.late.is_full {
+        let what = format!(
+            "more than {} rows may repeat: too many to compare by id",
+            reading.fold.late.len()
+        );
+        report.violation(options.limit, "the topic", what);
+    }
+    if let Into::Slots(slots) = &reading.fold.into {
+        count(slots, &mut report);
+    }
+    report
+}
+
+fn count(slots: &Slots, report: &mut SinkReport) {
+    report.compared = slots.expected;
+    for (_, sum) in slots.differing() {
+        match sum.events.cmp(&0) {
+            std::cmp::Ordering::Less => report.missing += 1,
+            std::cmp::Ordering::Greater => report.surplus += 1,
+            std::cmp::Ordering::Equal => report.changed += 1,
+        }
+    }
+    report.equal = slots.equal();
+}
+
+/// Names the rows of slots that differ.
+pub(crate) async fn name(
+    reading: Reading,
+    log: &Log,
+    postgres: &mut Source,
+    options: &Options,
+    without: &[String],
+    report: &mut SinkReport,
+) -> Result<Reading, Error> {
+    let Into::Slots(slots) = &reading.fold.into else {
+        return Ok(reading);
+    };
+    let differing: Vec<usize> = slots.differing().map(|(slot, _)| slot).take(MOST).collect();
+    let focus = Focus::on(differing);
+    options.say("looking for the cells of Postgres that differ from the topic");
+    let mut cells = cells_of(postgres, &focus, log, options, without).await?;
+    let mut reading = reading.again(log, options, Into::Rows(focus)).await?;
+    reading.fold.finish();
+    let into = std::mem::replace(&mut reading.fold.into, Into::Rows(Focus::default()));
+    let Into::Rows(focus) = into else {
+        return Ok(reading);
+    };
+    if focus.is_full {
+        report
+            .notes
+            .push("more rows differ than are looked into; the names are incomplete".into());
+    }
+    let found = focus.into_rows();
+    cells.extend(found.iter().map(|row| row.cell.clone()));
+    cells.sort_unstable();
+    cells.dedup();
+    compare(postgres, &cells, found, options, without, report).await?;
+    Ok(reading)
+}
+
+async fn cells_of(
+    postgres: &mut Source,
+    focus: &Focus,
+    log: &Log,
+    options: &Options,
+    without: &[String],
+) -> Result<Vec<Cell>, Error> {
+    let mut rows = postgres.cells(options, without);
+    let mut cells = Vec::new();
+    while let Some((cell, _)) = rows.next().await.transpose()? {
+        if cells.len() < MOST && log.covers(&cell) && focus.wants(&cell) {
+            cells.push(cell);
+        }
+    }
+    Ok(cells)
+}
+
+async fn compare(
+    postgres: &mut Source,
+    cells: &[Cell],
+    found: Vec<NamedRow>,
+    options: &Options,
+    without: &[String],
+    report: &mut SinkReport,
+) -> Result<(), Error> {
+    let mut rows = postgres.rows(cells, options, without);
+    let mut found = found.into_iter();
+    let (mut left, mut right) = (rows.next().await.transpose()?, found.next());
+    loop {
+        let id =
+            |row: &Option<NamedRow>| row.as_ref().map(|row| row.id.clone()).unwrap_or_default();
+        let (of_left, of_right) = match step(left.as_ref(), right.as_ref()) {
+            Step::End => return Ok(()),
+            Step::Both(None) => (true, true),
+            Step::Both(Some((kind, what))) => {
+                report.name(options.limit, kind, id(&left), what);
+                (true, true)
+            }
+            Step::Source(what) => {
+                report.name(options.limit, Kind::Missing, id(&left), what);
+                (true, false)
+            }
+            Step::Sink(what) => {
+                report.name(options.limit, Kind::Surplus, id(&right), what);
+                (false, true)
+            }
+        };
+        if of_left {
+            left = rows.next().await.transpose()?;
+        }
+        if of_right {
+            right = found.next();
+        }
+    }
+}

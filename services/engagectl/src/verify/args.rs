@@ -1,0 +1,157 @@
+//! The words of `engagectl verify`.
+
+use std::time::Duration;
+
+use ::verify::{Options, ReceiverSource, Sink};
+use clap::Args;
+use engagement::event::Micros;
+use engagement::profile::Profile;
+use url::Url;
+
+/// Events that happened in the last minute are left out by default: they may be on their way.
+const ON_THEIR_WAY: i64 = 60_000_000;
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It reads only: one read-only transaction in Postgres, read-only queries in ClickHouse, reading commands in Redis, no
+consumer group in Kafka. Memory does not grow with the number of events.
+
+Exit codes: 0 every sink holds exactly what it should; 78 something is missing, surplus or changed and nothing is under
+way any more; 75 the same while a sink is still behind: compare again later, or use --within; 69 a store cannot be
+reached.
+
+Examples:
+  engagectl verify                                  all but the last minute, as it is now
+  engagectl verify --within 60s                     everything, once it has settled
+  engagectl verify --sinks clickhouse --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
+  engagectl verify -o json | jq '.sinks[].differences'")]
+pub struct VerifyArgs {
+    /// Only events that happened at or after this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<Micros>,
+    /// Only events that happened before this time (RFC 3339), or `now` for no bound. Default: one minute ago, or no
+    /// bound with --within. Redis and webhooks are compared at their own positions, without bounds.
+    #[arg(long, value_name = "TIME", value_parser = until)]
+    pub to: Option<Until>,
+    /// What is compared, separated by commas: enriched, clickhouse, redis, webhook (with --receiver).
+    #[arg(long, value_delimiter = ',', value_name = "SINK")]
+    pub sinks: Vec<Sink>,
+    /// How many differences of each sink are named.
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// Wait until every sink is equal, at most so long, and report what was seen last.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub within: Option<Duration>,
+    /// The longest time for one statement in Postgres or query in ClickHouse.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10m", value_name = "DURATION")]
+    pub statement_timeout: Duration,
+    /// A receiver that tells its deliveries, such as `engagectl webhook listen`.
+    #[arg(long, value_name = "URL")]
+    pub receiver: Option<Url>,
+    /// The endpoint's name at the forwarder.
+    #[arg(long, default_value = "demo", value_name = "NAME")]
+    pub endpoint: String,
+    /// The endpoint's profile.
+    #[arg(long, default_value = "canonical", value_name = "PROFILE")]
+    pub profile: Profile,
+    /// The endpoint takes events of snapshots and backfills too.
+    #[arg(long)]
+    pub historical: bool,
+}
+
+/// An upper bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// None.
+    Now,
+    /// This time.
+    At(Micros),
+}
+
+fn until(text: &str) -> Result<Until, String> {
+    if text == "now" {
+        return Ok(Until::Now);
+    }
+    let at = text.parse().map(Until::At);
+    at.map_err(|e| format!("{e}; expected `now` or a time such as 2026-01-31T12:00:00Z"))
+}
+
+impl VerifyArgs {
+    pub(super) fn options(&self, now: i64) -> Options {
+        let to = match (self.to, self.within) {
+            (Some(Until::At(at)), _) => Some(at),
+            (Some(Until::Now), _) | (None, Some(_)) => None,
+            (None, None) => Some(Micros(now - ON_THEIR_WAY)),
+        };
+        let sinks = if self.sinks.is_empty() {
+            Sink::ALL.into()
+        } else {
+            self.sinks.iter().copied().collect()
+        };
+        Options {
+            from: self.from,
+            to,
+            limit: self.limit,
+            sinks,
+            progress: None,
+        }
+    }
+
+    pub(super) fn receiver(&self) -> Option<ReceiverSource> {
+        let url = self.receiver.clone()?;
+        Some(ReceiverSource {
+            profile: self.profile,
+            envelope: self.profile == Profile::Canonical,
+            ..ReceiverSource::new(url, &self.endpoint, self.historical)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: VerifyArgs,
+    }
+
+    fn options(words: &[&str]) -> Options {
+        let line = Line::try_parse_from([&["verify"], words].concat()).unwrap();
+        line.args.options(100_000_000)
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_left_out_unless_asked_for() {
+        assert_eq!(options(&[]).to, Some(Micros(40_000_000)));
+        assert_eq!(options(&["--to", "now"]).to, None);
+        assert_eq!(options(&["--within", "5s"]).to, None);
+        assert_eq!(
+            options(&["--to", "1970-01-01T00:00:01Z"]).to,
+            Some(Micros(1_000_000))
+        );
+    }
+
+    #[test]
+    fn a_word_that_is_no_sink_and_no_time_is_named_with_what_would_be_right() {
+        let refused = |words: &[&str]| {
+            let line = Line::try_parse_from([&["verify"], words].concat());
+            line.unwrap_err().to_string()
+        };
+        assert!(refused(&["--sinks", "kafka"]).contains("enriched, clickhouse, redis, webhook"));
+        assert!(refused(&["--to", "yesterday"]).contains("2026-01-31T12:00:00Z"));
+    }
+
+    #[test]
+    fn several_sinks_are_separated_by_commas() {
+        let sinks: Vec<Sink> = options(&["--sinks", "redis,clickhouse"])
+            .sinks
+            .into_iter()
+            .collect();
+        assert_eq!(sinks, [Sink::Clickhouse, Sink::Redis]);
+    }
+}
