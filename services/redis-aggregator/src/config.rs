@@ -50,6 +50,9 @@ pub struct Input {
     pub dead_letter_topic: String,
     /// The consumer group. Its commits show the lag; the position that counts is in Redis.
     pub group_id: String,
+    /// Count from the start of the log even where it no longer reaches back to its first record. Without it, a partition
+    /// with an empty Redis and an expired beginning stops: its totals would lack what has expired.
+    pub partial_totals: bool,
 }
 
 impl Default for Input {
@@ -58,6 +61,7 @@ impl Default for Input {
             enriched_topic: "engagement.enriched.v1".into(),
             dead_letter_topic: "engagement.dlq.redis-aggregator".into(),
             group_id: "redis-aggregator".into(),
+            partial_totals: false,
         }
     }
 }
@@ -162,7 +166,7 @@ impl Window {
     }
 }
 
-/// Publishing of leaderboards, by the owner of partition 0.
+/// Publishing of leaderboards, by one process at a time.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Publish {

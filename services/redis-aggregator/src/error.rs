@@ -61,6 +61,16 @@ pub enum StoreError {
         /// Offset up to which it was applied.
         offset: i64,
     },
+    /// The log does not reach back to its beginning, and nothing is counted yet.
+    #[error(
+        "redis holds nothing of partition {partition}, and the log begins at offset {first}: totals would lack what has expired"
+    )]
+    Partial {
+        /// The partition.
+        partition: i32,
+        /// Offset of the first record that is left.
+        first: i64,
+    },
     /// The position in Redis is not the one that this lane counted on.
     #[error(
         "the position of partition {partition} is {found}, not {expected}: redis lost writes, or another process writes; reading it again"
@@ -112,6 +122,7 @@ impl StoreError {
             Self::Url { .. } | Self::Denied { .. } | Self::Evicts { .. } => "configuration",
             Self::Damaged { .. } => "damaged",
             Self::Wiped { .. } => "wiped",
+            Self::Partial { .. } => "partial",
             Self::Moved { .. } => "moved",
         }
     }
@@ -126,6 +137,9 @@ impl StoreError {
             Self::Evicts { .. } => "set it: redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf".into(),
             Self::Damaged { remedy, .. } => remedy.clone(),
             Self::Wiped { .. } => REBUILD.into(),
+            Self::Partial { .. } => {
+                format!("{REBUILD}; or set input.partial_totals = true to count from there only")
+            }
             Self::Moved { .. } => "nothing to do".into(),
         }
     }
@@ -142,6 +156,7 @@ impl From<StoreError> for LaneError {
             | StoreError::Denied { .. }
             | StoreError::Evicts { .. }
             | StoreError::Damaged { .. }
+            | StoreError::Partial { .. }
             | StoreError::Wiped { .. } => Self::stop(error.to_string(), error.remedy()),
         }
     }
@@ -157,6 +172,7 @@ impl From<StoreError> for Failure {
             StoreError::Denied { .. }
             | StoreError::Evicts { .. }
             | StoreError::Damaged { .. }
+            | StoreError::Partial { .. }
             | StoreError::Wiped { .. } => Self::repair(error.to_string()),
         };
         failure.remedy(error.remedy())

@@ -17,8 +17,17 @@ pub const SNAPSHOTS_REPLACED: &str = "engage_redis_snapshots_replaced_total";
 pub const DOUBTS: &str = "engage_redis_doubts_total";
 /// Histogram: seconds one publication of the leaderboards took.
 pub const PUBLISH_SECONDS: &str = "engage_redis_publish_seconds";
-/// Gauge: 1 while the last publication of the leaderboards succeeded; only on the owner of partition 0.
+/// Gauge: 1 while this process publishes the leaderboards; 0 where another one does, or Redis refuses. No process with 1:
+/// nobody publishes.
 pub const PUBLISHING: &str = "engage_redis_publishing";
+
+/// Gauge `{partition}`: 1 where this process began to count in the middle of a log (`input.partial_totals`).
+pub const PARTIAL: &str = "engage_redis_partial_totals";
+
+/// A partition is counted from the middle of its log on.
+pub fn partial(partition: i32) {
+    gauge!(PARTIAL, "partition" => partition.to_string()).set(1.0);
+}
 
 /// A historical record was left to a rebuild.
 pub fn historical_skipped() {

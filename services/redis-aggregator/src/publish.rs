@@ -4,8 +4,9 @@
 //! when nobody publishes any more. An empty board is deleted, so an idle leaderboard empties.
 //!
 //! Members of different partitions are disjoint (the content is Kafka's key), so the best of all are among the best of
-//! each. Only the owner of partition 0 publishes; should two do so for a moment, the next round repairs what the
-//! slower one wrote, since everything is written again at least every [`REPEAT`].
+//! each. One process publishes, whichever partitions it has: the one that holds a lease in Redis, so that no stopped lane
+//! stops the boards. Should two publish for a moment, the next round repairs what the slower one wrote, since
+//! everything is written again at least every [`REPEAT`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,11 +26,19 @@ use crate::store::{Store, pass};
 /// Boards are written again after this long even if nothing changed.
 pub const REPEAT: Duration = Duration::from_secs(5);
 
-/// Publishes until dropped.
+/// A publisher that said nothing for so long has lost its turn.
+pub const LEASE: Duration = Duration::from_secs(2);
+
+/// Takes or renews the lease; 1: it is ours.
+const LEAD: &str = "local holder = redis.call('GET', KEYS[1]) \
+     if holder and holder ~= ARGV[1] then return 0 end \
+     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 1";
+
+/// Publishes until dropped, whenever this process holds the lease.
 pub async fn forever(store: Arc<Store>) {
     let mut ticks = interval(store.config.publish.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut publisher = Publisher::default();
+    let mut publisher = Publisher::new();
     loop {
         ticks.tick().await;
         let began = Instant::now();
@@ -41,8 +50,9 @@ pub async fn forever(store: Arc<Store>) {
 type Ranking = Vec<(String, i64)>;
 
 /// What was read and written last.
-#[derive(Default)]
 struct Publisher {
+    /// Who holds the lease.
+    name: u64,
     partitions: Vec<i32>,
     /// Per partition: the version read, and the best of each board.
     read: BTreeMap<i32, (i64, Vec<Ranking>)>,
@@ -50,13 +60,33 @@ struct Publisher {
 }
 
 impl Publisher {
-    /// One publication; `false` when Redis did not do it (the lanes wait for it and say so).
+    fn new() -> Self {
+        Self {
+            name: service::backoff::random(),
+            partitions: Vec::new(),
+            read: BTreeMap::new(),
+            written: None,
+        }
+    }
+
+    async fn leads(&self, store: &Store, connection: &mut Connection) -> RedisResult<bool> {
+        cmd("EVAL")
+            .arg(LEAD)
+            .arg(1)
+            .arg(store.publisher_key())
+            .arg(self.name)
+            .arg(millis(LEASE.max(4 * store.config.publish.every)))
+            .query_async(connection)
+            .await
+    }
+
+    /// One publication; `false` when another process publishes, or Redis did not do it (the lanes wait for it and say so).
     async fn round(&mut self, store: &Store) -> bool {
         let Ok(mut lease) = store.lease().await else {
             return false;
         };
         match self.publish(store, &mut lease.connection).await {
-            Ok(()) => true,
+            Ok(done) => done,
             Err(cause) => {
                 self.written = None;
                 let error = store.failed(&lease, cause).await;
@@ -66,7 +96,11 @@ impl Publisher {
         }
     }
 
-    async fn publish(&mut self, store: &Store, connection: &mut Connection) -> RedisResult<()> {
+    async fn publish(&mut self, store: &Store, connection: &mut Connection) -> RedisResult<bool> {
+        if !self.leads(store, connection).await? {
+            self.written = None;
+            return Ok(false);
+        }
         pass(Point::RedisAggregatorPublishBefore).await?;
         let due = self.written.is_none_or(|at| at.elapsed() >= REPEAT);
         // Asked each time: a partition that has just begun must not wait for a quiet moment of the others.
@@ -77,7 +111,7 @@ impl Publisher {
             self.written = Some(Instant::now());
         }
         faults::reach(Point::RedisAggregatorPublishAfter).await;
-        Ok(())
+        Ok(true)
     }
 
     /// Reads the partitions whose version moved; whether there were any.

@@ -51,7 +51,11 @@ pub async fn open(handle: &LaneHandle, store: &Store) -> Result<Opened, LaneErro
 }
 
 async fn begin(handle: &LaneHandle, store: &Store, log: Watermarks) -> Result<Opened, LaneError> {
-    let applied = Applied::nothing_before(log.low);
+    // a start that was chosen before stays chosen: what has expired since was never counted
+    let first = handle.committed().map_or(log.low, |commit| commit.offset);
+    let applied = Applied::nothing_before(first);
+    prove(handle, &applied, log).await?;
+    is_whole(store, handle.partition(), first)?;
     faults::reach(Point::RedisAggregatorBeginBefore).await;
     if faults::fails(Point::RedisAggregatorBeginBefore) {
         return Err(LaneError::retry("redis does not answer"));
@@ -63,12 +67,12 @@ async fn begin(handle: &LaneHandle, store: &Store, log: Watermarks) -> Result<Op
     }
     faults::reach(Point::RedisAggregatorBeginAfter).await;
     handle
-        .commit_now(log.low, Checkpoint::default().to_string())
+        .commit_now(first, Checkpoint::default().to_string())
         .await?;
     tracing::info!(
         partition = handle.partition(),
-        offset = log.low,
-        "no position in redis, beginning at the start of the log"
+        offset = first,
+        "no position in redis, beginning where the group stands"
     );
     let state = State {
         applied,
@@ -79,6 +83,19 @@ async fn begin(handle: &LaneHandle, store: &Store, log: Watermarks) -> Result<Op
         origin: store.config.input.enriched_topic.clone(),
     };
     Ok(Opened { state })
+}
+
+/// Totals that begin in the middle are no totals, unless that is what is wanted.
+fn is_whole(store: &Store, partition: i32, first: i64) -> Result<(), LaneError> {
+    if first == 0 {
+        return Ok(());
+    }
+    if !store.config.input.partial_totals {
+        return Err(StoreError::Partial { partition, first }.into());
+    }
+    crate::metrics::partial(partition);
+    tracing::warn!(partition, first, "totals are counted from here only");
+    Ok(())
 }
 
 /// Whether a commit speaks of records that were applied; one of a fresh start does not.

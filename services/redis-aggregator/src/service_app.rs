@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::connection::Server;
 use crate::error::StoreError;
 use crate::metrics::SERVICE;
+use crate::publish;
 use crate::sink::{self, Shared};
 use crate::store::Store;
 use crate::window::Heard;
@@ -78,6 +79,7 @@ pub async fn serve(config: Config, ctx: Context) -> Result<(), Failure> {
     let (ready, alive) = (Arc::clone(&status), Arc::clone(&status));
     ctx.health.readiness("kafka", move || ready.readiness());
     ctx.health.liveness("kafka", move || alive.liveness());
+    let publishing = publish::forever(Arc::clone(&store));
     let shared = Arc::new(Shared {
         store,
         dead_letters,
@@ -86,7 +88,10 @@ pub async fn serve(config: Config, ctx: Context) -> Result<(), Failure> {
     let lanes = stream::lanes::run(options, ctx.lifecycle.soft(), status, move |handle| {
         sink::run(handle, Arc::clone(&shared))
     });
-    lanes.await.map_err(|error| failed(&error))
+    tokio::select! {
+        ended = lanes => ended.map_err(|error| failed(&error)),
+        () = publishing => Ok(()),
+    }
 }
 
 /// Waits for Redis; `false`: told to stop meanwhile.

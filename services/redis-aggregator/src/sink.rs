@@ -20,7 +20,6 @@ use crate::decode::{decode, header_position};
 use crate::history::History;
 use crate::metrics;
 use crate::position::Applied;
-use crate::publish;
 use crate::resume;
 use crate::store::Store;
 use crate::window::{Heard, bucket_of};
@@ -51,16 +50,7 @@ pub async fn run(mut handle: LaneHandle, shared: Arc<Shared>) -> Result<(), Lane
     let opened = opened?;
     agree(&handle, &opened.state.applied).await?;
     handle.start(opened.state.applied.enriched + 1).await?;
-    let publishes = handle.partition() == 0;
-    let lane = Lane::new(handle, Arc::clone(&shared), opened);
-    if publishes {
-        tokio::select! {
-            ended = lane.work() => ended,
-            () = publish::forever(Arc::clone(&shared.store)) => Ok(()),
-        }
-    } else {
-        lane.work().await
-    }
+    Lane::new(handle, Arc::clone(&shared), opened).work().await
 }
 
 /// What Redis says, the group says too: lag is measured by it, and a wiped Redis is told from a new one.

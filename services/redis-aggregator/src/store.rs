@@ -131,6 +131,12 @@ impl Store {
         format!("{}meta", self.config.redis.prefix)
     }
 
+    /// Who publishes the leaderboards.
+    #[must_use]
+    pub fn publisher_key(&self) -> String {
+        format!("{}publisher", self.config.redis.prefix)
+    }
+
     /// The stored state of a partition; `None` where there is no position.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::config::Config;
 
 /// Compare and set, in one step.
 const REPLACE: &str = "if redis.call('HGET', KEYS[1], 'at') ~= ARGV[1] then return 0 end \
-     redis.call('HSET', KEYS[1], 'at', ARGV[2]) return 1";
+     redis.call('HSET', KEYS[1], 'at', ARGV[2], 'enriched', ARGV[3]) return 1";
 
 /// Where the positions are.
 pub(super) struct Aggregates {
@@ -76,6 +76,7 @@ impl Aggregates {
             .arg(&key)
             .arg(as_stored(from))
             .arg(as_stored(to))
+            .arg(to.offset - 1)
             .query_async(&mut connection)
             .await
             .map_err(|error| self.unanswered(&error))?;

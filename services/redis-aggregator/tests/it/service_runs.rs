@@ -322,3 +322,93 @@ async fn a_hole_in_the_chain_stops_and_names_both_sides() {
         assert!(failure.what().contains(word), "{}", failure.what());
     }
 }
+
+/// An event of a content of its own at a position.
+fn at(partition: i32, offset: i64, content: &str) -> EnrichedEvent {
+    let mut event = Sample::new()
+        .at_position(partition, offset)
+        .event_id(offset)
+        .content_id(content)
+        .event_ts(now())
+        .build();
+    event.source.committed_at = now();
+    event
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaderboards_are_published_although_the_lane_of_partition_0_is_stopped() {
+    let config = ready_made("board", 2).await;
+    let torn = at(0, 5, "beyond-the-hole");
+    produce(&config, &[at(0, 0, "early"), torn, at(1, 0, "other")]).await;
+    let running = Running::start(&config);
+    running
+        .says(&["records are missing", "engagectl lineage show"])
+        .await;
+    produce(&config, &[at(1, 1, "late")]).await;
+    let connection = connect(&stack().redis().url).await;
+    for board in config.published() {
+        eventually(
+            &format!("{} shows the other lane's content", board.key),
+            || {
+                let (mut connection, key) = (connection.clone(), board.key.clone());
+                async move {
+                    let members: Vec<String> =
+                        query(&mut connection, &["ZRANGE", &key, "0", "-1"]).await;
+                    if members.iter().any(|member| member.contains("late")) {
+                        Ok(())
+                    } else {
+                        Err(format!("{members:?}"))
+                    }
+                }
+            },
+        )
+        .await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_redis_before_a_log_without_its_beginning_is_refused_unless_that_is_wanted() {
+    use rdkafka::admin::{AdminClient, AdminOptions};
+    use rdkafka::client::DefaultClientContext;
+    let mut config = ready_made("partial", 1).await;
+    let all: Vec<_> = (0..4).map(|offset| at(0, offset, "some")).collect();
+    produce(&config, &all[..3]).await;
+    let admin: AdminClient<DefaultClientContext> =
+        client(&config.kafka.bootstrap_servers).create().unwrap();
+    let mut expired = rdkafka::TopicPartitionList::new();
+    let end = rdkafka::Offset::End;
+    expired
+        .add_partition_offset(&config.input.enriched_topic, 0, end)
+        .unwrap();
+    admin
+        .delete_records(&expired, &AdminOptions::new())
+        .await
+        .unwrap();
+    produce(&config, &all[3..]).await;
+
+    let failure = Running::start(&config).failure().await;
+    let text = failure.render("redis-aggregator");
+    assert_eq!(failure.exit().code(), 78, "{text}");
+    assert!(
+        text.contains("engagectl rebuild redis") && text.contains("input.partial_totals"),
+        "{text}"
+    );
+
+    config.input.partial_totals = true;
+    let running = Running::start(&config);
+    let connection = connect(&stack().redis().url).await;
+    eventually("what is left is counted", || {
+        let (mut connection, key) = (connection.clone(), config.keys.content_count.of("some"));
+        async move {
+            let count: Option<i64> = query(&mut connection, &["GET", &key]).await;
+            if count == Some(1) {
+                Ok(())
+            } else {
+                Err(format!("{count:?}"))
+            }
+        }
+    })
+    .await;
+    running.stop().await;
+}
