@@ -378,8 +378,15 @@ fn service_env(table: &Table, service: &str) -> Vec<(String, String)> {
 }
 
 impl Drop for Fleet {
+    /// Whatever still runs then has not been stopped in good order.
     fn drop(&mut self) {
         self.stop.cancel();
+        for (id, replica) in &mut self.state.table().replicas {
+            replica.wanted = Wanted::Down;
+            if let Err(error) = replica.kill9() {
+                tracing::warn!(replica = %id, %error, "outlives its fleet");
+            }
+        }
     }
 }
 

@@ -80,8 +80,13 @@ pub async fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
 
 /// To the person at the terminal.
 pub(crate) fn say(text: &str) {
-    let at = chrono::Local::now().format("%H:%M:%S");
-    eprintln!("{at} {text}");
+    eprintln!("{} {text}", utc("%H:%M:%S"));
+}
+
+/// The time now, UTC.
+fn utc(format: &str) -> String {
+    let now = chrono::DateTime::from_timestamp_micros(service::clock::now());
+    now.unwrap_or_default().format(format).to_string()
 }
 
 fn arena_options(options: &RunOptions) -> ArenaOptions {
@@ -110,7 +115,10 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
                 "{visited} fault points visited after {} s",
                 begun.elapsed().as_secs()
             )),
-            Err(error) => failures.push(format!("{error:#}")),
+            Err(error) => {
+                say(&format!("FAILED {error:#}"));
+                failures.push(format!("{error:#}"));
+            }
         }
     }
     failures.extend(inject::all(options, arena).await);

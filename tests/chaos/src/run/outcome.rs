@@ -106,7 +106,7 @@ pub(super) fn collect(
     let (recoveries, p50, p95) = arena.measures.recovery();
     let peak = arena.fleet.peak_kib();
     Outcome {
-        at: chrono::Utc::now().format("%Y-%m-%d %H:%M").to_string(),
+        at: super::utc("%Y-%m-%d %H:%M"),
         seed: options.seed,
         minutes: injected_for.as_secs_f64() / 60.0,
         rate: options.rate,
