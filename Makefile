@@ -1,12 +1,15 @@
 # Engage. `make help` lists every target; README.md says what they are for.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down status test test-unit lint bench bench-quick clean
+.PHONY: help setup build chaos check-points demo up down status test test-unit lint bench bench-quick clean
 
 DURATION ?=
 RATE ?=
 PROVISION := deploy/provision/provision.sh
 CTL := target/release/engagectl
+SERVICES := enricher clickhouse-sink redis-aggregator webhook-forwarder
+MINUTES ?= 10
+SEED ?=
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +18,8 @@ setup: ## Install what is missing on a Debian machine (as root), fetch Kafka, De
 	@$(PROVISION)
 
 build: setup ## Build every service and engagectl, optimised
-	cargo build --release --locked --workspace --bins
+	cargo build --release --locked --workspace --exclude chaos --bins
+	@! grep -l ENGAGE_FAULTS $(SERVICES:%=target/release/%) || { echo 'fault points in a release build: build without --features faults' >&2; exit 1; }
 
 demo: build ## Whole pipeline with a live view; DURATION=60s ends by itself and compares every sink with Postgres; RATE=100/s
 	@$(CTL) demo $(if $(DURATION),--duration $(DURATION)) $(if $(RATE),--rate $(RATE))
@@ -32,10 +36,21 @@ status: ## Show what is running, with readiness of each service
 test: ## Everything CI runs: format, lints, docs, licences, unit, integration and end-to-end tests
 	@$(PROVISION) --dev
 	$(MAKE) --no-print-directory lint
-	cargo build --locked --workspace --bins --examples
-	cargo test --locked --workspace --doc
-	cargo test --locked --workspace --lib --bins --test it --no-fail-fast
-	cargo test --locked --workspace --test e2e
+	$(MAKE) --no-print-directory check-points
+	cargo build --locked --workspace --bins --examples --features faults
+	@grep -q -e enricher.lookup target/debug/enricher || { echo 'the fault points are not in the test build' >&2; exit 1; }
+	cargo test --locked --workspace --features faults --doc
+	cargo test --locked --workspace --features faults --lib --bins --test it --no-fail-fast
+	cargo test --locked --workspace --features faults --test e2e
+	cargo test --locked --workspace --features faults --test chaos
+
+chaos: setup ## Faults by seed under mixed load, then the proof; MINUTES=60 SEED=7; appends to docs/chaos-ledger.md
+	cargo build --release --locked --workspace --bins --features faults --target-dir target/chaos
+	target/chaos/release/chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --ledger docs
+
+check-points: ## A release build passes fault points without a trace of them
+	cargo build --release --locked -p faults --example points --target-dir target/points
+	@! grep -q -e ENGAGE_FAULTS -e enricher.lookup target/points/release/examples/points
 
 test-unit: ## Unit tests only; no server is started
 	cargo test --workspace --lib --bins
