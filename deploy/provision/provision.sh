@@ -2,7 +2,7 @@
 # Makes a Debian machine able to build Engage and to run its servers. Idempotent; quick when nothing is missing.
 #
 #   provision.sh             install what is missing (as root), fetch Kafka, Debezium and ClickHouse into the cache
-#   provision.sh --dev       also what `make test` needs (cargo-deny)
+#   provision.sh --dev       also what `make test` needs (cargo-deny, libfaketime)
 #   provision.sh --check     only say what is missing
 #   provision.sh --print cargo-deny   the path of that tool
 #
@@ -48,6 +48,8 @@ clickhouse_there() {
 
 postgres_there() { has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
 header_there() { compgen -G "/usr/include/$1" >/dev/null || compgen -G "/usr/include/*/$1" >/dev/null; }
+# The clock of a process jumps in the chaos tests; the package has no pkg-config file.
+faketime_there() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
 deny_there() { has cargo-deny || [ -x "$cache/tools/bin/cargo-deny" ]; }
 
 java_program() { if [ -x "${JAVA_HOME:-/none}/bin/java" ]; then echo "$JAVA_HOME/bin/java"; else command -v java; fi; }
@@ -94,6 +96,7 @@ find_packages() {
   header_there openssl/ssl.h             || packages+=(libssl-dev)
   header_there zlib.h                    || packages+=(zlib1g-dev)
   header_there zstd.h                    || packages+=(libzstd-dev)
+  [ "$dev" = 0 ] || faketime_there       || packages+=(faketime)
   [ "$dev" = 0 ] || deny_there || python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 }
 
