@@ -67,6 +67,12 @@ impl Group {
         },
     ];
 
+    /// The group of a service.
+    pub(super) fn of(service: &str) -> Self {
+        let found = Self::ALL.into_iter().find(|group| group.service == service);
+        found.unwrap_or(Self::ALL[0])
+    }
+
     pub(super) fn trusts_its_commit(&self) -> bool {
         CONTENT_READERS.contains(&self.service)
     }

@@ -58,13 +58,27 @@ async fn freeze(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
 
 /// A consumer that never joins the group whose name it bears.
 pub(super) fn side_consumer(arena: &Arena, group: &str) -> anyhow::Result<BaseConsumer> {
+    consumer(&arena.addresses.kafka, group)
+}
+
+fn consumer(bootstrap: &str, group: &str) -> anyhow::Result<BaseConsumer> {
     let mut config = ClientConfig::new();
     config
-        .set("bootstrap.servers", &arena.addresses.kafka)
+        .set("bootstrap.servers", bootstrap)
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("reconnect.backoff.max.ms", "500");
     Ok(config.create()?)
+}
+
+/// How many offsets the partitions of a topic have given away. Blocks.
+///
+/// # Errors
+/// The broker does not answer.
+pub fn end_of(bootstrap: &str, topic: &str) -> anyhow::Result<i64> {
+    let consumer = consumer(bootstrap, "engage-chaos")?;
+    let ends = ends(&consumer, topic)?;
+    Ok(ends.iter().map(|(_, (_, high))| high).sum())
 }
 
 /// The partitions of a topic with the start and the end of each.
@@ -81,8 +95,7 @@ pub(super) fn ends(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<(
 
 /// How many offsets the change topic has given away.
 pub(super) async fn end_of_cdc(arena: &Arena) -> anyhow::Result<i64> {
-    let consumer = side_consumer(arena, "engage-chaos")?;
-    let asked = move || ends(&consumer, "cdc.public.engagement_events");
-    let ends = tokio::task::spawn_blocking(asked).await??;
-    Ok(ends.iter().map(|(_, (_, high))| high).sum())
+    let kafka = arena.addresses.kafka.clone();
+    let asked = move || end_of(&kafka, "cdc.public.engagement_events");
+    tokio::task::spawn_blocking(asked).await?
 }

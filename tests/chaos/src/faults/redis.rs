@@ -10,13 +10,17 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::disk::copy;
+use super::group::Group;
 use super::refusal::{Refusal, others_are_ready};
 use super::{Class, Company, turn};
-use crate::Arena;
 use crate::proxy::{Conduct, Cut, Pair};
+use crate::{Arena, wait};
 
 /// A rewrite may be under way after a restart.
 const COPIED_WITHIN: Duration = Duration::from_secs(20);
+
+/// The load runs all the time.
+const COUNTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The classes of this module.
 pub const CLASSES: &[Class] = &[
@@ -103,6 +107,7 @@ async fn out_of_memory(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<St
 
 async fn flushall(arena: &Arena) -> anyhow::Result<String> {
     let _turn = turn::at(Kind::Redis).await;
+    something_is_counted(arena).await?;
     let copy = Copy::take(arena).await?;
     let refusal = Refusal::expected(arena, "redis-aggregator");
     command(arena, &["FLUSHALL"]).await?;
@@ -117,6 +122,26 @@ async fn flushall(arena: &Arena) -> anyhow::Result<String> {
     Ok("emptied it: refused by name; the copy was put back".to_owned())
 }
 
+/// The group's commits tell an emptied Redis from a new one; before the first, nothing is lost by emptying it.
+async fn something_is_counted(arena: &Arena) -> anyhow::Result<()> {
+    let group = Group::of("redis-aggregator");
+    wait::until("a commit of counted records", COUNTED_WITHIN, || async {
+        let commits = group.committed(arena).await;
+        let commits = commits.map_err(|error| format!("{error:#}"))?;
+        match commits
+            .iter()
+            .any(|commit| commit.metadata.contains("position="))
+        {
+            true => Ok(()),
+            false => Err(format!(
+                "{} commits, none speaks of a record",
+                commits.len()
+            )),
+        }
+    })
+    .await
+}
+
 /// A whole copy of the append-only files.
 struct Copy {
     data: PathBuf,
@@ -128,7 +153,7 @@ impl Copy {
     async fn take(arena: &Arena) -> anyhow::Result<Self> {
         let data = arena.stack.dir().join("redis");
         let copy = arena.stack.dir().join("redis.copy");
-        crate::wait::until("a copy of the append-only files", COPIED_WITHIN, || async {
+        wait::until("a copy of the append-only files", COPIED_WITHIN, || async {
             let before = files(&data);
             let state = command(arena, &["INFO", "persistence"]).await;
             let state = state.map_err(|error| format!("{error:#}"))?;
