@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::plan::{Action, Component, Plan};
 use crate::postgres::{HEARTBEAT_TABLE, PUBLICATION};
-use crate::{PlatformError, Settings};
+use crate::{PlatformError, Settings, slot};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -84,7 +84,54 @@ pub(crate) async fn plan(
             Action::Connector(wanted),
         ),
     }
+    check_capture(settings, connect, &mut plan).await?;
     Ok(plan)
+}
+
+/// A connector that is there must be able to go on.
+async fn check_capture(
+    settings: &Settings,
+    connect: &ConnectSettings,
+    plan: &mut Plan,
+) -> Result<(), PlatformError> {
+    let status: Status = ask(connect, "status").await?;
+    if status.has_failed() {
+        plan.problem(
+            Component::Connect,
+            format!(
+                "connector {} has failed: {}",
+                connect.name,
+                status.trouble()
+            ),
+            format!(
+                "repair what it names, then: curl -X POST '{}'",
+                connect.endpoint("restart?includeTasks=true&onlyFailed=true")
+            ),
+        );
+    }
+    let offsets: slot::Offsets = ask(connect, "offsets").await?;
+    let mut connection = settings.database.connect().await?;
+    let found = slot::read(&mut connection, &connect.slot).await?;
+    slot::judge(connect, offsets.delivered(), found.as_ref(), plan);
+    Ok(())
+}
+
+/// What the worker does not tell is as if it were empty: a 404 is normal for a moment after a change.
+async fn ask<T: Default + serde::de::DeserializeOwned>(
+    connect: &ConnectSettings,
+    what: &str,
+) -> Result<T, PlatformError> {
+    let response = client()
+        .get(connect.endpoint(what))
+        .send()
+        .await
+        .map_err(|e| unreachable(connect, &e))?;
+    if !response.status().is_success() {
+        return Ok(T::default());
+    }
+    let what = format!("reading the connector's {what}");
+    let told = response.json().await;
+    told.map_err(|e| PlatformError::refused(Component::Connect, what, e))
 }
 
 pub(crate) async fn register(settings: &Settings, config: &Value) -> Result<(), PlatformError> {
@@ -157,6 +204,11 @@ impl Status {
         self.connector.state == "RUNNING"
             && !self.tasks.is_empty()
             && self.tasks.iter().all(|t| t.state == "RUNNING")
+    }
+
+    fn has_failed(&self) -> bool {
+        let mut workers = std::iter::once(&self.connector).chain(&self.tasks);
+        workers.any(|worker| worker.state == "FAILED")
     }
 
     fn trouble(&self) -> String {

@@ -13,6 +13,7 @@ mod error;
 mod plan;
 mod postgres;
 mod settings;
+mod slot;
 mod topics;
 
 pub use clickhouse::{ClickHouseSettings, EventIdType};

@@ -50,7 +50,7 @@ impl DatabaseSettings {
         })
     }
 
-    async fn connect(&self) -> Result<PgConnection, PlatformError> {
+    pub(crate) async fn connect(&self) -> Result<PgConnection, PlatformError> {
         let url = self.parsed()?;
         PgConnection::connect(url.as_str())
             .await

@@ -1,0 +1,144 @@
+//! Whether capture can go on: the connector's own state, and the replication slot that holds what it has not read yet.
+//!
+//! Invariant: a loss is told from a beginning by the connector's offsets: who has never read anything has lost nothing.
+
+use serde::Deserialize;
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use crate::plan::{Component, Plan};
+use crate::{ConnectSettings, PlatformError};
+
+/// What a person does about changes that nobody can deliver any more.
+const LOST: &str = "changes committed since then are in no topic: delete the connector's offsets (stop it, then DELETE \
+     its /offsets), run `engagectl init`, which makes slot and connector anew with a snapshot, then `engagectl verify`";
+
+/// What Postgres says about a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub(crate) wal_status: String,
+    /// How far the reader has confirmed, as a number.
+    pub(crate) confirmed: u64,
+}
+
+/// An answer of `GET /connectors/{name}/offsets`.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Offsets {
+    #[serde(default)]
+    offsets: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Entry {
+    #[serde(default)]
+    offset: Value,
+}
+
+impl Offsets {
+    /// The LSN up to which the connector has delivered; `None` where it has never delivered anything.
+    pub(crate) fn delivered(&self) -> Option<u64> {
+        let of = |entry: &Entry| {
+            let offset = &entry.offset;
+            offset["lsn"].as_u64().or(offset["lsn_commit"].as_u64())
+        };
+        self.offsets.iter().filter_map(of).max()
+    }
+}
+
+pub(crate) async fn read(
+    connection: &mut PgConnection,
+    name: &str,
+) -> Result<Option<Slot>, PlatformError> {
+    let found: Option<(Option<String>, i64)> = sqlx::query_as(
+        "SELECT wal_status, coalesce((confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, 0) \
+         FROM pg_replication_slots WHERE slot_name = $1",
+    )
+    .bind(name)
+    .fetch_optional(connection)
+    .await
+    .map_err(|e| PlatformError::refused(Component::Postgres, "reading the replication slot", e))?;
+    Ok(found.map(|(wal_status, confirmed)| Slot {
+        wal_status: wal_status.unwrap_or_default(),
+        confirmed: confirmed.unsigned_abs(),
+    }))
+}
+
+/// Compares the slot with what the connector has delivered.
+pub(crate) fn judge(
+    connect: &ConnectSettings,
+    delivered: Option<u64>,
+    slot: Option<&Slot>,
+    plan: &mut Plan,
+) {
+    let name = &connect.slot;
+    let (Some(delivered), slot) = (delivered, slot) else {
+        return;
+    };
+    let what = match slot {
+        None => format!(
+            "slot {name} is gone, but connector {} has delivered up to LSN {delivered:#x} from it",
+            connect.name
+        ),
+        Some(slot) if slot.wal_status == "lost" => format!(
+            "slot {name} is lost: Postgres has removed WAL that connector {} had not read",
+            connect.name
+        ),
+        // A reader confirms what it has delivered, never more: such a slot was made anew, later.
+        Some(slot) if slot.confirmed > delivered => format!(
+            "slot {name} begins at LSN {:#x}, but connector {} has delivered only up to {delivered:#x}: it was dropped and made anew",
+            slot.confirmed, connect.name
+        ),
+        Some(_) => {
+            plan.have(Component::Postgres, format!("slot {name}"));
+            return;
+        }
+    };
+    plan.problem(Component::Postgres, what, LOST);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(delivered: Option<u64>, slot: Option<(&str, u64)>) -> Vec<String> {
+        let slot = slot.map(|(status, confirmed)| Slot {
+            wal_status: status.into(),
+            confirmed,
+        });
+        let mut plan = Plan::default();
+        judge(
+            &ConnectSettings::default(),
+            delivered,
+            slot.as_ref(),
+            &mut plan,
+        );
+        plan.problems
+            .into_iter()
+            .map(|problem| problem.what)
+            .collect()
+    }
+
+    #[test]
+    fn a_slot_that_is_gone_or_lost_or_younger_than_what_was_delivered_is_named() {
+        assert!(judged(Some(16), None)[0].contains("engage_cdc is gone"));
+        assert!(judged(Some(16), Some(("lost", 16)))[0].contains("is lost"));
+        assert!(judged(Some(16), Some(("reserved", 17)))[0].contains("made anew"));
+        assert_eq!(judged(Some(16), Some(("reserved", 16))), [""; 0]);
+    }
+
+    #[test]
+    fn who_has_delivered_nothing_has_lost_nothing() {
+        assert_eq!(judged(None, None), [""; 0]);
+        assert_eq!(judged(None, Some(("reserved", 5))), [""; 0]);
+    }
+
+    #[test]
+    fn the_offsets_of_debezium_are_understood() {
+        let text = r#"{"offsets":[{"partition":{"server":"cdc"},"offset":{"lsn_proc":25,"messageType":"INSERT","lsn_commit":20,"lsn":25,"txId":7,"ts_usec":1}}]}"#;
+        let offsets: Offsets = serde_json::from_str(text).unwrap();
+        assert_eq!(offsets.delivered(), Some(25));
+        let none: Offsets = serde_json::from_str(r#"{"offsets":[]}"#).unwrap();
+        assert_eq!(none.delivered(), None);
+    }
+}
