@@ -87,7 +87,7 @@ impl Recorded {
         let (data, name) = (tempfile::tempdir().unwrap(), unique("torn"));
         let log = random_log(21, 0, BATCH * (BATCHES + 2), NOW);
         let server = Server::start(data.path()).await;
-        let config = config(&name, &server.url);
+        let config = patient(&name, &server.url);
         let mut lengths = Vec::new();
         let mut writer = writer(&config).await;
         let file = increments(data.path());
@@ -131,7 +131,7 @@ impl Recorded {
         let data = self.cut_at(cut);
         for until in [self.log.len() - BATCH, self.log.len()] {
             let server = Server::start(data.path()).await;
-            let config = config(&self.name, &server.url);
+            let config = patient(&self.name, &server.url);
             self.go_on(&config, until).await;
             let mut connection = connect(&server.url).await;
             let found = compare(&config, &mut connection, &[self.log[..until].to_vec()]).await;
@@ -197,6 +197,13 @@ async fn a_file_torn_at_any_byte_of_the_last_two_batches_never_counts_twice() {
         recorded.cuts.end - recorded.cuts.start,
         begun.elapsed()
     );
+}
+
+/// A slow machine is no fault here.
+fn patient(name: &str, url: &str) -> Config {
+    let mut config = config(name, url);
+    config.redis.response_timeout = Duration::from_secs(20);
+    config
 }
 
 /// Counters as they are usually kept, by increments, in one script.

@@ -19,7 +19,9 @@ use crate::{Arena, wait};
 const EMPTY_WITHIN: Duration = Duration::from_secs(40);
 
 /// The services that continue where their group's commit says.
-pub(super) const CONTENT_READERS: [&str; 2] = ["clickhouse-sink", "webhook-forwarder"];
+pub(super) const COMMIT_READERS: [&str; 2] = ["clickhouse-sink", DELIVERS];
+/// The service whose effect cannot be compared with what is there already: it repeats.
+pub(super) const DELIVERS: &str = "webhook-forwarder";
 
 /// The group of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +76,11 @@ impl Group {
     }
 
     pub(super) fn trusts_its_commit(&self) -> bool {
-        CONTENT_READERS.contains(&self.service)
+        COMMIT_READERS.contains(&self.service)
+    }
+
+    pub(super) fn delivers(&self) -> bool {
+        self.service == DELIVERS
     }
 
     /// What is committed; partitions without a commit are left out.
