@@ -20,6 +20,8 @@ pub fn launch(name: &'static str, addresses: &Addresses, site: &Site) -> Launch 
                 "listen",
                 "--addr",
                 &addresses.receiver.to_string(),
+                "--record",
+                &site.dir.join("deliveries.jsonl").to_string_lossy(),
             ])
             .env("WEBHOOK_SECRET", DEMO_SECRET);
     }

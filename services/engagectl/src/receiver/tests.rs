@@ -18,11 +18,18 @@ struct Running {
 }
 
 async fn start(secrets: &[&str]) -> Running {
+    start_with(ReceiverOptions {
+        secrets: secrets.iter().map(|s| (*s).into()).collect(),
+        ..ReceiverOptions::default()
+    })
+    .await
+}
+
+async fn start_with(options: ReceiverOptions) -> Running {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let options = ReceiverOptions {
         addr: "127.0.0.1:0".parse().unwrap(),
-        secrets: secrets.iter().map(|s| (*s).into()).collect(),
-        ..ReceiverOptions::default()
+        ..options
     };
     let receiver = Receiver::bind(&options).await.unwrap();
     let url = format!("http://{}", receiver.addr());
@@ -185,6 +192,52 @@ async fn a_port_in_use_and_a_bad_secret_are_named() {
     let error = Receiver::bind(&options).await.unwrap_err().to_string();
     assert!(
         error.contains("number 2") && !error.contains("nonsense"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_recorded_is_known_after_a_restart_and_told_slot_by_slot() {
+    use ::verify::delivery::{Page, SLOTS, Summary, hash_of, key_of, slot_of};
+
+    let dir = tempfile::tempdir().unwrap();
+    let recording = || ReceiverOptions {
+        record: Some(dir.path().join("deliveries")),
+        ..ReceiverOptions::default()
+    };
+    let receiver = start_with(recording()).await;
+    for id in [1, 2, 2] {
+        assert_eq!(receiver.post("/webhook", &body(id)).await.0, 200);
+    }
+    receiver.end().await;
+    let receiver = start_with(recording()).await;
+    assert_eq!(receiver.post("/webhook", &body(1)).await.0, 200);
+    let stats = receiver.get("/stats").await;
+    assert_eq!(
+        (&stats["unique_events"], &stats["duplicates"]),
+        (&json!(2), &json!(2))
+    );
+    let summary: Summary = serde_json::from_value(receiver.get("/deliveries").await).unwrap();
+    assert_eq!((summary.slots.len(), summary.repeats), (SLOTS, 2));
+    let key = key_of("1/42000/false");
+    let path = format!("/deliveries/{}", slot_of(key));
+    let Page(page) = serde_json::from_value(receiver.get(&path).await).unwrap();
+    assert_eq!(page, [(key, hash_of(body(1).to_string().as_bytes()))]);
+    let behind = format!("{path}?after={key}");
+    assert_eq!(receiver.get(&behind).await, json!([]));
+    receiver.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_recorded_to_is_named() {
+    let options = ReceiverOptions {
+        addr: "127.0.0.1:0".parse().unwrap(),
+        record: Some("/no/such/directory/deliveries".into()),
+        ..ReceiverOptions::default()
+    };
+    let error = Receiver::bind(&options).await.unwrap_err().to_string();
+    assert!(
+        error.contains("/no/such/directory") && error.contains("--record"),
         "{error}"
     );
 }
