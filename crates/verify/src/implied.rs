@@ -91,41 +91,35 @@ impl Implied {
         let uid = event.uid(&self.render.database_table);
         let id = webhook_id(&uid, event);
         let key = key_of(&id);
-        if !self.focus.is_empty() {
-            self.keep(key, id, &uid, event);
+        let in_focus = self.focus.is_empty() || self.focus.contains(&slot_of(key));
+        if !in_focus {
             return;
         }
         let body = self.body(&uid, event);
-        let is_done = self
-            .done
-            .get(&record.partition)
-            .is_some_and(|done| record.offset < *done);
-        if !is_done
-            || self
-                .undelivered
-                .contains(&(record.partition, record.offset))
-        {
+        if !self.is_done(record) {
             self.is_full |= self.pending.len() >= MOST;
             if !self.is_full {
                 self.pending.insert(key, body);
             }
-            return;
+        } else if self.focus.is_empty() {
+            self.messages += 1;
+            self.slots[slot_of(key)].add(key, body);
+        } else {
+            self.is_full |= self.kept.len() >= MOST;
+            if !self.is_full {
+                let about = format!("{} of event {}", event.operation().name(), event.event_id);
+                self.kept.insert(key, Message { id, body, about });
+            }
         }
-        self.messages += 1;
-        self.slots[slot_of(key)].add(key, body);
     }
 
-    fn keep(&mut self, key: u64, id: String, uid: &str, event: &EnrichedEvent) {
-        if !self.focus.contains(&slot_of(key)) || self.pending.contains_key(&key) {
-            return;
-        }
-        if self.kept.len() >= MOST {
-            self.is_full = true;
-            return;
-        }
-        let about = format!("{} of event {}", event.operation().name(), event.event_id);
-        let body = self.body(uid, event);
-        self.kept.insert(key, Message { id, body, about });
+    /// The group has passed it, and it was not given up: it must have been delivered.
+    fn is_done(&self, record: &Record) -> bool {
+        let done = self.done.get(&record.partition);
+        done.is_some_and(|done| record.offset < *done)
+            && !self
+                .undelivered
+                .contains(&(record.partition, record.offset))
     }
 
     /// Deletions are sent, but for that half of a move; historical events where the endpoint takes them.

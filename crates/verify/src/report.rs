@@ -171,7 +171,10 @@ impl fmt::Display for Kind {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Postgres holds {} events", self.events)?;
+        let counted = |sink| self.sink(sink).is_some();
+        if counted(Sink::Clickhouse) || counted(Sink::Enriched) {
+            writeln!(f, "Postgres holds {} events", self.events)?;
+        }
         writeln!(
             f,
             "  {:<11} {:>10} {:>9} {:>8} {:>8} {:>8} {:>10} {:>7} {:>8}",

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
+use crate::delivery::Summary;
 use crate::fold::Into;
 use crate::implied::Implied;
 use crate::letters::Letters;
@@ -47,6 +48,7 @@ struct Run<'a> {
     without: Vec<String>,
     log: Log,
     held: Vec<Held>,
+    delivered: Option<Summary>,
     reading: Option<Reading>,
     topic_begun: Instant,
     report: Report,
@@ -82,6 +84,7 @@ impl<'a> Run<'a> {
             letters,
             log,
             held,
+            delivered: None,
             reading: None,
             topic_begun: Instant::now(),
             report,
@@ -96,21 +99,19 @@ impl<'a> Run<'a> {
     async fn read_topic(&mut self) -> Result<(), Error> {
         self.topic_begun = Instant::now();
         let implied = match &self.sources.receiver {
-            Some(receiver) if self.wants(Sink::Webhook) => {
+            Some(source) if self.wants(Sink::Webhook) => {
                 let kafka = &self.sources.kafka;
-                let (done, _) =
-                    log::progress(kafka, &receiver.group, &kafka.enriched_topic).await?;
-                Some(Implied::new(
-                    receiver,
-                    done,
-                    self.letters.undelivered.clone(),
-                ))
+                let (done, _) = log::progress(kafka, &source.group, &kafka.enriched_topic).await?;
+                self.delivered = Some(Receiver::new(source).summary().await?);
+                Some(Implied::new(source, done, self.letters.undelivered.clone()))
             }
             _ => None,
         };
         if implied.is_none() && self.held.is_empty() && !self.wants(Sink::Enriched) {
             return Ok(());
         }
+        // The ends come after what the sinks hold: all of that was made from records before them.
+        self.log = Log::open(&self.sources.kafka).await?;
         let without: HashSet<String> = self.without.iter().cloned().collect();
         let recounts = aggregates::recounts(&self.held);
         let reading = Reading::new(self.options, without, &self.log, recounts, implied);
@@ -203,33 +204,41 @@ impl<'a> Run<'a> {
     }
 
     async fn compare_deliveries(&mut self) -> Result<(), Error> {
-        let Some(source) = self
-            .sources
-            .receiver
+        let (Some(source), Some(summary)) = (&self.sources.receiver, self.delivered.take()) else {
+            return Ok(());
+        };
+        let Some(reading) = self.reading.take() else {
+            return Ok(());
+        };
+        self.options.say("comparing deliveries");
+        let Some(compared) = reading
+            .implied
             .as_ref()
-            .filter(|_| self.wants(Sink::Webhook))
+            .map(|implied| webhook::compare(&summary, implied, self.options))
         else {
             return Ok(());
         };
-        let Some(mut reading) = self.reading.take() else {
-            return Ok(());
+        let found = Receiver::new(source).messages(&compared.slots).await?;
+        let reading = if compared.slots.is_empty() {
+            reading
+        } else {
+            let log = Log::open(&self.sources.kafka).await?;
+            reading
+                .messages(&log, compared.slots.clone(), self.options)
+                .await?
         };
-        let Some(implied) = &reading.implied else {
-            return Ok(());
-        };
-        let receiver = Receiver::new(source);
-        let compared = webhook::compare(&receiver, implied, self.options).await?;
-        if !compared.slots.is_empty() {
-            reading = reading
-                .messages(&self.log, compared.slots.clone(), self.options)
-                .await?;
-        }
         let Some(implied) = &reading.implied else {
             return Ok(());
         };
         let truncated = self.log.is_truncated();
-        let found = webhook::name(&receiver, implied, compared, truncated, self.options).await?;
-        self.push(found).await
+        self.push(webhook::name(
+            found,
+            implied,
+            compared,
+            truncated,
+            self.options,
+        ))
+        .await
     }
 
     /// Adds how far the sink's group is behind.

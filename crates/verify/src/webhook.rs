@@ -9,7 +9,7 @@ use reqwest::Client;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::delivery::{Page, Slot, Summary};
+use crate::delivery::{Page, Summary, slot_of};
 use crate::error::Error;
 use crate::implied::Implied;
 use crate::report::{Kind, SinkReport};
@@ -68,6 +68,23 @@ impl<'a> Receiver<'a> {
         body.map_err(|e| Error::refused(WHAT, path, e))
     }
 
+    /// Sums over everything that was delivered up to now.
+    pub(crate) async fn summary(&self) -> Result<Summary, Error> {
+        self.get("deliveries").await
+    }
+
+    /// The messages of some slots, body by key.
+    pub(crate) async fn messages(
+        &self,
+        slots: &HashSet<usize>,
+    ) -> Result<HashMap<u64, u64>, Error> {
+        let mut all = HashMap::new();
+        for slot in slots {
+            all.extend(self.slot(*slot).await?);
+        }
+        Ok(all)
+    }
+
     async fn slot(&self, slot: usize) -> Result<HashMap<u64, u64>, Error> {
         let (mut all, mut after) = (HashMap::new(), 0);
         loop {
@@ -82,15 +99,9 @@ impl<'a> Receiver<'a> {
     }
 }
 
-/// Compares the slots.
-pub(crate) async fn compare(
-    receiver: &Receiver<'_>,
-    implied: &Implied,
-    options: &Options,
-) -> Result<Compared, Error> {
-    options.say("comparing deliveries");
+/// Compares the slots of a summary that was taken after the group's position and before the end of the topic was read.
+pub(crate) fn compare(summary: &Summary, implied: &Implied, options: &Options) -> Compared {
     let begun = Instant::now();
-    let summary: Summary = receiver.get("deliveries").await?;
     let mut report = SinkReport::new(Sink::Webhook);
     report.compared = implied.messages;
     for id in &summary.changed_ids {
@@ -103,9 +114,9 @@ pub(crate) async fn compare(
     }
     report.violations = summary.changed;
     if summary.repeats > 0 {
+        let repeats = summary.repeats;
         report.notes.push(format!(
-            "{} repeats of the same message, which are allowed",
-            summary.repeats
+            "{repeats} repeats of the same message, which are allowed"
         ));
     }
     if summary.full {
@@ -115,42 +126,61 @@ pub(crate) async fn compare(
             "got more messages than it keeps apart",
         );
     }
-    let (mut slots, mut others) = (HashSet::new(), 0);
-    for (index, expected) in implied.slots.iter().enumerate() {
-        let found = summary.slots.get(index).copied().unwrap_or_default();
-        if *expected == found {
-            report.equal += u64::from(found != Slot::default());
-        } else if slots.len() < MOST_SLOTS {
-            slots.insert(index);
-        } else {
-            others += 1;
-        }
-    }
-    if others > 0 {
-        report.changed += others;
-        report.notes.push(format!(
-            "{others} more groups of messages differ and were not looked into"
-        ));
-    }
-    Ok(Compared {
+    let slots = differing(summary, implied, &mut report);
+    Compared {
         report,
         slots,
         begun,
-    })
+    }
 }
 
-/// Looks into the slots that differ; `implied` has kept their messages.
-pub(crate) async fn name(
-    receiver: &Receiver<'_>,
+/// The slots to look into. One with messages under way may differ for them: it comes last.
+fn differing(summary: &Summary, implied: &Implied, report: &mut SinkReport) -> HashSet<usize> {
+    let moving: HashSet<usize> = implied.pending.keys().map(|key| slot_of(*key)).collect();
+    let found = |index: usize| summary.slots.get(index).copied().unwrap_or_default();
+    let all = implied.slots.iter().enumerate();
+    let (differ, agree): (Vec<_>, Vec<_>) =
+        all.partition(|(index, expected)| **expected != found(*index));
+    report.equal = agree.iter().map(|(_, slot)| u64::from(slot.0 > 0)).sum();
+    let (under_way, at_rest): (Vec<usize>, Vec<usize>) = differ
+        .iter()
+        .map(|(index, _)| *index)
+        .partition(|index| moving.contains(index));
+    let rest = at_rest.len().saturating_sub(MOST_SLOTS);
+    if rest > 0 {
+        report.changed += rest as u64;
+        report.notes.push(format!(
+            "{rest} more groups of messages differ and were not looked into"
+        ));
+    }
+    let slots: HashSet<usize> = at_rest
+        .iter()
+        .chain(&under_way)
+        .copied()
+        .take(MOST_SLOTS)
+        .collect();
+    let undecided = under_way
+        .iter()
+        .filter(|index| !slots.contains(index))
+        .count();
+    if undecided > 0 {
+        report.notes.push(format!(
+            "{undecided} groups of messages, some of them under way, were not decided: compare when less is under way"
+        ));
+    }
+    slots
+}
+
+/// Names what differs in the slots looked into: `found` was read before the end of the topic from which `implied` kept.
+pub(crate) fn name(
+    mut found: HashMap<u64, u64>,
     implied: &Implied,
     compared: Compared,
     truncated: bool,
     options: &Options,
-) -> Result<SinkReport, Error> {
+) -> SinkReport {
     let Compared {
-        mut report,
-        slots,
-        begun,
+        mut report, begun, ..
     } = compared;
     if implied.is_full {
         report.violation(
@@ -158,10 +188,6 @@ pub(crate) async fn name(
             "the topic",
             "more messages differ or are under way than can be told apart",
         );
-    }
-    let mut found = HashMap::new();
-    for slot in &slots {
-        found.extend(receiver.slot(*slot).await?);
     }
     for (key, message) in &implied.kept {
         match found.remove(key) {
@@ -202,5 +228,5 @@ pub(crate) async fn name(
     }
     report.differences.sort();
     report.elapsed = begun.elapsed();
-    Ok(report)
+    report
 }
