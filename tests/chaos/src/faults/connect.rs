@@ -73,6 +73,8 @@ async fn kill(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
 
 async fn kill_within(arena: &Arena, rng: &mut ChaCha8Rng, bulk: Bulk) -> anyhow::Result<String> {
     let after = rng.random_range(1..ROWS * 3 / 4);
+    let _database = turn::at(Kind::Postgres).await;
+    let _broker = turn::at(Kind::Kafka).await;
     let _turn = turn::at(Kind::Connect).await;
     let before = end_of_cdc(arena).await?;
     insert(arena, bulk).await.context("inserting many rows")?;
@@ -136,6 +138,7 @@ fn copied_rows(contents: &[String]) -> Vec<u8> {
 async fn roll_back(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let span = Duration::from_millis(rng.random_range(1500..6000));
     let _database = turn::at(Kind::Postgres).await;
+    let _broker = turn::at(Kind::Kafka).await;
     let _turn = turn::at(Kind::Connect).await;
     let rest = Rest::of(arena)?;
     let mut postgres = PgConnection::connect(&arena.addresses.postgres_admin_url).await?;
@@ -198,7 +201,11 @@ impl Rest {
     }
 
     async fn offsets(&self) -> anyhow::Result<Value> {
-        self.get("offsets").await
+        wait::until("Connect tells its offsets", ANSWERS_WITHIN, || async {
+            let told = self.get("offsets").await;
+            told.map_err(|error| format!("{error:#}"))
+        })
+        .await
     }
 
     /// The answer comes when the offsets are written.
@@ -217,12 +224,17 @@ impl Rest {
     }
 
     async fn put(&self, what: &str) -> anyhow::Result<()> {
-        let url = format!("{}/{what}", self.connector);
-        let response = self.client.put(url).send().await?;
-        response
-            .error_for_status()
-            .map(drop)
-            .with_context(|| format!("{what} of the connector"))
+        wait::until(
+            &format!("{what} of the connector"),
+            ANSWERS_WITHIN,
+            || async {
+                let url = format!("{}/{what}", self.connector);
+                let response = self.client.put(url).send().await;
+                let response = response.and_then(reqwest::Response::error_for_status);
+                response.map(drop).map_err(|error| error.to_string())
+            },
+        )
+        .await
     }
 
     async fn wait_state(&self, wanted: &str) -> anyhow::Result<()> {

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::FromClientConfig as _;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::kafka::{ASK, ends, side_consumer};
+use super::kafka::{ASK, Quiet, SideConsumer, ends, side_consumer};
 use crate::{Arena, wait};
 
 /// A static member that has left stays one until its session ends (6 s); a busy broker takes its time.
@@ -209,7 +208,7 @@ impl Group {
     pub(super) async fn delete(self, arena: &Arena) -> anyhow::Result<()> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &arena.addresses.kafka);
-        let admin: AdminClient<DefaultClientContext> = AdminClient::from_config(&config)?;
+        let admin = AdminClient::from_config_and_context(&config, Quiet)?;
         let what = format!("group {} is deleted", self.name);
         wait::until(&what, EMPTY_WITHIN, || async {
             let deleted = admin
@@ -227,7 +226,7 @@ impl Group {
     async fn ask<T: Send + 'static>(
         self,
         arena: &Arena,
-        question: impl FnOnce(&BaseConsumer) -> anyhow::Result<T> + Send + 'static,
+        question: impl FnOnce(&SideConsumer) -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<T> {
         let consumer = side_consumer(arena, self.name)?;
         tokio::task::spawn_blocking(move || question(&consumer)).await?

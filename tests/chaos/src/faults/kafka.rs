@@ -8,7 +8,10 @@ use devstack::Kind;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
 
 use super::{Class, Company, turn};
 use crate::Arena;
@@ -56,19 +59,32 @@ async fn freeze(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     Ok(format!("froze the broker for {frozen:?}"))
 }
 
+/// A broker that is away is what this harness makes, and no news.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Quiet {}
+
+/// A consumer that asks and says nothing by itself.
+pub(super) type SideConsumer = BaseConsumer<Quiet>;
+
 /// A consumer that never joins the group whose name it bears.
-pub(super) fn side_consumer(arena: &Arena, group: &str) -> anyhow::Result<BaseConsumer> {
+pub(super) fn side_consumer(arena: &Arena, group: &str) -> anyhow::Result<SideConsumer> {
     consumer(&arena.addresses.kafka, group)
 }
 
-fn consumer(bootstrap: &str, group: &str) -> anyhow::Result<BaseConsumer> {
+fn consumer(bootstrap: &str, group: &str) -> anyhow::Result<SideConsumer> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", bootstrap)
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("reconnect.backoff.max.ms", "500");
-    Ok(config.create()?)
+    Ok(config.create_with_context(Quiet)?)
 }
 
 /// How many offsets the partitions of a topic have given away. Blocks.
@@ -82,7 +98,7 @@ pub fn end_of(bootstrap: &str, topic: &str) -> anyhow::Result<i64> {
 }
 
 /// The partitions of a topic with the start and the end of each.
-pub(super) fn ends(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<(i32, (i64, i64))>> {
+pub(super) fn ends(consumer: &SideConsumer, topic: &str) -> anyhow::Result<Vec<(i32, (i64, i64))>> {
     let metadata = consumer.fetch_metadata(Some(topic), ASK)?;
     let found = metadata.topics().first();
     let partitions = found.map_or(&[][..], rdkafka::metadata::MetadataTopic::partitions);

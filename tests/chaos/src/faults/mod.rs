@@ -15,7 +15,7 @@ pub mod points;
 pub mod postgres;
 pub mod process;
 pub mod redis;
-pub(crate) mod refusal;
+pub mod refusal;
 pub mod storm;
 pub mod times;
 mod trigger;

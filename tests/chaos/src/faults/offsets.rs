@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use devstack::Kind;
 use futures_util::future::try_join_all;
 use rand::{Rng, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::group::{COMMIT_READERS, Commit, DELIVERS, Group};
 use super::refusal::Refusal;
-use super::{Class, Company};
+use super::{Class, Company, turn};
 use crate::Arena;
 
 /// A member that was killed keeps its place until its session ends.
@@ -47,6 +48,7 @@ pub const CLASSES: &[Class] = &[
 ];
 
 async fn deleted(arena: &Arena, _: &mut ChaCha8Rng) -> anyhow::Result<String> {
+    let _broker = turn::at(Kind::Kafka).await;
     let mut groups = Group::ALL.to_vec();
     groups.retain(|group| !group.delivers());
     let webhooks = Group::of(DELIVERS);
@@ -66,6 +68,7 @@ async fn deleted(arena: &Arena, _: &mut ChaCha8Rng) -> anyhow::Result<String> {
 }
 
 async fn rewound(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
+    let _broker = turn::at(Kind::Kafka).await;
     let seed: u64 = rng.random();
     let each = Group::ALL.map(|group| async move {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -96,6 +99,7 @@ async fn rewind(arena: &Arena, group: Group, rng: &mut ChaCha8Rng) -> anyhow::Re
 }
 
 async fn forwarded(arena: &Arena) -> anyhow::Result<String> {
+    let _broker = turn::at(Kind::Kafka).await;
     // At once, because each waits for the session of a member that has left.
     let each = Group::ALL.map(|group| async move {
         let outcome = match group.trusts_its_commit() {
@@ -123,11 +127,15 @@ async fn forward(arena: &Arena, group: Group) -> anyhow::Result<Vec<Commit>> {
     let before = group.committed(arena).await?;
     let mut commits = Vec::new();
     for commit in &before {
-        commits.push(Commit {
-            offset: group.high(arena, commit.partition).await?,
-            metadata: String::new(),
-            ..*commit
-        });
+        let high = group.high(arena, commit.partition).await?;
+        // Where nothing was ever written, no position of its own outweighs the commit.
+        if high > 0 {
+            commits.push(Commit {
+                offset: high,
+                metadata: String::new(),
+                ..*commit
+            });
+        }
     }
     group.commit(arena, commits).await?;
     Ok(before)

@@ -49,7 +49,10 @@ pub const CLASSES: &[Class] = &[
 ];
 
 async fn kill(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
-    let id = choose(arena, rng)?;
+    kill_one(arena, choose(arena, rng)?).await
+}
+
+async fn kill_one(arena: &Arena, id: ReplicaId) -> anyhow::Result<String> {
     let (since, killed) = (arena.measures.now(), Instant::now());
     arena.fleet.kill9(id).await?;
     let what = format!("{id} works again");
@@ -68,6 +71,27 @@ async fn kill(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     worked?;
     arena.measures.recovered(took);
     Ok(format!("{id}, works again after {} ms", took.as_millis()))
+}
+
+/// Kills each service so often, nothing else happening, and measures how long each takes to work again.
+///
+/// # Errors
+/// A service that does not.
+pub async fn measure_recovery(arena: &Arena, rounds: usize) -> anyhow::Result<()> {
+    for round in 0..rounds {
+        for service in engagectl::pipeline::SERVICES {
+            let id = ReplicaId {
+                service,
+                number: round % 2 + 1,
+            };
+            arena.measures.begin();
+            let done = kill_one(arena, id).await;
+            arena.measures.end();
+            done?;
+            arena.measures.count("process.kill");
+        }
+    }
+    Ok(())
 }
 
 /// Whether the present process of a replica has made an event visible in its sink.

@@ -106,6 +106,7 @@ async fn out_of_memory(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<St
 }
 
 async fn flushall(arena: &Arena) -> anyhow::Result<String> {
+    let _broker = turn::at(Kind::Kafka).await;
     let _turn = turn::at(Kind::Redis).await;
     something_is_counted(arena).await?;
     let copy = Copy::take(arena).await?;

@@ -14,7 +14,8 @@ use crate::{Arena, ReplicaId, wait};
 const NAMED_WITHIN: Duration = Duration::from_secs(60);
 
 /// An announced refusal.
-pub(crate) struct Refusal<'a> {
+#[derive(Debug)]
+pub struct Refusal<'a> {
     arena: &'a Arena,
     service: &'static str,
     logged: BTreeMap<ReplicaId, usize>,
@@ -23,7 +24,8 @@ pub(crate) struct Refusal<'a> {
 
 impl<'a> Refusal<'a> {
     /// From now on this service may stop.
-    pub(crate) fn expected(arena: &'a Arena, service: &'static str) -> Self {
+    #[must_use]
+    pub fn expected(arena: &'a Arena, service: &'static str) -> Self {
         let ids = arena.fleet.replicas_of(service);
         Self {
             arena,
@@ -37,7 +39,10 @@ impl<'a> Refusal<'a> {
     }
 
     /// Waits until a replica has logged a line with all these words, and is not ready or has ended for repair.
-    pub(crate) async fn is_named(&self, words: &[&str]) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// Nobody has within a minute; with the last words of each.
+    pub async fn is_named(&self, words: &[&str]) -> anyhow::Result<()> {
         let what = format!("{} names its refusal with {words:?}", self.service);
         let look = || async {
             for (id, before) in &self.logged {
@@ -58,7 +63,7 @@ impl<'a> Refusal<'a> {
     }
 
     /// Everything that stopped is started again: what stopped alone in a process that goes on needs a new process.
-    pub(crate) fn repaired(self) {
+    pub fn repaired(self) {
         drop(self.expected);
         for id in self.logged.keys() {
             self.arena.fleet.terminate(*id);
@@ -74,7 +79,10 @@ impl<'a> Refusal<'a> {
 }
 
 /// G5 and G8: every other service is ready.
-pub(crate) async fn others_are_ready(arena: &Arena, stopped: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// Who is not.
+pub async fn others_are_ready(arena: &Arena, stopped: &str) -> anyhow::Result<()> {
     for service in SERVICES.into_iter().filter(|name| *name != stopped) {
         arena.fleet.wait_ready(service, NAMED_WITHIN).await?;
     }

@@ -73,6 +73,8 @@ async fn poison(arena: &Arena, service: &str) -> anyhow::Result<()> {
     };
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", &arena.addresses.kafka)
+        // Each is counted, so none may be there twice.
+        .set("enable.idempotence", "true")
         .create()?;
     for partition in 0..16 {
         let record = FutureRecord::<str, str>::to(topic)
@@ -83,6 +85,9 @@ async fn poison(arena: &Arena, service: &str) -> anyhow::Result<()> {
             .send(record, Duration::from_secs(5))
             .await
             .map_err(|(error, _)| error)?;
+        if service != "enricher" {
+            arena.measures.poisoned();
+        }
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     Ok(())

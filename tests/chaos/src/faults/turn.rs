@@ -1,7 +1,7 @@
 //! One fault at a time on each server and on each link: two on the same one would heal each other's faults.
 //!
 //! Invariant: whoever stops, freezes or moves a server, or spoils a link, holds its turn until it is well again; a server's
-//! turn is taken before a link's.
+//! turn is taken before a link's, and several servers' in the order of [`Kind::ALL`].
 
 use devstack::Kind;
 use tokio::sync::{Mutex, MutexGuard};
