@@ -94,6 +94,11 @@ impl Contents {
         }
     }
 
+    pub(crate) fn is_followed(&self) -> bool {
+        let fault = self.fault.read().unwrap_or_else(PoisonError::into_inner);
+        fault.is_none()
+    }
+
     pub(crate) fn set_fault(&self, fault: Option<String>) {
         let mut known = self.fault.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(cause) = &fault

@@ -26,6 +26,8 @@ const ASK: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 /// How often the topic is asked for new partitions.
 const PARTITIONS: Duration = Duration::from_secs(60);
+/// The same while the topic is not followed: an idle topic tells nothing after an outage, this answer does.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Records applied under one lock: it is given back often enough for lanes to read.
 const TURN: u64 = 500;
 
@@ -76,9 +78,13 @@ impl Follower {
                 arrived += seen;
                 self.contents.arrived(arrived);
             }
-            if asked.elapsed() >= PARTITIONS {
+            let pause = if self.contents.is_followed() {
+                PARTITIONS
+            } else {
+                AGAIN
+            };
+            if asked.elapsed() >= pause {
                 asked = Instant::now();
-                // An idle topic tells nothing after an outage: the answer to this question ends the fault.
                 let fault = self.add_partitions().err().map(|e| e.to_string());
                 self.contents.set_fault(fault);
             }

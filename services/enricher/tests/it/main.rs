@@ -5,6 +5,7 @@ mod broker;
 mod cdc;
 mod crash;
 mod join;
+mod outage;
 mod process;
 mod refusal;
 mod resume;
