@@ -325,3 +325,18 @@ async fn the_last_event_follows_time_updates_and_deletions() {
     .await;
     assert_eq!(ttl, -1, "counts have no TTL");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_initialisation_that_comes_late_leaves_the_position_that_is_there() {
+    let config = config(&unique("late-begin"), &stack().redis().url);
+    let mut writer = writer(&config).await;
+    let events: Vec<EnrichedEvent> = random_log(5, 0, 20, NOW);
+    let change = change(&config, &writer, &events, NOW);
+    writer.apply(&change).await.unwrap();
+    let health = service::Health::default().condition("redis");
+    let store = Store::new(config, health).unwrap();
+    let before = store.read(0).await.unwrap();
+    let made = store.initialise(0, Applied::nothing_before(0), 0).await;
+    assert!(!made.unwrap(), "it says that it made nothing");
+    assert_eq!(store.read(0).await.unwrap(), before);
+}

@@ -107,6 +107,21 @@ async fn a_rewound_group_and_repeated_records_change_nothing() {
         log
     }]);
     produce(&config, &more[0][600..]).await;
+    // what is compared is read key by key: not while the last record is being applied
+    let connection = connect(&stack().redis().url).await;
+    eventually("the last record is applied", || {
+        let mut connection = connection.clone();
+        let key = format!("{}{{0}}:pos", config.redis.prefix);
+        async move {
+            let at: Option<i64> = query(&mut connection, &["HGET", &key, "enriched"]).await;
+            if at == Some(650) {
+                Ok(())
+            } else {
+                Err(format!("{at:?}"))
+            }
+        }
+    })
+    .await;
     settled(&config, &stack().redis().url, more).await;
     running.stop().await;
 }
@@ -410,5 +425,48 @@ async fn an_empty_redis_before_a_log_without_its_beginning_is_refused_unless_tha
         }
     })
     .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_begins_late_is_on_the_boards_at_once_although_others_never_pause() {
+    let config = ready_made("late-board", 2).await;
+    produce(&config, &[at(0, 0, "first")]).await;
+    let running = Running::start(&config);
+    let board = config.published().next().unwrap().key.clone();
+    let url = &stack().redis().url;
+    let shows = async |content: &str, within: Duration| {
+        let connection = connect(url).await;
+        eventually_within(within, &format!("the board shows {content}"), &mut || {
+            let (mut connection, key) = (connection.clone(), board.clone());
+            let content = content.to_owned();
+            async move {
+                let all: Vec<String> = query(&mut connection, &["ZRANGE", &key, "0", "-1"]).await;
+                let found = all.iter().any(|member| member.contains(&content));
+                if found {
+                    Ok(())
+                } else {
+                    Err(format!("{all:?}"))
+                }
+            }
+        })
+        .await;
+    };
+    shows("first", Duration::from_secs(40)).await;
+    let (busy_config, stop) = (config.clone(), tokio_util::sync::CancellationToken::new());
+    let stopping = stop.clone();
+    let busy = tokio::spawn(async move {
+        for offset in 1.. {
+            if stopping.is_cancelled() {
+                return;
+            }
+            produce(&busy_config, &[at(0, offset, "first")]).await;
+        }
+    });
+    produce(&config, &[at(1, 0, "second")]).await;
+    // everything is written again every five seconds anyway: sooner is what is asked for
+    shows("second", Duration::from_secs(3)).await;
+    stop.cancel();
+    busy.await.unwrap();
     running.stop().await;
 }
