@@ -1,7 +1,7 @@
 # Engage. `make help` lists every target; README.md says what they are for.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build chaos check-points demo up down status test test-unit lint bench bench-quick clean
+.PHONY: help setup build chaos check-points demo up down status test test-unit lint fuzz bench bench-quick clean
 
 DURATION ?=
 RATE ?=
@@ -42,6 +42,7 @@ test: ## Everything CI runs: format, lints, docs, licences, unit, integration an
 	cargo test --locked --workspace --features faults --doc
 	cargo test --locked --workspace --features faults --lib --bins --test it --no-fail-fast
 	cargo test --locked --workspace --features faults --test e2e
+	cargo test --locked --workspace --features faults --test compliance -- --test-threads=4
 	cargo test --locked --workspace --features faults --test chaos
 
 chaos: setup ## Faults by seed under mixed load, then the proof; MINUTES=60 SEED=7; appends to docs/chaos-ledger.md
@@ -60,6 +61,19 @@ lint: ## Format, clippy, rustdoc and licence checks, warnings are errors
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	$$($(PROVISION) --print cargo-deny) --offline --log-level error check bans licenses sources
+
+FUZZ_SECONDS ?= 60
+FUZZ_TARGET ?= envelope letter lineage wire config webhook
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions
+FUZZ_HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+
+fuzz: ## Look for inputs that break a parser; FUZZ_TARGET=wire FUZZ_SECONDS=600
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked -p fuzz --features libfuzzer --target $(FUZZ_HOST) --target-dir target/fuzz
+	@mkdir -p target/fuzz-artifacts
+	@for target in $(FUZZ_TARGET); do echo "fuzzing $$target for $(FUZZ_SECONDS) s"; mkdir -p target/fuzz-corpus/$$target; \
+	  FUZZ_TARGET=$$target target/fuzz/$(FUZZ_HOST)/release/fuzz-target target/fuzz-corpus/$$target fuzz/corpus/$$target \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix=target/fuzz-artifacts/$$target- || exit 1; done
 
 bench: ## Time of the pure transform per event, with confidence intervals
 	cargo bench --locked -p benches
