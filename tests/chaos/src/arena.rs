@@ -4,11 +4,13 @@
 //! proxies' addresses.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use devstack::{Process, Stack};
 use engagectl::pipeline::{Addresses, RECEIVER, SERVICES, Site, launch, prepare};
+use tokio_util::sync::CancellationToken;
 
 use crate::faults::points;
 use crate::measures::Measures;
@@ -50,7 +52,8 @@ pub struct Arena {
     /// No fault freezes a process for longer.
     pub longest_freeze: Duration,
     /// What is measured while faults happen.
-    pub measures: Measures,
+    pub measures: Arc<Measures>,
+    keeper: CancellationToken,
 }
 
 impl Arena {
@@ -83,12 +86,42 @@ impl Arena {
             stack,
             dir: site.dir,
             longest_freeze: options.longest_freeze,
-            measures: Measures::default(),
+            measures: Arc::default(),
+            keeper: CancellationToken::new(),
         };
+        arena.keep_connector();
         points::first_starts_done(&arena, &first).await?;
         arena.fleet.fill(options.replicas)?;
         arena.all_ready(READY_WITHIN).await?;
         Ok(arena)
+    }
+
+    /// A task that Connect has given up stays so until somebody starts it again: an operator does, and so does this.
+    fn keep_connector(&self) {
+        let restart = format!(
+            "{}/connectors/engage-cdc/restart?includeTasks=true&onlyFailed=true",
+            self.addresses.connect_url
+        );
+        let status = format!(
+            "{}/connectors/engage-cdc/status",
+            self.addresses.connect_url
+        );
+        let (stop, measures) = (self.keeper.clone(), Arc::clone(&self.measures));
+        let keep = async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                let Ok(answer) = reqwest::get(&status).await else {
+                    continue;
+                };
+                let text = answer.text().await.unwrap_or_default();
+                if text.contains("\"FAILED\"") {
+                    measures.task_restarted();
+                    // Asked again in two seconds if it is not done.
+                    let _ = reqwest::Client::new().post(&restart).send().await;
+                }
+            }
+        };
+        tokio::spawn(stop.run_until_cancelled_owned(keep));
     }
 
     /// Waits until every replica that shall run says that it is ready.
@@ -127,6 +160,7 @@ impl Arena {
     /// # Errors
     /// A service that cannot be ended.
     pub async fn shutdown(self) -> anyhow::Result<()> {
+        self.keeper.cancel();
         let ended = self.fleet.end().await;
         self.stack.shutdown().await;
         ended

@@ -3,7 +3,10 @@
 //! Invariant: a replica's log, admin address and instance name stay the same over all its starts; an exit 78 (a human
 //! must repair) is an error of the run unless a fault has announced it.
 
+mod act;
+mod expected;
 mod launch;
+mod look;
 mod replica;
 mod supervise;
 
@@ -11,13 +14,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use devstack::Supervisor;
 use engagectl::pipeline::{Addresses, SERVICES, Site};
 use tokio_util::sync::CancellationToken;
 
-use crate::wait;
+pub use expected::ExpectedStop;
 use replica::Replica;
 pub use replica::{Ended, Wanted};
 
@@ -156,83 +158,6 @@ impl Fleet {
         Ok(id)
     }
 
-    /// SIGTERM, and the replica is gone for good. Returns when it has ended (SIGKILL after 25 s).
-    ///
-    /// # Errors
-    /// Where not even SIGKILL ends it.
-    pub async fn remove(&self, id: ReplicaId) -> anyhow::Result<()> {
-        let taken = self.state.table().replicas.remove(&id);
-        let Some(mut replica) = taken else {
-            return Ok(());
-        };
-        tokio::task::spawn_blocking(move || replica.stop()).await?
-    }
-
-    /// `kill -9`; it is started again at once. Returns when the old process is gone.
-    ///
-    /// # Errors
-    /// Where the process stays.
-    pub async fn kill9(&self, id: ReplicaId) -> anyhow::Result<()> {
-        let state = Arc::clone(&self.state);
-        tokio::task::spawn_blocking(move || {
-            state
-                .table()
-                .replicas
-                .get_mut(&id)
-                .map_or(Ok(()), Replica::kill9)
-        })
-        .await?
-    }
-
-    /// SIGTERM; it is started again once it has ended. Does not wait.
-    pub fn terminate(&self, id: ReplicaId) {
-        self.with(id, |replica| replica.terminate());
-    }
-
-    /// SIGSTOP.
-    pub fn pause(&self, id: ReplicaId) {
-        self.with(id, |replica| replica.pause());
-    }
-
-    /// SIGCONT.
-    pub fn resume(&self, id: ReplicaId) {
-        self.with(id, |replica| replica.resume());
-    }
-
-    /// SIGTERM to every replica of a service; they stay down until [`Fleet::release`]. Returns when they have ended.
-    ///
-    /// # Errors
-    /// Where a process stays.
-    pub async fn hold(&self, service: &'static str) -> anyhow::Result<()> {
-        let state = Arc::clone(&self.state);
-        tokio::task::spawn_blocking(move || {
-            let mut table = state.table();
-            for (_, replica) in table
-                .replicas
-                .iter_mut()
-                .filter(|(id, _)| id.service == service)
-            {
-                replica.wanted = Wanted::Down;
-                replica.stop()?;
-            }
-            Ok(())
-        })
-        .await?
-    }
-
-    /// Starts what [`Fleet::hold`] has stopped.
-    pub fn release(&self, service: &str) {
-        for (_, replica) in self
-            .state
-            .table()
-            .replicas
-            .iter_mut()
-            .filter(|(id, _)| id.service == service)
-        {
-            replica.wanted = Wanted::Up;
-        }
-    }
-
     /// The next start of this replica (only that) has this `ENGAGE_FAULTS`.
     pub fn arm_next_start(&self, id: ReplicaId, faults: &str) {
         self.env_next_start(id, "ENGAGE_FAULTS", faults);
@@ -275,10 +200,7 @@ impl Fleet {
     #[must_use]
     pub fn expecting_stop(&self, service: &'static str) -> ExpectedStop {
         *self.state.table().expected.entry(service).or_default() += 1;
-        ExpectedStop {
-            service,
-            state: Arc::clone(&self.state),
-        }
+        ExpectedStop::new(service, Arc::clone(&self.state))
     }
 
     /// What must not have happened so far (exits 78 that nobody expected).
@@ -299,50 +221,6 @@ impl Fleet {
         self.with(id, |replica| replica.admin)
     }
 
-    /// Waits until every replica of a service answers `/readyz` with 200.
-    ///
-    /// # Errors
-    /// The last answers and the end of a log.
-    pub async fn wait_ready(&self, service: &str, within: Duration) -> anyhow::Result<()> {
-        for id in self.replicas_of(service) {
-            let waited = wait::until(&format!("{id} is ready"), within, || self.ready(id)).await;
-            if let Err(error) = waited {
-                anyhow::bail!("{error:#}\n{}", self.log_tail(id, 15));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a replica is ready; otherwise its answer.
-    ///
-    /// # Errors
-    /// The text of `/readyz`, or that it does not answer.
-    pub async fn ready(&self, id: ReplicaId) -> Result<(), String> {
-        let answer = self.get(id, "/readyz").await;
-        match answer {
-            Ok((true, _)) => Ok(()),
-            Ok((false, text)) => Err(text),
-            Err(error) => Err(format!("{error:#}")),
-        }
-    }
-
-    /// `/metrics` of a replica.
-    ///
-    /// # Errors
-    /// Where it does not answer.
-    pub async fn metrics(&self, id: ReplicaId) -> anyhow::Result<String> {
-        Ok(self.get(id, "/metrics").await?.1)
-    }
-
-    /// The last lines of a replica's log.
-    #[must_use]
-    pub fn log_tail(&self, id: ReplicaId, lines: usize) -> String {
-        let text = std::fs::read(self.log(id)).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let all: Vec<&str> = text.lines().collect();
-        all[all.len().saturating_sub(lines)..].join("\n")
-    }
-
     /// Ends supervision and all replicas in good order.
     ///
     /// # Errors
@@ -355,20 +233,7 @@ impl Fleet {
         Ok(())
     }
 
-    async fn get(&self, id: ReplicaId, path: &str) -> anyhow::Result<(bool, String)> {
-        let admin = self
-            .admin(id)
-            .ok_or_else(|| anyhow::anyhow!("{id} was removed"))?;
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(2))
-            .build()?;
-        let response = client.get(format!("http://{admin}{path}")).send().await?;
-        let good = response.status().is_success();
-        Ok((good, response.text().await?))
-    }
-
-    fn with<T>(&self, id: ReplicaId, act: impl FnOnce(&mut Replica) -> T) -> Option<T> {
+    pub(crate) fn with<T>(&self, id: ReplicaId, act: impl FnOnce(&mut Replica) -> T) -> Option<T> {
         self.state.table().replicas.get_mut(&id).map(act)
     }
 }
@@ -385,49 +250,6 @@ impl Drop for Fleet {
             replica.wanted = Wanted::Down;
             if let Err(error) = replica.kill9() {
                 tracing::warn!(replica = %id, %error, "outlives its fleet");
-            }
-        }
-    }
-}
-
-/// While it lives, exits 78 of a service are no error.
-#[derive(Debug)]
-pub struct ExpectedStop {
-    service: &'static str,
-    state: Arc<State>,
-}
-
-impl ExpectedStop {
-    /// The replicas that have exited 78 since, and are down.
-    #[must_use]
-    pub fn stopped(&self) -> Vec<ReplicaId> {
-        let table = self.state.table();
-        let of_service = table
-            .replicas
-            .iter()
-            .filter(|(id, _)| id.service == self.service);
-        of_service
-            .filter(|(_, replica)| replica.wanted == Wanted::Repair)
-            .map(|(id, _)| *id)
-            .collect()
-    }
-}
-
-impl Drop for ExpectedStop {
-    fn drop(&mut self) {
-        let mut table = self.state.table();
-        let left = table.expected.entry(self.service).or_default();
-        *left = left.saturating_sub(1);
-        if *left > 0 {
-            return;
-        }
-        for (_, replica) in table
-            .replicas
-            .iter_mut()
-            .filter(|(id, _)| id.service == self.service)
-        {
-            if replica.wanted == Wanted::Repair {
-                replica.wanted = Wanted::Up;
             }
         }
     }

@@ -39,9 +39,6 @@ impl Entry {
     /// The line of a run.
     #[must_use]
     pub fn of(outcome: &Outcome) -> Self {
-        let differing = |sink: &verify::SinkReport| {
-            sink.missing + sink.surplus + sink.changed + sink.violations
-        };
         let failures = u64::try_from(outcome.failures.len()).unwrap_or(u64::MAX);
         Self {
             at: outcome.at.clone(),
@@ -49,7 +46,7 @@ impl Entry {
             minutes: (outcome.minutes * 10.0).round() / 10.0,
             faults: outcome.faults.clone(),
             events: outcome.report.events,
-            violations: failures + outcome.report.sinks.iter().map(differing).sum::<u64>(),
+            violations: failures + outcome.violations(),
             recovery_p50_ms: outcome.recovery_p50_ms,
             recovery_p95_ms: outcome.recovery_p95_ms,
             peak_mib: outcome.peak_mib.clone(),

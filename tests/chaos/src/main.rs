@@ -30,6 +30,9 @@ struct Cli {
     /// Do not visit every fault point first.
     #[arg(long)]
     skip_points: bool,
+    /// Then kill each service so often, alone, to measure how long it takes to work again.
+    #[arg(long, default_value_t = 5)]
+    recovery_rounds: usize,
     /// Rows a second.
     #[arg(long, default_value_t = 400.0)]
     rate: f64,
@@ -50,7 +53,7 @@ struct Cli {
     list: bool,
 }
 
-#[tokio::main]
+#[tokio::main(worker_threads = 4)]
 async fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -122,6 +125,7 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
         duration: Duration::from_secs_f64(cli.minutes * 60.0),
         classes,
         every_point: !cli.skip_points,
+        recovery_rounds: cli.recovery_rounds,
         rate: cli.rate,
         replicas: cli.replicas,
         longest_freeze: cli.longest_freeze,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 pub use outcome::Outcome;
 
-use crate::faults::{Class, points};
+use crate::faults::{Class, points, process};
 use crate::load::{Load, LoadOptions};
 use crate::{Arena, ArenaOptions};
 
@@ -35,6 +35,8 @@ pub struct RunOptions {
     pub classes: Vec<&'static Class>,
     /// First visit every fault point in every service.
     pub every_point: bool,
+    /// Then kill each service so often, alone, to measure how long it takes to work again.
+    pub recovery_rounds: usize,
     /// Rows a second.
     pub rate: f64,
     /// Replicas of each service.
@@ -121,6 +123,11 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
             }
         }
     }
+    if options.recovery_rounds > 0
+        && let Err(error) = process::measure_recovery(arena, options.recovery_rounds).await
+    {
+        failures.push(format!("{error:#}"));
+    }
     failures.extend(inject::all(options, arena).await);
     let injected_for = begun.elapsed();
     say(&format!("the load ends: {}", load.stop().await));
@@ -129,8 +136,7 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
     }
     failures.extend(arena.fleet.errors());
     let draining = Instant::now();
-    let sources = verify::Sources::from(&arena.addresses);
-    let report = Box::pin(verify::settle(&sources, DRAIN_WITHIN))
+    let report = compare(arena)
         .await
         .context("the sinks cannot be compared with Postgres")?;
     failures.extend(
@@ -153,6 +159,19 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
         report,
         failures,
     ))
+}
+
+/// On a thread with a runtime of its own: reading whole topics must not hold up the proxies between services and servers.
+async fn compare(arena: &Arena) -> anyhow::Result<verify::Report> {
+    let sources = verify::Sources::from(&arena.addresses);
+    let compared = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let settled = Box::pin(verify::settle(&sources, DRAIN_WITHIN));
+        anyhow::Ok(runtime.block_on(settled)?)
+    });
+    compared.await?
 }
 
 /// Whatever a fault left behind ends here.

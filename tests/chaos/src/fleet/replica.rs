@@ -4,15 +4,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use devstack::Process;
 use engagectl::pipeline::free_port;
 
 use super::{ReplicaId, State, launch};
-
-/// Longer than a service's own drain deadline.
-const STOP_WITHIN: Duration = Duration::from_secs(25);
 
 /// What supervision does with a replica that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +55,7 @@ pub(crate) struct Replica {
     /// Further environment of the next starts, one entry each.
     next_env: VecDeque<Vec<(String, String)>>,
     process: Option<Process>,
+    lent: bool,
 }
 
 impl Replica {
@@ -72,6 +70,7 @@ impl Replica {
             ends: Vec::new(),
             next_env: faults.iter().map(armed).collect(),
             process: None,
+            lent: false,
         }
     }
 
@@ -110,8 +109,22 @@ impl Replica {
         Some(ended)
     }
 
+    /// Whether a process may be started.
     pub(crate) fn is_down(&self) -> bool {
-        self.process.is_none()
+        self.process.is_none() && !self.lent
+    }
+
+    /// To somebody who will end it.
+    pub(crate) fn lend(&mut self) -> Option<Process> {
+        let process = self.process.take();
+        self.lent = process.is_some();
+        process
+    }
+
+    /// After that.
+    pub(crate) fn give_back(&mut self, process: Process) {
+        self.process = Some(process);
+        self.lent = false;
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -120,14 +133,6 @@ impl Replica {
 
     pub(crate) fn kill9(&mut self) -> anyhow::Result<()> {
         Ok(self.process.as_mut().map_or(Ok(()), Process::kill9)?)
-    }
-
-    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
-        let stopped = self
-            .process
-            .as_mut()
-            .map_or(Ok(()), |process| process.stop(STOP_WITHIN));
-        Ok(stopped?)
     }
 
     pub(crate) fn terminate(&self) {

@@ -9,7 +9,7 @@ use chaos::run::{RunOptions, run};
 
 const SEED: u64 = 4;
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_sink_equals_postgres_after_every_class_of_fault() {
     let seed = std::env::var("CHAOS_SEED").map_or(SEED, |seed| seed.parse().unwrap());
     let options = RunOptions {
@@ -17,6 +17,7 @@ async fn every_sink_equals_postgres_after_every_class_of_fault() {
         duration: Duration::ZERO,
         classes: faults::all().collect(),
         every_point: true,
+        recovery_rounds: 1,
         rate: 150.0,
         replicas: 2,
         longest_freeze: Duration::from_secs(10),

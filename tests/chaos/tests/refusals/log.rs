@@ -1,0 +1,218 @@
+//! Retention overtakes a stopped service, and the change topic is deleted and made anew.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use chaos::faults::refusal::{Refusal, others_are_ready};
+use chaos::{Arena, ArenaOptions, faults, wait};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use sqlx::{Connection as _, PgConnection};
+
+const WITHIN: Duration = Duration::from_secs(90);
+const CDC: &str = "cdc.public.engagement_events";
+const ENRICHED: &str = "engagement.enriched.v1";
+const PARTITIONS: i32 = 16;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_and_a_recreated_topic_are_named_and_can_be_adopted() {
+    let world = World::start().await;
+    world.retention_overtakes_a_stopped_sink().await;
+    world.the_change_topic_is_made_anew().await;
+    Box::pin(world.arena.shutdown()).await.unwrap();
+}
+
+struct World {
+    arena: Arena,
+    bin: PathBuf,
+}
+
+impl World {
+    async fn start() -> Self {
+        let test = std::env::current_exe().unwrap();
+        let bin = test.parent().and_then(Path::parent).unwrap().to_owned();
+        let options = ArenaOptions {
+            dir: std::env::temp_dir().join(format!("engage-refusals-{}", std::process::id())),
+            bin: bin.clone(),
+            replicas: 1,
+            env: Vec::new(),
+            longest_freeze: Duration::from_secs(10),
+        };
+        let arena = Box::pin(Arena::start(options)).await.unwrap();
+        let world = Self { arena, bin };
+        world.insert_and_wait(20).await;
+        world
+    }
+
+    async fn retention_overtakes_a_stopped_sink(&self) {
+        let fleet = &self.arena.fleet;
+        fleet.hold("clickhouse-sink").await.unwrap();
+        let before = self.end_of(ENRICHED).await;
+        self.insert(50).await;
+        self.reaches(ENRICHED, before + 50).await;
+        self.remove_all_records(ENRICHED).await;
+        let refusal = Refusal::expected(&self.arena, "clickhouse-sink");
+        fleet.release("clickhouse-sink");
+        refusal
+            .is_named(&["removed by retention", "engagectl lineage adopt"])
+            .await
+            .unwrap();
+        others_are_ready(&self.arena, "clickhouse-sink")
+            .await
+            .unwrap();
+        fleet.hold("clickhouse-sink").await.unwrap();
+        self.adopt().await;
+        fleet.release("clickhouse-sink");
+        refusal.repaired();
+        self.insert_and_wait(20).await;
+    }
+
+    async fn the_change_topic_is_made_anew(&self) {
+        let fleet = &self.arena.fleet;
+        self.connector("stop").await;
+        fleet.hold("enricher").await.unwrap();
+        self.make_anew(CDC).await;
+        let refusal = Refusal::expected(&self.arena, "enricher");
+        fleet.release("enricher");
+        refusal
+            .is_named(&["topic", "engagectl lineage adopt"])
+            .await
+            .unwrap();
+        others_are_ready(&self.arena, "enricher").await.unwrap();
+        fleet.hold("enricher").await.unwrap();
+        self.adopt().await;
+        self.connector("resume").await;
+        fleet.release("enricher");
+        refusal.repaired();
+        self.insert_and_wait(20).await;
+    }
+
+    /// Rows of one content, so that also partitions that get none are part of what is adopted.
+    async fn insert(&self, rows: i32) -> i64 {
+        let url = &self.arena.addresses.postgres_url;
+        let mut postgres = PgConnection::connect(url).await.unwrap();
+        sqlx::query_scalar(
+            "WITH made AS (INSERT INTO engagement_events (event_type, duration_ms, device) \
+             SELECT 'play', n, 'refusals' FROM generate_series(1, $1) n RETURNING id) SELECT max(id) FROM made",
+        )
+        .bind(rows)
+        .fetch_one(&mut postgres)
+        .await
+        .unwrap()
+    }
+
+    async fn insert_and_wait(&self, rows: i32) {
+        let id = self.insert(rows).await;
+        wait::until("a new event in ClickHouse", WITHIN, || async {
+            match self.count_in_clickhouse(id).await {
+                1 => Ok(()),
+                found => Err(format!("{found} rows of event {id}\n{}", self.tails())),
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    async fn count_in_clickhouse(&self, id: i64) -> i64 {
+        let at = &self.arena.addresses;
+        let sql = format!(
+            "SELECT count() FROM {}.events WHERE event_id = {id}",
+            at.clickhouse_database
+        );
+        let answer = reqwest::Client::new()
+            .post(&at.clickhouse_url)
+            .header("X-ClickHouse-User", &at.clickhouse_user)
+            .header("X-ClickHouse-Key", &at.clickhouse_password)
+            .body(sql)
+            .send()
+            .await
+            .unwrap();
+        answer.text().await.unwrap().trim().parse().unwrap()
+    }
+
+    fn tails(&self) -> String {
+        let fleet = &self.arena.fleet;
+        let of = |id| format!("{id}: {}\n", fleet.log_tail(id, 3));
+        fleet.replicas().into_iter().map(of).collect()
+    }
+
+    async fn adopt(&self) {
+        wait::until("engagectl lineage adopt --execute", WITHIN, || async {
+            let output = Command::new(self.bin.join("engagectl"))
+                .args(["lineage", "adopt", "--execute"])
+                .env("KAFKA_BOOTSTRAP_SERVERS", &self.arena.addresses.kafka)
+                .env("REDIS_URL", &self.arena.addresses.redis_url)
+                .output()
+                .unwrap();
+            // A member that was stopped stays one until its session ends; until then the groups are not touched.
+            match output.status.success() {
+                true => Ok(()),
+                false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    async fn connector(&self, what: &str) {
+        let base = self.arena.addresses.connect_url.trim_end_matches('/');
+        let url = format!("{base}/connectors/engage-cdc/{what}");
+        let answer = reqwest::Client::new().put(url).send().await.unwrap();
+        answer.error_for_status().unwrap();
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.arena.addresses.kafka);
+        config.create().unwrap()
+    }
+
+    async fn remove_all_records(&self, topic: &str) {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition_offset(topic, partition, rdkafka::Offset::End)
+                .unwrap();
+        }
+        let removed = self
+            .admin()
+            .delete_records(&list, &AdminOptions::new())
+            .await;
+        removed.unwrap();
+    }
+
+    async fn make_anew(&self, topic: &str) {
+        let (admin, options) = (self.admin(), AdminOptions::new());
+        admin.delete_topics(&[topic], &options).await.unwrap();
+        wait::until("the topic is created again", WITHIN, || async {
+            let topic = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
+            let created = admin.create_topics(&[topic], &options).await;
+            let results = created.map_err(|error| error.to_string())?;
+            match results.into_iter().next() {
+                Some(Err((_, code))) => Err(code.to_string()),
+                _ => Ok(()),
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    async fn reaches(&self, topic: &str, end: i64) {
+        wait::until(&format!("offset {end} in {topic}"), WITHIN, || async {
+            match self.end_of(topic).await {
+                found if found >= end => Ok(()),
+                found => Err(found),
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    async fn end_of(&self, topic: &str) -> i64 {
+        let (kafka, topic) = (self.arena.addresses.kafka.clone(), topic.to_owned());
+        let asked = move || faults::kafka::end_of(&kafka, &topic);
+        tokio::task::spawn_blocking(asked).await.unwrap().unwrap()
+    }
+}
