@@ -203,7 +203,11 @@ async fn fill_topic(kafka: &KafkaSource, records: u64) {
         .create_topics([&topic], &AdminOptions::new())
         .await
         .unwrap();
-    let producer: BaseProducer = config.set("linger.ms", "20").create().unwrap();
+    let producer: BaseProducer = config
+        .set("linger.ms", "20")
+        .set("enable.idempotence", "true")
+        .create()
+        .unwrap();
     let contents = contents();
     let mut next = [0_i64; PARTITIONS as usize];
     for n in 0..records {

@@ -5,19 +5,16 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::StreamExt;
-use redis::cmd;
 use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::log::Log;
 use crate::postgres::Source;
-use crate::redis_state::{Aggregates, Held, HeldWindow, WHAT};
+use crate::reader_keys;
+use crate::redis_state::{Aggregates, Held, HeldWindow};
 use crate::report::{Kind, SinkReport};
 use crate::sources::{Options, RedisSource, Sink};
 use crate::sums::{Recount, Sums, score};
-
-/// Keys asked for at once.
-const PAGE: usize = 500;
 
 /// What Redis holds, read before the topic is.
 pub(crate) async fn read(source: &RedisSource, log: &Log) -> Result<Vec<Held>, Error> {
@@ -65,37 +62,47 @@ pub(crate) async fn compare(
     for held in held {
         let empty = Recount::default();
         let recount = recounts.get(&held.partition).unwrap_or(&empty);
-        if !log.is_truncated() {
-            let expected = recount
-                .contents
-                .iter()
-                .map(|(id, sums)| (id.clone(), sums[0]));
-            totals(expected.collect(), &held.totals, options, &mut report);
-        }
-        for (index, window) in held.windows.iter().enumerate() {
-            if covers(log, window) {
-                compare_window(recount, index, window, options, &mut report);
-                compare_rankings(window, &held.weights, options, &mut report);
-            } else {
-                report.notes.push(format!(
-                    "partition {}: a window begins before the retained log and was not recomputed",
-                    held.partition
-                ));
-            }
-        }
-        let span = log
-            .spans
-            .iter()
-            .find(|span| span.partition == held.partition);
-        let (from, to) = span.map_or((0, 0), |span| (span.from, span.to));
-        let done = if held.opened { held.enriched + 1 } else { from };
-        report.behind += u64::try_from(to - done).unwrap_or(0);
+        partition(held, recount, log, options, &mut report);
     }
     if let Some(before) = &source.count_key {
-        reader_keys(source, before, held, options, &mut report).await?;
+        reader_keys::compare(source, before, held, options, &mut report).await?;
     }
     report.elapsed = begun.elapsed();
     Ok(report)
+}
+
+fn partition(
+    held: &Held,
+    recount: &Recount,
+    log: &Log,
+    options: &Options,
+    report: &mut SinkReport,
+) {
+    if !log.is_truncated() {
+        let expected = recount
+            .contents
+            .iter()
+            .map(|(id, sums)| (id.clone(), sums[0]));
+        totals(expected.collect(), &held.totals, options, report);
+    }
+    for (index, window) in held.windows.iter().enumerate() {
+        if covers(log, window) {
+            compare_window(recount, index, window, options, report);
+            compare_rankings(window, &held.weights, options, report);
+        } else {
+            report.notes.push(format!(
+                "partition {}: a window begins before the retained log and was not recomputed",
+                held.partition
+            ));
+        }
+    }
+    let span = log
+        .spans
+        .iter()
+        .find(|span| span.partition == held.partition);
+    let (from, to) = span.map_or((0, 0), |span| (span.from, span.to));
+    let done = if held.opened { held.enriched + 1 } else { from };
+    report.behind += u64::try_from(to - done).unwrap_or(0);
 }
 
 fn covers(log: &Log, window: &HeldWindow) -> bool {
@@ -230,115 +237,4 @@ async fn against_postgres(
         judge(id, "total", &Sums::default(), sums, options, report);
     }
     Ok(())
-}
-
-/// `content:count:{id}` is the number of events of the totals.
-async fn reader_keys(
-    source: &RedisSource,
-    before: &str,
-    held: &[Held],
-    options: &Options,
-    report: &mut SinkReport,
-) -> Result<(), Error> {
-    let mut aggregates = Aggregates::open(source).await?;
-    let refused = |e| Error::refused(WHAT, "the counts of contents", e);
-    for held in held {
-        let ids: Vec<&String> = held.totals.keys().collect();
-        for page in ids.chunks(PAGE) {
-            let keys: Vec<String> = page.iter().map(|id| format!("{before}{id}")).collect();
-            let counts: Vec<Option<i64>> = cmd("MGET")
-                .arg(&keys)
-                .query_async(&mut aggregates.connection)
-                .await
-                .map_err(refused)?;
-            for (id, count) in page.iter().zip(counts) {
-                if count != Some(held.totals[*id][0].max(0)) {
-                    again(&mut aggregates, before, held.partition, id, options, report).await?;
-                }
-            }
-        }
-    }
-    unknown_keys(&mut aggregates, before, held, options, report).await
-}
-
-/// A count that differs may only be newer: it is read once more, together with the totals it was made from.
-async fn again(
-    aggregates: &mut Aggregates<'_>,
-    before: &str,
-    partition: i32,
-    id: &str,
-    options: &Options,
-    report: &mut SinkReport,
-) -> Result<(), Error> {
-    let (packed, count): (Option<Vec<u8>>, Option<String>) = redis::pipe()
-        .atomic()
-        .hget(aggregates.totals_key(partition), id)
-        .get(format!("{before}{id}"))
-        .query_async(&mut aggregates.connection)
-        .await
-        .map_err(|e| Error::refused(WHAT, "the count of a content", e))?;
-    let sums = packed.and_then(|bytes| crate::msgpack::integers::<7>(&bytes));
-    let expected = sums.unwrap_or_default()[0].max(0).to_string();
-    if count.as_ref() != Some(&expected) {
-        report.changed += 1;
-        let found = count.unwrap_or_else(|| "nothing".into());
-        let what = format!("expected {expected}, found {found}");
-        report.name(options.limit, Kind::Changed, format!("{before}{id}"), what);
-    }
-    Ok(())
-}
-
-/// Counts of contents that have no totals.
-async fn unknown_keys(
-    aggregates: &mut Aggregates<'_>,
-    before: &str,
-    held: &[Held],
-    options: &Options,
-    report: &mut SinkReport,
-) -> Result<(), Error> {
-    let mut cursor = 0_u64;
-    loop {
-        let (next, keys): (u64, Vec<String>) = cmd("SCAN")
-            .arg(cursor)
-            .arg("MATCH")
-            .arg(format!("{before}*"))
-            .arg("COUNT")
-            .arg(1000)
-            .query_async(&mut aggregates.connection)
-            .await
-            .map_err(|e| Error::refused(WHAT, "the keys that readers read", e))?;
-        for key in keys {
-            let id = key.strip_prefix(before).unwrap_or_default();
-            if !held.iter().any(|held| held.totals.contains_key(id))
-                && !is_new(aggregates, held, id).await?
-            {
-                report.surplus += 1;
-                report.name(
-                    options.limit,
-                    Kind::Surplus,
-                    key,
-                    "no totals stand behind it",
-                );
-            }
-        }
-        if next == 0 {
-            return Ok(());
-        }
-        cursor = next;
-    }
-}
-
-/// A content whose first event came while this was read has totals by now.
-async fn is_new(aggregates: &mut Aggregates<'_>, held: &[Held], id: &str) -> Result<bool, Error> {
-    let mut ask = redis::pipe();
-    for held in held {
-        ask.cmd("HEXISTS")
-            .arg(aggregates.totals_key(held.partition))
-            .arg(id);
-    }
-    let known: Vec<bool> = ask
-        .query_async(&mut aggregates.connection)
-        .await
-        .map_err(|e| Error::refused(WHAT, "the totals of a content", e))?;
-    Ok(known.contains(&true))
 }

@@ -46,6 +46,8 @@ pub(crate) struct Counted {
     pub(crate) duplicates: u64,
     pub(crate) by_id: u64,
     pub(crate) replaced: u64,
+    /// Records that are no enriched event, which some sink has in its dead letters.
+    pub(crate) given_up: u64,
     pub(crate) holes: Vec<(String, String)>,
     pub(crate) all_holes: u64,
     /// Records that are no enriched event, by place.
@@ -60,6 +62,8 @@ pub(crate) struct Fold {
     /// Where the retained log covers every event.
     covered_from: Option<Micros>,
     chains: BTreeMap<i32, Chain>,
+    /// Places of records that a sink has in its dead letters.
+    pub(crate) given_up: Arc<HashSet<(i32, i64)>>,
     pub(crate) late: Late,
     /// In the first reading it is not known yet which events will be followed by id.
     knows_late: bool,
@@ -78,6 +82,7 @@ impl Fold {
             without,
             covered_from,
             chains: BTreeMap::new(),
+            given_up: Arc::default(),
             late: Late::default(),
             knows_late: false,
             into: Into::Slots(Slots::new()),
@@ -112,6 +117,10 @@ impl Fold {
         match taken {
             Taken::Duplicate => {
                 self.counted.duplicates += 1;
+                None
+            }
+            Taken::Unreadable(_) if self.given_up.contains(&(record.partition, record.offset)) => {
+                self.counted.given_up += 1;
                 None
             }
             Taken::Unreadable(reason) => {

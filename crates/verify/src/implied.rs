@@ -81,6 +81,7 @@ impl Implied {
     /// Keeps the messages of these slots in the next reading.
     pub(crate) fn look_into(&mut self, slots: HashSet<usize>) {
         self.focus = slots;
+        self.kept.clear();
     }
 
     /// Takes an event that is no repeat.
@@ -108,7 +109,9 @@ impl Implied {
             self.is_full |= self.kept.len() >= MOST;
             if !self.is_full {
                 let about = format!("{} of event {}", event.operation().name(), event.event_id);
-                self.kept.insert(key, Message { id, body, about });
+                // Of records that make the same message the first one is sent.
+                let first = self.kept.entry(key);
+                first.or_insert(Message { id, body, about });
             }
         }
     }

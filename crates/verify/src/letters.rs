@@ -25,6 +25,9 @@ const SERVICES: [&str; 4] = [
 /// Events named by letters that are left out; more of them are no longer single bad rows.
 const MOST: usize = 10_000;
 
+/// Places of letters that are kept.
+const MOST_PLACES: usize = 500_000;
+
 /// What was found in all of them.
 #[derive(Debug, Default)]
 pub(crate) struct Letters {
@@ -33,6 +36,8 @@ pub(crate) struct Letters {
     pub(crate) events: BTreeSet<String>,
     /// Places in the enriched topic, of what the forwarder gave up.
     pub(crate) undelivered: HashSet<(i32, i64)>,
+    /// Places in the enriched topic, of what some sink gave up.
+    pub(crate) given_up: HashSet<(i32, i64)>,
     /// There are more than can be kept apart.
     pub(crate) is_full: bool,
 }
@@ -58,6 +63,9 @@ impl Letters {
     }
 
     fn take(&mut self, service: &str, key: &str, record: &Record) {
+        if service != "enricher" && self.given_up.len() < MOST_PLACES {
+            self.given_up.insert(place(record));
+        }
         match service {
             "enricher" => self.event(id_of_change(record, key)),
             "clickhouse-sink" => self.event(chain::read(record).ok().map(|event| event.event_id)),

@@ -15,6 +15,7 @@ mod letters;
 mod log;
 mod msgpack;
 mod postgres;
+mod reader_keys;
 mod redis_state;
 mod report;
 mod rows;

@@ -110,6 +110,16 @@ impl SinkReport {
         self.missing == 0 && self.surplus == 0 && self.changed == 0 && self.violations == 0
     }
 
+    fn names(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.differences.is_empty() {
+            writeln!(f, "{}:", self.sink)?;
+        }
+        for Difference { kind, id, what } in &self.differences {
+            writeln!(f, "  {:<9} {id}  {what}", kind.to_string())?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn violation(
         &mut self,
         limit: usize,
@@ -191,16 +201,8 @@ impl fmt::Display for Report {
         for sink in &self.sinks {
             write!(f, "{sink}")?;
         }
-        for sink in self
-            .sinks
-            .iter()
-            .filter(|sink| !sink.differences.is_empty())
-        {
-            writeln!(f, "{}:", sink.sink)?;
-            for difference in &sink.differences {
-                let Difference { kind, id, what } = difference;
-                writeln!(f, "  {kind:<9} {id}  {what}")?;
-            }
+        for sink in &self.sinks {
+            sink.names(f)?;
         }
         for sink in &self.sinks {
             for note in &sink.notes {

@@ -4,6 +4,7 @@
 //! surplus; Postgres comes last and its transaction is short.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use tokio::time::Instant;
@@ -114,7 +115,8 @@ impl<'a> Run<'a> {
         self.log = Log::open(&self.sources.kafka).await?;
         let without: HashSet<String> = self.without.iter().cloned().collect();
         let recounts = aggregates::recounts(&self.held);
-        let reading = Reading::new(self.options, without, &self.log, recounts, implied);
+        let mut reading = Reading::new(self.options, without, &self.log, recounts, implied);
+        reading.fold.given_up = Arc::new(std::mem::take(&mut self.letters.given_up));
         self.reading = Some(reading.read(&self.log, self.options).await?);
         Ok(())
     }
@@ -207,38 +209,30 @@ impl<'a> Run<'a> {
         let (Some(source), Some(summary)) = (&self.sources.receiver, self.delivered.take()) else {
             return Ok(());
         };
-        let Some(reading) = self.reading.take() else {
+        let Some(mut reading) = self.reading.take() else {
             return Ok(());
         };
         self.options.say("comparing deliveries");
-        let Some(compared) = reading
-            .implied
-            .as_ref()
-            .map(|implied| webhook::compare(&summary, implied, self.options))
+        let (truncated, options) = (self.log.is_truncated(), self.options);
+        let compared = reading.implied.as_ref();
+        let Some(mut compared) =
+            compared.map(|implied| webhook::compare(&summary, implied, options))
         else {
             return Ok(());
         };
-        let found = Receiver::new(source).messages(&compared.slots).await?;
-        let reading = if compared.slots.is_empty() {
-            reading
-        } else {
+        for slots in compared.rounds() {
+            let found = Receiver::new(source).messages(&slots).await?;
             let log = Log::open(&self.sources.kafka).await?;
-            reading
-                .messages(&log, compared.slots.clone(), self.options)
-                .await?
-        };
+            reading = reading.messages(&log, slots, options).await?;
+            if let Some(implied) = &reading.implied {
+                compared.name(found, implied, truncated, options);
+            }
+        }
         let Some(implied) = &reading.implied else {
             return Ok(());
         };
-        let truncated = self.log.is_truncated();
-        self.push(webhook::name(
-            found,
-            implied,
-            compared,
-            truncated,
-            self.options,
-        ))
-        .await
+        self.push(compared.finish(implied, truncated, options))
+            .await
     }
 
     /// Adds how far the sink's group is behind.

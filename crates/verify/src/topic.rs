@@ -110,54 +110,50 @@ impl Reading {
 /// What the sums say; to be called when Postgres has been taken from them.
 pub(crate) fn report(reading: &Reading, log: &Log, options: &Options) -> SinkReport {
     let mut report = SinkReport::new(Sink::Enriched);
-    let Counted {
-        duplicates,
-        by_id,
-        replaced,
-        holes,
-        all_holes,
-        unreadable,
-        all_unreadable,
-        ..
-    } = &reading.counted;
-    for (place, what) in holes.iter().chain(unreadable) {
+    let counted = &reading.counted;
+    for (place, what) in counted.holes.iter().chain(&counted.unreadable) {
         report.name(options.limit, Kind::Violation, place, what);
     }
-    report.violations = all_holes + all_unreadable;
-    if let Some(from) = log.covered_from {
-        report.notes.push(format!(
-            "the topic no longer holds everything: compared are events from {from} on"
-        ));
-    }
-    for (count, what) in [
-        (
-            *duplicates,
-            "records at or below a position seen before, which readers drop",
-        ),
-        (
-            *by_id,
-            "rows that may repeat (later snapshot, backfill, redriven), counted by id",
-        ),
-        (
-            *replaced,
-            "rows of a snapshot that was taken again, left out",
-        ),
-    ] {
-        if count > 0 {
-            report.notes.push(format!("{count} {what}"));
-        }
-    }
+    report.violations = counted.all_holes + counted.all_unreadable;
+    report.notes = notes(counted, log);
     if reading.fold.late.is_full {
-        let what = format!(
-            "more than {} rows may repeat: too many to compare by id",
-            reading.fold.late.len()
-        );
+        let most = reading.fold.late.len();
+        let what = format!("more than {most} rows may repeat: too many to compare by id");
         report.violation(options.limit, "the topic", what);
     }
     if let Into::Slots(slots) = &reading.fold.into {
         count(slots, &mut report);
     }
     report
+}
+
+fn notes(counted: &Counted, log: &Log) -> Vec<String> {
+    let covered = log.covered_from.map(|from| {
+        format!("the topic no longer holds everything: compared are events from {from} on")
+    });
+    let counts = [
+        (
+            counted.duplicates,
+            "records at or below a position seen before, which readers drop",
+        ),
+        (
+            counted.by_id,
+            "rows that may repeat (later snapshot, backfill, redriven), counted by id",
+        ),
+        (
+            counted.replaced,
+            "rows of a snapshot that was taken again, left out",
+        ),
+        (
+            counted.given_up,
+            "records that are no enriched event and are in a sink's dead letters",
+        ),
+    ];
+    let told = counts.into_iter().filter(|(count, _)| *count > 0);
+    covered
+        .into_iter()
+        .chain(told.map(|(count, what)| format!("{count} {what}")))
+        .collect()
 }
 
 fn count(slots: &Slots, report: &mut SinkReport) {

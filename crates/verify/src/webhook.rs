@@ -9,22 +9,22 @@ use reqwest::Client;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::delivery::{Page, Summary, slot_of};
+use crate::delivery::{Page, Summary};
 use crate::error::Error;
 use crate::implied::Implied;
 use crate::report::{Kind, SinkReport};
 use crate::sources::{Options, ReceiverSource, Sink};
 
 const WHAT: &str = "the receiver";
-/// Slots that are looked into.
-const MOST_SLOTS: usize = 256;
+/// Slots that are looked into at once: an eighth of all messages at most.
+const AT_ONCE: usize = 512;
 /// Messages in one answer.
 const PAGE: usize = 10_000;
 
 /// The slots to look into, and what can be said without.
 pub(crate) struct Compared {
     pub(crate) report: SinkReport,
-    pub(crate) slots: HashSet<usize>,
+    slots: Vec<usize>,
     begun: Instant,
 }
 
@@ -120,13 +120,18 @@ pub(crate) fn compare(summary: &Summary, implied: &Implied, options: &Options) -
         ));
     }
     if summary.full {
-        report.violation(
-            options.limit,
-            "the receiver",
-            "got more messages than it keeps apart",
-        );
+        let what = "got more messages than it keeps apart";
+        report.violation(options.limit, "the receiver", what);
     }
-    let slots = differing(summary, implied, &mut report);
+    let found = |index: usize| summary.slots.get(index).copied().unwrap_or_default();
+    let mut slots = Vec::new();
+    for (index, expected) in implied.slots.iter().enumerate() {
+        if *expected == found(index) {
+            report.equal += u64::from(expected.0 > 0);
+        } else {
+            slots.push(index);
+        }
+    }
     Compared {
         report,
         slots,
@@ -134,99 +139,69 @@ pub(crate) fn compare(summary: &Summary, implied: &Implied, options: &Options) -
     }
 }
 
-/// The slots to look into. One with messages under way may differ for them: it comes last.
-fn differing(summary: &Summary, implied: &Implied, report: &mut SinkReport) -> HashSet<usize> {
-    let moving: HashSet<usize> = implied.pending.keys().map(|key| slot_of(*key)).collect();
-    let found = |index: usize| summary.slots.get(index).copied().unwrap_or_default();
-    let all = implied.slots.iter().enumerate();
-    let (differ, agree): (Vec<_>, Vec<_>) =
-        all.partition(|(index, expected)| **expected != found(*index));
-    report.equal = agree.iter().map(|(_, slot)| u64::from(slot.0 > 0)).sum();
-    let (under_way, at_rest): (Vec<usize>, Vec<usize>) = differ
-        .iter()
-        .map(|(index, _)| *index)
-        .partition(|index| moving.contains(index));
-    let rest = at_rest.len().saturating_sub(MOST_SLOTS);
-    if rest > 0 {
-        report.changed += rest as u64;
-        report.notes.push(format!(
-            "{rest} more groups of messages differ and were not looked into"
-        ));
+impl Compared {
+    /// The differing slots, so many at a time that their messages fit into memory.
+    pub(crate) fn rounds(&self) -> Vec<HashSet<usize>> {
+        let rounds = self.slots.chunks(AT_ONCE);
+        rounds
+            .map(|slots| slots.iter().copied().collect())
+            .collect()
     }
-    let slots: HashSet<usize> = at_rest
-        .iter()
-        .chain(&under_way)
-        .copied()
-        .take(MOST_SLOTS)
-        .collect();
-    let undecided = under_way
-        .iter()
-        .filter(|index| !slots.contains(index))
-        .count();
-    if undecided > 0 {
-        report.notes.push(format!(
-            "{undecided} groups of messages, some of them under way, were not decided: compare when less is under way"
-        ));
-    }
-    slots
-}
 
-/// Names what differs in the slots looked into: `found` was read before the end of the topic from which `implied` kept.
-pub(crate) fn name(
-    mut found: HashMap<u64, u64>,
-    implied: &Implied,
-    compared: Compared,
-    truncated: bool,
-    options: &Options,
-) -> SinkReport {
-    let Compared {
-        mut report, begun, ..
-    } = compared;
-    if implied.is_full {
-        report.violation(
-            options.limit,
-            "the topic",
-            "more messages differ or are under way than can be told apart",
-        );
-    }
-    for (key, message) in &implied.kept {
-        match found.remove(key) {
-            None => {
-                report.missing += 1;
-                report.name(options.limit, Kind::Missing, &message.id, &message.about);
+    /// Names what differs in the slots of one round: `found` was read before the end of the topic from which `implied` kept.
+    pub(crate) fn name(
+        &mut self,
+        mut found: HashMap<u64, u64>,
+        implied: &Implied,
+        truncated: bool,
+        options: &Options,
+    ) {
+        let (report, limit) = (&mut self.report, options.limit);
+        for (key, message) in &implied.kept {
+            match found.remove(key) {
+                None => {
+                    report.missing += 1;
+                    report.name(limit, Kind::Missing, &message.id, &message.about);
+                }
+                Some(body) if body != message.body => {
+                    report.changed += 1;
+                    let what = format!("{}: not the body that the topic implies", message.about);
+                    report.name(limit, Kind::Changed, &message.id, what);
+                }
+                Some(_) => {}
             }
-            Some(body) if body != message.body => {
-                report.changed += 1;
-                let what = format!(
-                    "{}: the body is not the one that the topic implies",
-                    message.about
-                );
-                report.name(options.limit, Kind::Changed, &message.id, what);
-            }
-            Some(_) => {}
         }
-    }
-    let unknown = found
-        .keys()
-        .filter(|key| !implied.pending.contains_key(key));
-    if truncated {
-        report.notes.push(
-            "the topic does not reach back to its first record: surplus deliveries cannot be told"
-                .into(),
-        );
-    } else {
-        for key in unknown {
+        found.retain(|key, _| !truncated && !implied.pending.contains_key(key));
+        for key in found.keys() {
             report.surplus += 1;
             let id = format!("msg_{key:016x}..");
             report.name(
-                options.limit,
+                limit,
                 Kind::Surplus,
                 id,
                 "no record of the topic implies it",
             );
         }
     }
-    report.differences.sort();
-    report.elapsed = begun.elapsed();
-    report
+
+    /// The report, after the last round.
+    pub(crate) fn finish(
+        mut self,
+        implied: &Implied,
+        truncated: bool,
+        options: &Options,
+    ) -> SinkReport {
+        if implied.is_full {
+            let what = "more messages differ or are under way than can be told apart";
+            self.report.violation(options.limit, "the topic", what);
+        }
+        if truncated {
+            self.report.notes.push(
+                "the topic does not reach back to its first record: surplus deliveries cannot be told".into(),
+            );
+        }
+        self.report.differences.sort();
+        self.report.elapsed = self.begun.elapsed();
+        self.report
+    }
 }

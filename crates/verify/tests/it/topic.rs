@@ -139,3 +139,27 @@ async fn rows_that_a_later_snapshot_repeats_count_once_and_those_it_alone_brings
         found.notes
     );
 }
+
+#[tokio::test]
+async fn a_record_that_is_none_is_explained_by_a_dead_letter_of_a_sink() {
+    let world = World::new("given_up", &UUIDS).await;
+    let kafka = &world.sources.kafka;
+    let bootstrap = &kafka.settings.bootstrap_servers;
+    stores::produce(bootstrap, &kafka.enriched_topic, 1, b"{", &[]).await;
+    assert_eq!(world.found(Sink::Enriched).await.violations, 1);
+    let in_partition = world
+        .events
+        .iter()
+        .filter(|event| event.source.partition == 1);
+    let offset = in_partition.count().to_string();
+    let topic = format!("{}webhook-forwarder", kafka.dead_letter_prefix);
+    let headers = [("__connect.errors.offset", offset.as_str())];
+    stores::produce(bootstrap, &topic, 1, b"{", &headers).await;
+    let found = world.found(Sink::Enriched).await;
+    assert!(found.is_equal(), "{found} {:?}", found.differences);
+    assert!(
+        found.notes[0].starts_with("1 records that are no enriched event"),
+        "{:?}",
+        found.notes
+    );
+}
