@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode;
@@ -124,7 +124,15 @@ pub(crate) async fn plan(settings: &Settings) -> Result<Plan, PlatformError> {
         let what = format!("topic {} ({} partitions)", spec.name, spec.partitions);
         match partitions_of(&metadata, &spec.name) {
             None => plan.change(Component::Kafka, what, Action::Topic(spec)),
-            Some(found) if found == spec.partitions => plan.have(Component::Kafka, what),
+            Some(found) if found == spec.partitions => {
+                let weaker = weaker(&settings.kafka, &spec).await?;
+                if weaker.is_empty() {
+                    plan.have(Component::Kafka, what);
+                }
+                for (what, remedy) in weaker {
+                    plan.problem(Component::Kafka, what, remedy);
+                }
+            }
             Some(found) => plan.problem(
                 Component::Kafka,
                 format!("topic {} has {found} partitions, {} are configured", spec.name, spec.partitions),
@@ -133,6 +141,49 @@ pub(crate) async fn plan(settings: &Settings) -> Result<Plan, PlatformError> {
         }
     }
     Ok(plan)
+}
+
+/// Settings of an existing topic that promise less than is relied on: text and remedy of each.
+async fn weaker(
+    kafka: &KafkaSettings,
+    spec: &TopicSpec,
+) -> Result<Vec<(String, String)>, PlatformError> {
+    let step = format!("reading the settings of topic {}", spec.name);
+    let refused = |error: &dyn std::fmt::Display| {
+        PlatformError::refused(Component::Kafka, step.as_str(), error.to_string())
+    };
+    let admin: AdminClient<DefaultClientContext> = kafka
+        .admin_config()
+        .create()
+        .map_err(|error| refused(&error))?;
+    let topic = [ResourceSpecifier::Topic(&spec.name)];
+    let described = admin.describe_configs(&topic, &AdminOptions::new()).await;
+    let mut found = std::collections::HashMap::new();
+    for resource in described.map_err(|error| refused(&error))? {
+        let entries = resource.map_err(|error| refused(&error))?.entries;
+        found.extend(entries.into_iter().filter_map(|e| Some((e.name, e.value?))));
+    }
+    let weaker = spec.config.iter().filter_map(|(key, wanted)| {
+        let found = found.get(*key)?;
+        is_weaker(key, found, wanted).then(|| {
+            let what = format!("topic {} has {key} = {found}, {wanted} is needed", spec.name);
+            let remedy = format!(
+                "kafka-configs.sh --bootstrap-server {} --alter --topic {} --add-config {key}={wanted}",
+                kafka.bootstrap_servers, spec.name
+            );
+            (what, remedy)
+        })
+    });
+    Ok(weaker.collect())
+}
+
+/// Longer and larger is no harm; another policy always is: compaction takes events of one content for versions of one.
+fn is_weaker(key: &str, found: &str, wanted: &str) -> bool {
+    match (key, found.parse::<i64>(), wanted.parse::<i64>()) {
+        ("retention.ms", Ok(-1), _) => false,
+        ("retention.ms" | "max.message.bytes", Ok(found), Ok(wanted)) => found < wanted,
+        _ => found != wanted,
+    }
 }
 
 pub(crate) async fn create(kafka: &KafkaSettings, spec: &TopicSpec) -> Result<(), PlatformError> {
@@ -213,6 +264,26 @@ mod tests {
         let of = |name: &str| limit(specs.iter().find(|s| s.name == name).unwrap());
         assert!(of("cdc.public.engagement_events") < of("engagement.enriched.v1"));
         assert!(of("engagement.enriched.v1") < of("engagement.dlq.clickhouse-sink"));
+    }
+
+    #[test]
+    fn shorter_smaller_and_another_policy_are_weaker_and_longer_and_larger_are_not() {
+        for (key, found, wanted, weaker) in [
+            ("retention.ms", "3600000", "604800000", true),
+            ("retention.ms", "604800001", "604800000", false),
+            ("retention.ms", "-1", "604800000", false),
+            ("max.message.bytes", "1048588", "16777216", true),
+            ("max.message.bytes", "33554432", "16777216", false),
+            ("cleanup.policy", "compact", "delete", true),
+            ("cleanup.policy", "compact,delete", "delete", true),
+            ("cleanup.policy", "delete", "delete", false),
+        ] {
+            assert_eq!(
+                is_weaker(key, found, wanted),
+                weaker,
+                "{key} {found} {wanted}"
+            );
+        }
     }
 
     #[test]

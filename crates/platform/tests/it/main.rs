@@ -80,3 +80,55 @@ async fn an_unreachable_server_is_named_with_its_setting() {
         "no credentials in errors: {error}"
     );
 }
+
+#[tokio::test]
+async fn a_topic_made_by_hand_that_promises_less_is_a_problem_with_its_command() {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    use rdkafka::client::DefaultClientContext;
+    let mut settings = settings(stack());
+    settings.topics.enriched = "made-by-hand".into();
+    let admin: AdminClient<DefaultClientContext> = settings.kafka.admin_config().create().unwrap();
+    let topic = NewTopic::new("made-by-hand", 4, TopicReplication::Fixed(1))
+        .set("retention.ms", "3600000")
+        .set("max.message.bytes", "1000000");
+    let created = admin.create_topics([&topic], &AdminOptions::new()).await;
+    created.unwrap().into_iter().for_each(|one| {
+        one.unwrap();
+    });
+    // a topic that was just made is known a moment later
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let plan = loop {
+        let plan = platform::plan(&settings).await.unwrap();
+        let is_known = plan
+            .changes
+            .iter()
+            .all(|c| !c.what.contains("made-by-hand"));
+        assert!(
+            is_known || std::time::Instant::now() < deadline,
+            "{:?}",
+            plan.changes
+        );
+        if is_known {
+            break plan;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    let of_topic: Vec<_> = plan
+        .problems
+        .iter()
+        .filter(|problem| problem.what.contains("made-by-hand"))
+        .collect();
+    assert_eq!(of_topic.len(), 2, "{:?}", plan.problems);
+    let retention = of_topic
+        .iter()
+        .find(|p| p.what.contains("retention.ms"))
+        .unwrap();
+    assert!(retention.what.contains("3600000"), "{}", retention.what);
+    assert!(
+        retention
+            .remedy
+            .contains("--add-config retention.ms=604800000"),
+        "{}",
+        retention.remedy
+    );
+}
