@@ -2,12 +2,17 @@
 //!
 //! Invariant: a check knows nothing of any sink; it writes to the log, disturbs from outside, and compares the store.
 
+mod disturbed;
+
 use devstack::Launch;
 
 use crate::bench::Bench;
 use crate::collector::Collector;
+use crate::instance::Instance;
 use crate::log::Log;
 use crate::wait::eventually;
+
+pub use disturbed::*;
 
 /// A run appended by an old instance, and a record sent twice, change nothing and are counted.
 pub async fn duplicates_are_dropped(mut bench: Bench) {
@@ -51,37 +56,6 @@ pub async fn a_new_epoch_is_followed(mut bench: Bench) {
     instance.is_ready().await;
 }
 
-/// `kill -9` after an effect and before its commit: the next process neither repeats nor leaves out.
-pub async fn a_crash_before_the_commit_repeats_nothing(mut bench: Bench) {
-    let mut uncommitted = 0;
-    let mut instance = bench.start();
-    instance.is_ready().await;
-    for round in 1..=6 {
-        let held = bench.sink.holds().await.len();
-        bench.write(20).await;
-        bench.holds_some(held + 20).await;
-        instance.kill();
-        let committed = bench
-            .log
-            .committed(&bench.group(), &bench.log.enriched)
-            .await;
-        let committed: i64 = committed.iter().flatten().map(|at| at.offset).sum();
-        let there = bench.sink.holds().await.len();
-        uncommitted += usize::from(committed < i64::try_from(there).unwrap());
-        instance = bench.start();
-        bench.holds_all_once().await;
-        if round >= 2 && uncommitted > 0 {
-            break;
-        }
-    }
-    assert!(
-        uncommitted > 0,
-        "no kill fell between an effect and its commit"
-    );
-    bench.is_committed().await;
-    bench.holds_all_once().await;
-}
-
 /// What cannot be read goes to the dead letters with its bytes; everything around it is delivered.
 pub async fn poison_is_isolated(mut bench: Bench) {
     bench.write(5).await;
@@ -115,68 +89,55 @@ pub async fn poison_is_isolated(mut bench: Bench) {
         .await;
     assert_eq!(counted, Some(2.0));
     instance.is_ready().await;
+    restart_right_behind_poison(bench, instance).await;
 }
 
-/// While the store is away nothing is lost or given up, `/readyz` says so, and it heals by itself.
-pub async fn an_outage_of_the_store_heals(mut bench: Bench) {
+/// The record before a commit is then one that names no position, or one that could not be read.
+async fn restart_right_behind_poison(mut bench: Bench, mut instance: Instance) {
+    let position = bench.log.take_position(0);
+    bench
+        .log
+        .write_raw(0, b"\xffbroken again", Some(&position))
+        .await;
+    bench.log.write_raw(1, b"not ours again", None).await;
+    bench.is_committed().await;
+    instance.terminate().await;
     bench.write(5).await;
     let instance = bench.start();
     bench.holds_all_once().await;
     instance.is_ready().await;
-    bench.gate.shut();
-    bench.write(30).await;
-    instance.is_red(&[]).await;
-    assert!(bench.log.dead_letters().await.is_empty());
-    bench.gate.open();
-    bench.holds_all_once().await;
-    instance.is_ready().await;
-    let failures = instance
-        .metric("engage_sink_errors_total", &[bench.sink.service()])
-        .await;
-    assert!(
-        failures.is_some_and(|failures| failures > 0.0),
-        "{failures:?}"
-    );
+    assert_eq!(bench.log.dead_letters().await.len(), 4);
 }
 
-/// SIGTERM while a batch is under way: the process ends with 0, and the next one leaves nothing out.
-pub async fn a_shutdown_in_the_middle_of_a_batch_loses_nothing(mut bench: Bench) {
-    let mut instance = bench.start();
-    instance.is_ready().await;
-    for _ in 0..3 {
-        let held = bench.sink.holds().await.len();
-        bench.write(150).await;
-        bench.holds_some(held + 1).await;
-        instance.terminate().await;
-        instance = bench.start();
-    }
-    bench.holds_all_once().await;
-    bench.is_committed().await;
-    bench.holds_all_once().await;
-}
-
-/// A process stands still with a write on its way, another takes over; the write arrives late, the process wakes up.
-pub async fn a_zombies_late_write_changes_nothing(mut bench: Bench) {
+/// A dead letter that the broker does not take stops its lane; it is written once the broker takes it.
+pub async fn a_refused_dead_letter_is_not_passed_over(mut bench: Bench) {
     bench.write(5).await;
-    let zombie = bench.start();
+    let mut instance = bench.start();
     bench.holds_all_once().await;
-    bench.gate.hold();
-    bench.write(10).await;
-    eventually("a write is on its way", async || {
-        let waiting = bench.gate.waiting();
-        (waiting > 0).then_some(()).ok_or_else(|| zombie.tail())
-    })
-    .await;
-    zombie.freeze();
-    bench.gate.hold_only_the_old();
-    let _successor = bench.start();
-    bench.holds_all_once().await;
-    bench.gate.open();
-    zombie.thaw();
-    bench.write(10).await;
+    bench.log.limit_letters(150).await;
+    let position = bench.log.take_position(0);
+    bench
+        .log
+        .write_raw(0, b"\xff\xffbroken", Some(&position))
+        .await;
+    let behind = bench.log.append(0, 5).await;
+    let beside = bench.log.append(1, 5).await;
+    bench.expect(behind.into_iter().chain(beside));
+    instance.is_red(&["max.message.bytes"]).await;
+    let committed = bench
+        .log
+        .committed(&bench.group(), &bench.log.enriched)
+        .await;
+    let passed = committed[0].as_ref().map_or(0, |commit| commit.offset);
+    assert!(passed <= 5, "offset 5 is not done, {passed} is committed");
+    instance.terminate().await;
+    bench.log.limit_letters(1_000_000).await;
+    let _instance = bench.start();
     bench.holds_all_once().await;
     bench.is_committed().await;
-    bench.holds_all_once().await;
+    let letters = bench.log.dead_letters().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].payload.as_deref(), Some(&b"\xff\xffbroken"[..]));
 }
 
 /// The metrics of the contract are there, lineage violations from the start as 0, and a trace goes on.
@@ -259,19 +220,4 @@ pub async fn a_hole_stops_its_lane_and_names_the_command(mut bench: Bench) {
     let instance = bench.start();
     bench.holds_all_once().await;
     instance.is_ready().await;
-}
-
-/// The group's offsets are gone: the sink finds its place by itself, and repeats nothing that the store would show twice.
-pub async fn lost_group_offsets_change_nothing(mut bench: Bench) {
-    bench.write(10).await;
-    let mut instance = bench.start();
-    bench.holds_all_once().await;
-    bench.is_committed().await;
-    instance.terminate().await;
-    bench.log.delete_group(&bench.group()).await;
-    bench.write(10).await;
-    let _instance = bench.start();
-    bench.holds_all_once().await;
-    bench.is_committed().await;
-    bench.holds_all_once().await;
 }

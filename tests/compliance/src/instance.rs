@@ -44,7 +44,7 @@ impl Instance {
             log,
             client: reqwest::Client::builder()
                 .no_proxy()
-                .timeout(Duration::from_secs(5))
+                .timeout(Duration::from_secs(2))
                 .build()
                 .unwrap(),
         }
@@ -83,8 +83,11 @@ impl Instance {
     /// # Panics
     /// Where it still runs after a minute.
     pub async fn ended(&mut self) -> String {
+        let log = self.log.clone();
         eventually("the end of the process", async || {
-            self.process.ended().ok_or_else(|| "it runs".to_owned())
+            self.process
+                .ended()
+                .ok_or_else(|| format!("it runs\n{}", end_of(&log)))
         })
         .await
     }

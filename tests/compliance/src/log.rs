@@ -2,19 +2,17 @@
 //!
 //! Invariant: what [`Log::append`] writes is one chain per partition without a hole.
 
+mod admin;
+
 use std::time::Duration;
 
 use engagement::event::{EnrichedEvent, Micros};
 use engagement::testing::Sample;
 use engagement::wire::{Format, encode};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::{Offset, TopicPartitionList};
 use stream::probe::Probe;
-use stream::{Committed, KafkaSettings, Record};
+use stream::{KafkaSettings, Record};
 
 use crate::world::World;
 
@@ -217,97 +215,6 @@ impl Log {
             records.extend(found.unwrap());
         }
         records
-    }
-
-    /// What a group has committed on a topic, by partition.
-    ///
-    /// # Panics
-    /// Where the broker does not answer.
-    pub async fn committed(&self, group: &str, topic: &str) -> Vec<Option<Committed>> {
-        let (config, topic) = (self.settings.probe_config(group), topic.to_owned());
-        let asked = tokio::task::spawn_blocking(move || {
-            let consumer: BaseConsumer = config.create().unwrap();
-            let mut list = TopicPartitionList::new();
-            for partition in 0..PARTITIONS {
-                list.add_partition(&topic, partition);
-            }
-            let found = consumer.committed_offsets(list, ANSWER).unwrap();
-            let of =
-                |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element
-                    .offset()
-                {
-                    Offset::Offset(offset) => Some(Committed {
-                        offset,
-                        metadata: element.metadata().to_owned(),
-                    }),
-                    _ => None,
-                };
-            found.elements().iter().map(of).collect()
-        });
-        asked.await.unwrap()
-    }
-
-    /// Deletes a group with all its positions.
-    ///
-    /// # Panics
-    /// Where the broker refuses.
-    pub async fn delete_group(&self, group: &str) {
-        let deleted = self
-            .admin()
-            .delete_groups(&[group], &AdminOptions::new())
-            .await;
-        deleted.unwrap().into_iter().for_each(|one| {
-            one.unwrap();
-        });
-    }
-
-    /// Creates a topic.
-    ///
-    /// # Panics
-    /// Where the broker refuses.
-    pub async fn create_topic(&self, topic: &str, partitions: i32) {
-        let spec = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-        let created = self
-            .admin()
-            .create_topics([&spec], &AdminOptions::new())
-            .await;
-        created.unwrap().into_iter().for_each(|one| {
-            one.unwrap();
-        });
-        self.until_partitions(topic, usize::try_from(partitions).unwrap())
-            .await;
-    }
-
-    /// Deletes a topic and makes an empty one of the same name.
-    ///
-    /// # Panics
-    /// Where the broker refuses.
-    pub async fn recreate_topic(&self, topic: &str) {
-        let deleted = self
-            .admin()
-            .delete_topics(&[topic], &AdminOptions::new())
-            .await;
-        deleted.unwrap().into_iter().for_each(|one| {
-            one.unwrap();
-        });
-        self.until_partitions(topic, 0).await;
-        self.create_topic(topic, PARTITIONS).await;
-    }
-
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
-        self.settings.admin_config().create().unwrap()
-    }
-
-    async fn until_partitions(&self, topic: &str, wanted: usize) {
-        crate::wait::eventually("the topic is known", async || {
-            let admin = self.admin();
-            let metadata = admin.inner().fetch_metadata(Some(topic), ANSWER);
-            let found = metadata.unwrap().topics()[0].partitions().len();
-            (found == wanted)
-                .then_some(())
-                .ok_or_else(|| format!("{found} of {wanted} partitions"))
-        })
-        .await;
     }
 }
 

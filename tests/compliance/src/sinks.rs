@@ -24,6 +24,8 @@ pub trait SinkUnderTest: Send + Sync {
     fn configure(&self, launch: Launch, names: &Names, store: SocketAddr) -> Launch;
     /// How often the event of each content is there. One that the store must not hold twice counts twice.
     fn holds(&self) -> BoxFuture<'_, BTreeMap<String, u64>>;
+    /// The fault point right before its write.
+    fn write_point(&self) -> &'static str;
     /// Metrics of the contract that this kind of sink has beside those that all have; a part of the line each.
     fn metrics(&self) -> &'static [&'static str];
     /// Settings with which `engagectl lineage` finds this sink's position.

@@ -100,6 +100,10 @@ impl SinkUnderTest for Sink {
         .boxed()
     }
 
+    fn write_point(&self) -> &'static str {
+        "clickhouse-sink.insert.before"
+    }
+
     fn metrics(&self) -> &'static [&'static str] {
         &[
             "engage_sink_batch_rows_count",

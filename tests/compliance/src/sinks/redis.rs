@@ -38,6 +38,20 @@ pub(super) fn make(world: &'static World, _: String) -> BoxFuture<'static, Box<d
     .boxed()
 }
 
+impl Sink {
+    /// A busy machine may need longer than the client's own patience.
+    async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let mut refused = None;
+        for _ in 0..20 {
+            match self.client.get_multiplexed_async_connection().await {
+                Ok(connection) => return connection,
+                Err(error) => refused = Some(error),
+            }
+        }
+        panic!("redis does not answer: {refused:?}")
+    }
+}
+
 impl SinkUnderTest for Sink {
     fn service(&self) -> &'static str {
         "redis-aggregator"
@@ -59,11 +73,7 @@ impl SinkUnderTest for Sink {
 
     fn holds(&self) -> BoxFuture<'_, BTreeMap<String, u64>> {
         async {
-            let mut connection = self
-                .client
-                .get_multiplexed_async_connection()
-                .await
-                .unwrap();
+            let mut connection = self.connection().await;
             let keys: Vec<String> = redis::cmd("KEYS")
                 .arg("content:count:*")
                 .query_async(&mut connection)
@@ -88,6 +98,10 @@ impl SinkUnderTest for Sink {
             format!("redis.url=redis://{}/{}", self.server, self.database),
             format!("groups.redis={}", names.name),
         ]
+    }
+
+    fn write_point(&self) -> &'static str {
+        "redis-aggregator.script.before"
     }
 
     fn metrics(&self) -> &'static [&'static str] {

@@ -88,6 +88,10 @@ impl SinkUnderTest for Sink {
         std::future::ready(held).boxed()
     }
 
+    fn write_point(&self) -> &'static str {
+        "webhook-forwarder.attempt.before"
+    }
+
     fn metrics(&self) -> &'static [&'static str] {
         &["engage_webhook_attempts_total", "engage_breaker_state"]
     }
