@@ -177,6 +177,20 @@ pub(crate) async fn enriched(bootstrap: &str, topic: &str, events: &[EnrichedEve
     }
 }
 
+/// Removes what lies before these offsets, as retention does.
+pub(crate) async fn forget(bootstrap: &str, topic: &str, offsets: &[(i32, i64)]) {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+            .unwrap();
+    }
+    admin
+        .delete_records(&list, &AdminOptions::new())
+        .await
+        .unwrap();
+}
+
 /// Moves a group's position, as its service would.
 pub(crate) fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &[(i32, i64)]) {
     let consumer: BaseConsumer = client(bootstrap).set("group.id", group).create().unwrap();

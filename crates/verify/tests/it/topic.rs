@@ -163,3 +163,42 @@ async fn a_record_that_is_none_is_explained_by_a_dead_letter_of_a_sink() {
         found.notes
     );
 }
+
+#[tokio::test]
+async fn a_topic_that_lost_its_beginning_is_compared_from_the_first_whole_minute_it_covers() {
+    let mut world = World::new("retention", &UUIDS).await;
+    let forgotten = world.ends();
+    let mut fresh = Vec::new();
+    for (n, minutes) in [(1000, 10), (1001, 10), (1002, 12), (1003, 13)] {
+        let mut event = world.events[1 + n % 2].clone();
+        event.event_id = n.to_string();
+        event.event_ts.0 += minutes * 60_000_000;
+        event.source.committed_at.0 += minutes * 60_000_000;
+        world.place(&mut event);
+        fresh.push(event);
+    }
+    world.insert(&fresh).await;
+    world.append(&fresh).await;
+    let kafka = &world.sources.kafka;
+    stores::forget(
+        &kafka.settings.bootstrap_servers,
+        &kafka.enriched_topic,
+        &forgotten,
+    )
+    .await;
+    let found = world.found(Sink::Enriched).await;
+    assert!(found.is_equal(), "{found} {:?}", found.differences);
+    assert_eq!(found.compared, 2, "{found}");
+    assert!(
+        found.notes[0].contains("from 2026-01-08T14:3"),
+        "{:?}",
+        found.notes
+    );
+    world
+        .postgres("DELETE FROM {table} WHERE id IN (1000, 1003)")
+        .await;
+    assert_eq!(
+        names(&world.found(Sink::Enriched).await),
+        [(Kind::Surplus, "1003".into())]
+    );
+}

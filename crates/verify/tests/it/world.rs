@@ -106,8 +106,7 @@ impl World {
             next: [0; stores::PARTITIONS as usize],
         };
         let events = (0..40).map(|n| world.event(keys, n)).collect::<Vec<_>>();
-        let rows: String = events.iter().map(row).collect();
-        world.postgres(&rows).await;
+        world.insert(&events).await;
         world.append(&events).await;
         world.events = events;
         world
@@ -138,7 +137,18 @@ impl World {
         self.next[partition] += 1;
     }
 
-    /// A new event in Postgres and the topic, or only in one of them.
+    /// Where each partition ends.
+    pub(crate) fn ends(&self) -> Vec<(i32, i64)> {
+        (0..).zip(self.next).collect()
+    }
+
+    /// Adds events to the table.
+    pub(crate) async fn insert(&self, events: &[EnrichedEvent]) {
+        let rows: String = events.iter().map(row).collect();
+        self.postgres(&rows).await;
+    }
+
+    /// Adds events to the topic.
     pub(crate) async fn append(&self, events: &[EnrichedEvent]) {
         let kafka = &self.sources.kafka;
         stores::enriched(
