@@ -215,7 +215,8 @@ impl DeadLetters {
 }
 
 /// The original headers in their order, then ours. What an earlier dead letter of the same record left is replaced.
-fn letter_headers(service: &str, record: &Record, reject: &Reject, now: Micros) -> Headers {
+#[must_use]
+pub fn letter_headers(service: &str, record: &Record, reject: &Reject, now: Micros) -> Headers {
     let redriven = headers::last_text(&record.headers, REDRIVE_COUNT)
         .unwrap_or("0")
         .to_owned();

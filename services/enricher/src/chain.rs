@@ -7,7 +7,7 @@ use engagement::enrich::Place;
 use engagement::envelope::{
     CdcRecord, EventChange, Input, Meta, Parser, Reject, RejectKind, is_move_header,
 };
-use engagement::event::{Lane, Position};
+use engagement::event::{EnrichedEvent, Lane, Position, Source};
 use stream::Record;
 use stream::lineage::{
     Change, Checkpoint, Contradiction, Database, Duplicates, EnricherResume, Identity, Mark,
@@ -148,6 +148,41 @@ impl Chain {
             (false, Some(seen), Some(mark)) if seen.pair() < mark.pair() => Replayed::BelowMark,
             (false, None, _) => Replayed::Unmarked,
             _ => Replayed::Other,
+        }
+    }
+
+    /// An event of the end of the output: what its change was is known even where the change record has expired.
+    pub fn produced(&mut self, event: &EnrichedEvent) {
+        let Source {
+            epoch,
+            commit_lsn,
+            lsn,
+            tx_id,
+            committed_at,
+            snapshot,
+            ..
+        } = event.source;
+        if epoch != self.epoch {
+            return;
+        }
+        // one LSN is one kind of change; the event does not tell an insert from an update whose old row was unknown
+        let operations: &[char] = if event.deleted { &['d'] } else { &['c', 'u'] };
+        for operation in operations.iter().copied() {
+            let key = event.event_id.clone();
+            let identity = Identity {
+                operation,
+                key,
+                tx: tx_id,
+            };
+            self.duplicates.replay(&Change {
+                identity,
+                mark: Some(Mark {
+                    commit_lsn,
+                    lsn,
+                    committed_at,
+                }),
+                snapshot,
+            });
         }
     }
 

@@ -5,6 +5,7 @@
 use engagement::envelope::{CdcRecord, Parser};
 use engagement::event::EnrichedEvent;
 use stream::lineage::{Checkpoint, Database, EnricherResume, Proof, Refusal, enricher_resume};
+use stream::resume::source_position;
 use stream::{Committed, LaneError, LaneHandle, Record, Watermarks, tail};
 
 use crate::chain::{Chain, input};
@@ -37,6 +38,7 @@ pub(crate) async fn open(lane: &LaneHandle, shared: &Shared) -> Result<Opened, L
         .database(&resume, *shared.database.borrow())
         .map_err(|stop| stop.at(lane))?;
     let mut chain = Chain::resume(lane.partition(), &resume);
+    found.at_mark.iter().for_each(|event| chain.produced(event));
     restore(lane, shared, &found, &resume, &mut chain).await?;
     lane.commit_now(
         resume.next,
@@ -64,6 +66,8 @@ struct Found {
     input: Watermarks,
     output: Watermarks,
     tail: Option<EnrichedEvent>,
+    /// Events of the output with the mark of `tail`: their change records may have expired.
+    at_mark: Vec<EnrichedEvent>,
     committed: Option<Committed>,
 }
 
@@ -125,6 +129,7 @@ impl Found {
         Ok(Self {
             input: lane.watermarks().await?,
             output: end.log,
+            at_mark: at_mark_of(tail.as_ref(), &end.records),
             tail,
             committed,
         })
@@ -237,6 +242,20 @@ fn prove(
         ),
         "see `engagectl lineage show`; adopt the new topic with `engagectl lineage adopt`, then `engagectl verify`",
     ))
+}
+
+/// The events among `records` that have the mark of `tail`.
+fn at_mark_of(tail: Option<&EnrichedEvent>, records: &[Record]) -> Vec<EnrichedEvent> {
+    let mark = |event: &EnrichedEvent| {
+        let source = event.source;
+        (source.epoch, source.commit_lsn, source.lsn)
+    };
+    let events = records
+        .iter()
+        .filter_map(|record| tail::read(record, source_position(record)?).ok());
+    events
+        .filter(|event| tail.is_some_and(|tail| mark(tail) == mark(event)))
+        .collect()
 }
 
 /// A new epoch: the log from its start, with nothing seen.

@@ -167,6 +167,29 @@ fn every_kind_of_record_gets_its_own_answer() {
 }
 
 #[test]
+fn a_change_whose_record_has_expired_is_known_again_from_the_output() {
+    let (mut before, change) = (start(), record(0, &insert(1, 1)));
+    let Verdict::Emit(emitted) = before.judge(&Parser::default(), &change) else {
+        panic!("a new change is emitted")
+    };
+    let place = before.place(0, before.mark());
+    let event = engagement::enrich::enrich(emitted, None, place, Default::default());
+    let mut after = Chain::resume(
+        3,
+        &EnricherResume {
+            next: 1,
+            epoch: 0,
+            prev: 0,
+            mark: before.mark(),
+            proof: Proof::None,
+        },
+    );
+    assert_eq!(judge(&mut after.clone(), &record(1, &insert(1, 1))), "emit");
+    after.produced(&event);
+    assert_eq!(judge(&mut after, &record(1, &insert(1, 1))), "duplicate");
+}
+
+#[test]
 fn a_key_without_the_content_stops_the_lane_and_names_the_setting() {
     let mut wrong = record(0, &insert(1, 1));
     wrong.key = Some(Bytes::from_static(br#"{"id":1}"#));

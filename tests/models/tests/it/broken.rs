@@ -1,0 +1,145 @@
+//! Each rule is broken once, and the model must find what it prevents.
+
+use models::{Failure, Fault, Kind, Rule, Scope, Violation, exhaust, search};
+
+use crate::exhaustive::world;
+
+/// What goes wrong, by the shortest of the traces found.
+fn without(rule: Rule, kind: Kind) -> Failure {
+    let failure = search(rule, kind, 20_000);
+    let failure = failure.unwrap_or_else(|| panic!("nothing goes wrong without {rule:?}"));
+    eprintln!("without {rule:?}: {failure}");
+    failure
+}
+
+fn doubles(rule: Rule, kind: Kind) {
+    let failure = without(rule, kind);
+    assert!(
+        matches!(
+            failure.violation,
+            Violation::Doubled(_) | Violation::Chain(_)
+        ),
+        "{failure}"
+    );
+}
+
+fn loses(rule: Rule, kind: Kind) {
+    let failure = without(rule, kind);
+    assert!(matches!(failure.violation, Violation::Lost(_)), "{failure}");
+}
+
+#[test]
+fn an_enricher_that_trusts_the_committed_offset_doubles_or_loses() {
+    let failure = without(Rule::ResumeFromTail, Kind::Redis);
+    assert!(failure.trace.len() < 30, "{failure}");
+}
+
+#[test]
+fn without_the_proof_of_the_resume_point_a_recreated_topic_loses_changes() {
+    loses(Rule::ResumeProof, Kind::ClickHouse);
+}
+
+#[test]
+fn without_the_set_at_the_mark_a_change_that_is_sent_again_is_doubled() {
+    doubles(Rule::EqualSet, Kind::Redis);
+}
+
+#[test]
+fn without_the_first_acknowledgement_alone_the_first_record_can_be_lost() {
+    loses(Rule::FirstAlone, Kind::ClickHouse);
+}
+
+#[test]
+fn a_dead_letter_of_the_enricher_that_is_late_can_be_lost() {
+    loses(Rule::LetterFirst, Kind::Webhook);
+}
+
+#[test]
+fn without_the_one_comparison_a_zombie_doubles() {
+    doubles(Rule::LineageCheck, Kind::ClickHouse);
+    doubles(Rule::LineageCheck, Kind::Redis);
+}
+
+#[test]
+fn an_offset_that_moves_before_the_effect_loses_it() {
+    loses(Rule::EffectFirst, Kind::ClickHouse);
+    loses(Rule::EffectFirst, Kind::Webhook);
+}
+
+#[test]
+fn a_doubtful_batch_that_is_sent_again_without_reading_back_is_doubled() {
+    doubles(Rule::ReadBack, Kind::ClickHouse);
+}
+
+#[test]
+fn reading_back_without_killing_the_insert_doubles() {
+    doubles(Rule::KillFirst, Kind::ClickHouse);
+}
+
+#[test]
+fn reading_back_before_the_deadline_of_the_insert_doubles() {
+    doubles(Rule::WaitOut, Kind::ClickHouse);
+}
+
+#[test]
+fn a_process_that_does_not_notice_its_standstill_doubles() {
+    doubles(Rule::Pulse, Kind::ClickHouse);
+}
+
+#[test]
+fn a_lane_that_goes_on_in_doubt_after_it_was_told_to_stop_doubles() {
+    doubles(Rule::StopInDoubt, Kind::ClickHouse);
+}
+
+#[test]
+fn an_offset_that_passes_a_refused_record_before_its_letter_loses_it() {
+    loses(Rule::SinkLetterFirst, Kind::Webhook);
+}
+
+#[test]
+fn a_script_that_adds_without_comparing_doubles() {
+    doubles(Rule::CompareAndSet, Kind::Redis);
+}
+
+#[test]
+fn a_commit_of_the_highest_instead_of_the_contiguous_offset_loses_or_stops() {
+    let failure = without(Rule::Frontier, Kind::Webhook);
+    assert!(
+        matches!(
+            failure.violation,
+            Violation::Lost(_) | Violation::Stopped(_)
+        ),
+        "{failure}"
+    );
+}
+
+/// A broker that loses an acknowledged record: the hole stops the readers, and without the check nothing does.
+#[test]
+fn without_the_check_for_holes_a_record_that_the_broker_lost_is_not_missed() {
+    let cut = Scope {
+        transactions: &[1, 1, 1],
+        faults: 1,
+        allowed: &[Fault::Truncate],
+        ..world(Kind::Redis)
+    };
+    let kept = exhaust(&cut).unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(kept.states > 1000, "{kept:?}");
+    let broken = Some(Rule::HoleCheck);
+    let failure = exhaust(&Scope { broken, ..cut }).expect_err("the loss is not noticed");
+    eprintln!("without HoleCheck: {failure}");
+    assert!(matches!(failure.violation, Violation::Lost(_)), "{failure}");
+}
+
+/// The shortest trace there is, from the exhaustive search.
+#[test]
+fn the_exhaustive_search_finds_the_shortest_way_to_double_a_row() {
+    let scope = Scope {
+        transactions: &[1],
+        broken: Some(Rule::KillFirst),
+        ..world(Kind::ClickHouse)
+    };
+    let failure = exhaust(&scope).expect_err("it is doubled");
+    eprintln!("{failure}");
+    assert_eq!(failure.violation, Violation::Doubled(0));
+    assert!(failure.trace.len() < 25, "{failure}");
+}
