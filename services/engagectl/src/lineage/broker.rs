@@ -8,6 +8,7 @@ use std::time::Duration;
 use engagement::envelope::{Parser, TableSchema};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::groups::GroupInfo;
 use rdkafka::{Offset, TopicPartitionList};
 use service::Failure;
 use stream::probe::Probe;
@@ -126,7 +127,7 @@ impl Broker {
         let name = group.to_owned();
         self.blocking(group, move |consumer| {
             let list = consumer.fetch_group_list(Some(&name), ASK)?;
-            let members = list.groups().iter().flat_map(|group| group.members());
+            let members = list.groups().iter().flat_map(GroupInfo::members);
             Ok(members
                 .map(|member| format!("{} at {}", member.client_id(), member.client_host()))
                 .collect())
