@@ -35,7 +35,12 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "TIME", value_parser = until)]
     pub to: Option<Until>,
     /// What is compared, separated by commas: enriched, clickhouse, redis, webhook (with --receiver).
-    #[arg(long, value_delimiter = ',', value_name = "SINK")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "SINK",
+        requires_if("webhook", "receiver")
+    )]
     pub sinks: Vec<Sink>,
     /// How many differences of each sink are named.
     #[arg(long, default_value_t = 20)]
@@ -144,6 +149,19 @@ mod tests {
         };
         assert!(refused(&["--sinks", "kafka"]).contains("enriched, clickhouse, redis, webhook"));
         assert!(refused(&["--to", "yesterday"]).contains("2026-01-31T12:00:00Z"));
+    }
+
+    #[test]
+    fn deliveries_cannot_be_asked_for_without_a_receiver() {
+        let words = ["verify", "--sinks", "redis,webhook"];
+        let refused = Line::try_parse_from(words).unwrap_err().to_string();
+        assert!(refused.contains("--receiver"), "{refused}");
+        let url = ["--receiver", "http://127.0.0.1:5001"];
+        let line = Line::try_parse_from([&words[..], &url].concat()).unwrap();
+        assert_eq!(
+            line.args.receiver().unwrap().group,
+            "webhook-forwarder.demo"
+        );
     }
 
     #[test]
