@@ -103,6 +103,12 @@ pub enum RunError {
         /// Last error of the client.
         cause: String,
     },
+    /// The client has lost every broker that it knew, those it was started with included.
+    #[error("the client has lost every broker of {servers} and looks for none any more")]
+    Astray {
+        /// Bootstrap servers it was started with.
+        servers: String,
+    },
     /// The broker refused the credentials.
     #[error("{servers} refused the credentials: {cause}")]
     Authentication {
@@ -141,7 +147,7 @@ impl RunError {
                 RunErrorKind::Repair
             }
             Self::Authentication { .. } | Self::Authorization { .. } => RunErrorKind::Repair,
-            Self::Unreachable { .. } => RunErrorKind::Unavailable,
+            Self::Unreachable { .. } | Self::Astray { .. } => RunErrorKind::Unavailable,
             Self::Settings(_) => RunErrorKind::Usage,
             Self::Fatal { .. } => RunErrorKind::Internal,
         }
@@ -157,6 +163,7 @@ impl RunError {
                 format!("recreate {topic} with {expected} partitions, or configure the right topic; see: engagectl init").into()
             }
             Self::Unreachable { .. } => "check KAFKA_BOOTSTRAP_SERVERS and that the broker runs: engagectl check".into(),
+            Self::Astray { .. } => "start again: a new client asks the bootstrap servers".into(),
             Self::Authentication { .. } => {
                 "check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_*: engagectl check".into()
             }

@@ -19,6 +19,8 @@ use crate::sync::locked;
 
 /// A poll thread that has not turned for this long is stuck (a drain may take 20 s).
 const STUCK: Duration = Duration::from_secs(60);
+/// Statistics come every 5 s; between two of them a list of brokers may be empty for a moment.
+const ASTRAY: u32 = 2;
 
 /// State of one [`crate::lanes::run`]; shared with the health endpoints.
 #[derive(Debug, Default)]
@@ -34,6 +36,8 @@ struct Inner {
     polled: Option<Instant>,
     broker: Option<(RDKafkaErrorCode, String)>,
     away: bool,
+    /// Statistics in a row that name no broker.
+    astray: u32,
     lanes: BTreeMap<i32, LaneEntry>,
 }
 
@@ -228,6 +232,10 @@ impl Status {
         {
             inner.away = false;
         }
+        inner.astray = match statistics.brokers.values().any(is_a_broker) {
+            true => 0,
+            false => inner.astray + 1,
+        };
         // a member without partitions is never told so by a rebalance
         if statistics
             .cgrp
@@ -269,6 +277,13 @@ impl Status {
         }
     }
 
+    /// Whether the client knows no broker any more, not even those it was started with. librdkafka 2.12 gets there when
+    /// a broker answers with a list that is empty (the only one, just after it stood still): it drops every broker that
+    /// is not in the list, and has nobody left to ask for another. Only a new client helps.
+    pub(crate) fn is_astray(&self) -> bool {
+        locked(&self.inner).astray >= ASTRAY
+    }
+
     /// If there are lanes and all are stopped: what each says.
     pub(crate) fn all_stopped(&self) -> Option<String> {
         let inner = locked(&self.inner);
@@ -281,6 +296,11 @@ impl Status {
         }
         (!said.is_empty()).then(|| said.join(" | "))
     }
+}
+
+/// Others in the list are the client's own: its thread for itself, and the place of the coordinator.
+fn is_a_broker(listed: &rdkafka::statistics::Broker) -> bool {
+    matches!(listed.source.as_str(), "learned" | "configured")
 }
 
 impl Inner {
@@ -329,6 +349,32 @@ fn lag_f64(lag: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_that_knows_no_broker_any_more_is_astray_until_it_knows_one() {
+        let listing = |sources: &[&str]| {
+            let broker = |source: &&str| {
+                let broker = rdkafka::statistics::Broker {
+                    source: (*source).to_owned(),
+                    ..Default::default()
+                };
+                ((*source).to_owned(), broker)
+            };
+            Statistics {
+                brokers: sources.iter().map(broker).collect(),
+                ..Statistics::default()
+            }
+        };
+        let status = Status::new();
+        status.statistics(&listing(&["internal", "logical"]));
+        assert!(!status.is_astray(), "for a moment it may be so");
+        status.statistics(&listing(&["internal", "logical"]));
+        assert!(status.is_astray());
+        for known in ["configured", "learned"] {
+            status.statistics(&listing(&["internal", known]));
+            assert!(!status.is_astray());
+        }
+    }
 
     #[test]
     fn a_stopped_lane_among_others_makes_the_process_unready_but_not_ended() {

@@ -245,6 +245,11 @@ impl Engine {
         self.send_commits();
         self.group.probe.release_idle();
         self.group.status.publish((self.group.options.clock)());
+        if self.group.status.is_astray() {
+            return Err(RunError::Astray {
+                servers: self.group.options.settings.bootstrap_servers.clone(),
+            });
+        }
         match self.group.status.all_stopped() {
             Some(lanes) => Err(RunError::NoLaneLeft {
                 topic: self.group.topic.to_string(),

@@ -11,7 +11,7 @@ use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::kafka::{ASK, Quiet, SideConsumer, ends, side_consumer};
+use super::kafka::{ASK, Quiet, SideConsumer, ends, patiently, side_consumer};
 use crate::{Arena, wait};
 
 /// A static member that has left stays one until its session ends (6 s); a busy broker takes its time.
@@ -177,7 +177,7 @@ impl Group {
         let what = format!("group {} takes other offsets", self.name);
         wait::until(&what, EMPTY_WITHIN, || async {
             let list = self.list(&commits).map_err(|error| error.to_string())?;
-            let set = self.ask(arena, move |consumer| {
+            let set = self.ask_once(arena, move |consumer| {
                 Ok(consumer.commit(&list, CommitMode::Sync)?)
             });
             let outcome = set.await;
@@ -224,6 +224,15 @@ impl Group {
     }
 
     async fn ask<T: Send + 'static>(
+        self,
+        arena: &Arena,
+        question: impl Fn(&SideConsumer) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        self.ask_once(arena, move |consumer| patiently(|| question(consumer)))
+            .await
+    }
+
+    async fn ask_once<T: Send + 'static>(
         self,
         arena: &Arena,
         question: impl FnOnce(&SideConsumer) -> anyhow::Result<T> + Send + 'static,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: each fault heals what it broke before it returns.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devstack::Kind;
 use rand::Rng;
@@ -18,6 +18,9 @@ use crate::Arena;
 
 /// How long one question may take.
 pub(super) const ASK: Duration = Duration::from_secs(10);
+
+/// How long a broker may take from its start to its first answer.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The classes of this module.
 pub const CLASSES: &[Class] = &[
@@ -93,8 +96,19 @@ fn consumer(bootstrap: &str, group: &str) -> anyhow::Result<SideConsumer> {
 /// The broker does not answer.
 pub fn end_of(bootstrap: &str, topic: &str) -> anyhow::Result<i64> {
     let consumer = consumer(bootstrap, "engage-chaos")?;
-    let ends = ends(&consumer, topic)?;
+    let ends = patiently(|| ends(&consumer, topic))?;
     Ok(ends.iter().map(|(_, (_, high))| high).sum())
+}
+
+/// Asks until there is an answer: a broker that has just started does not lead its partitions yet. Blocks.
+pub(super) fn patiently<T>(question: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match question() {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(200)),
+            answer => return answer,
+        }
+    }
 }
 
 /// The partitions of a topic with the start and the end of each.
