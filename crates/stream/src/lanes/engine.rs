@@ -205,20 +205,25 @@ impl Engine {
             .collect();
         join(&self.runtime, self.group.options.drain, closing);
         for lane in shared {
-            let unconfirmed = lane.close();
+            let unconfirmed = lane.close().filter(|_| !lost);
+            if let Some(committed) = unconfirmed
+                && self.commit_last(lane.partition, &committed)
+            {
+                lane.confirmed(committed);
+            }
             if let Some(latest) = lane.latest_commit() {
                 self.remembered.insert(lane.partition, latest);
-            }
-            if let Some(committed) = unconfirmed.filter(|_| !lost) {
-                self.commit_last(lane.partition, &committed);
             }
             self.group.status.close_lane(lane.partition);
         }
     }
 
-    fn commit_last(&self, partition: i32, committed: &Committed) {
+    /// Whether the broker has accepted it.
+    fn commit_last(&self, partition: i32, committed: &Committed) -> bool {
         let offset = committed.offset;
-        match self.last_commit(partition, committed) {
+        let answer = self.last_commit(partition, committed);
+        let accepted = answer.is_ok();
+        match answer {
             Ok(()) => debug!(partition, offset, "committed on close"),
             Err(error) if is_rebalancing(&error) => {
                 debug!(partition, offset, %error, "commit dropped: the group has moved on");
@@ -227,6 +232,7 @@ impl Engine {
                 warn!(partition, offset, %error, "commit on close failed; the next owner proves its position");
             }
         }
+        accepted
     }
 
     fn last_commit(&self, partition: i32, committed: &Committed) -> KafkaResult<()> {

@@ -99,7 +99,6 @@ impl LaneShared {
     pub(crate) fn take_commit(&self) -> Option<Committed> {
         let mut commits = locked(&self.commits);
         let pending = commits.pending.take()?;
-        commits.latest = Some(pending.clone());
         commits.sent = Some(pending.clone());
         Some(pending)
     }
@@ -110,7 +109,9 @@ impl LaneShared {
         let Some(sent) = commits.sent.take_if(|sent| sent.offset == offset) else {
             return;
         };
-        if !accepted && !commits.closed {
+        if accepted {
+            commits.latest = Some(sent);
+        } else if !commits.closed {
             commits.pending.get_or_insert(sent);
         }
     }
@@ -120,11 +121,7 @@ impl LaneShared {
         self.end_attempt();
         let mut commits = locked(&self.commits);
         commits.closed = true;
-        let last = commits.pending.take().or_else(|| commits.sent.take());
-        if last.is_some() {
-            commits.latest.clone_from(&last);
-        }
-        last
+        commits.pending.take().or_else(|| commits.sent.take())
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -331,6 +328,21 @@ mod tests {
         lane.commit(7, "b".into());
         lane.answered(5, false);
         assert_eq!(lane.take_commit().map(|c| c.offset), Some(7));
+    }
+
+    #[test]
+    fn only_a_commit_that_the_broker_has_accepted_is_missed_when_it_is_gone() {
+        let lane = LaneShared::new("t".into(), 0, Arc::default());
+        lane.commit(5, "a".into());
+        lane.take_commit();
+        assert_eq!(lane.latest_commit(), None, "on its way");
+        lane.answered(5, false);
+        assert_eq!(lane.latest_commit(), None, "refused");
+        lane.take_commit();
+        lane.answered(5, true);
+        lane.commit(7, "b".into());
+        assert_eq!(lane.close().map(|c| c.offset), Some(7));
+        assert_eq!(lane.latest_commit().map(|c| c.offset), Some(5));
     }
 
     #[test]
