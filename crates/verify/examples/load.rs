@@ -91,14 +91,23 @@ async fn measure(what: &str, sources: &Sources, schema: &str, sink: Sink) {
     };
     // Forget the peak of what was done before.
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    let before = memory("VmRSS:");
+    let (before, cpu) = (memory("VmRSS:"), cpu());
     let report = verify::run(&sources, &options).await.unwrap();
     println!(
-        "{what}: {:.1} s, {before} MiB resident before, peak {} MiB\n{report}",
+        "{what}: {:.1} s, {:.1} s of CPU, {before} MiB resident before, peak {} MiB\n{report}",
         report.elapsed.as_secs_f64(),
+        self::cpu() - cpu,
         memory("VmHWM:")
     );
     assert!(report.is_equal());
+}
+
+/// Seconds of CPU that this process has used (fields 14 and 15 of its `stat`, in hundredths).
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.map(|text| text.parse::<f64>().unwrap()).sum::<f64>() / 100.0
 }
 
 /// A line of `/proc/self/status`, in MiB.
