@@ -87,7 +87,7 @@ pub async fn measure_recovery(arena: &Arena, rounds: usize) -> anyhow::Result<()
             arena.measures.begin();
             let done = kill_one(arena, id).await;
             arena.measures.end();
-            done?;
+            crate::run::say(&format!("process.kill: {}", done?));
             arena.measures.count("process.kill");
         }
     }
