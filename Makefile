@@ -43,7 +43,7 @@ test: ## Everything CI runs: format, lints, docs, licences, unit, integration an
 	cargo test --locked --workspace --features faults --lib --bins --test it --no-fail-fast
 	cargo test --locked --workspace --features faults --test e2e
 	cargo test --locked --workspace --features faults --test compliance -- --test-threads=4
-	cargo test --locked --workspace --features faults --test chaos
+	cargo test --locked --workspace --features faults --test chaos --test refusals
 
 chaos: setup ## Faults by seed under mixed load, then the proof; MINUTES=60 SEED=7; appends to docs/chaos-ledger.md
 	cargo build --release --locked --workspace --bins --features faults --target-dir target/chaos
