@@ -133,12 +133,7 @@ impl Fold {
                 Some(*event)
             }
             Taken::ById(event) => {
-                self.counted.by_id += 1;
-                if self.knows_late {
-                    self.late.follow(&event);
-                } else {
-                    self.late.watch(&event.event_id);
-                }
+                self.by_id(&event);
                 Some(*event)
             }
             Taken::Change(event) => {
@@ -154,6 +149,15 @@ impl Fold {
             if self.wants(at, &row.id) {
                 self.into.put(&image_of(&row, at), 1);
             }
+        }
+    }
+
+    fn by_id(&mut self, event: &EnrichedEvent) {
+        self.counted.by_id += 1;
+        if self.knows_late {
+            self.late.follow(event);
+        } else {
+            self.late.watch(&event.event_id);
         }
     }
 
