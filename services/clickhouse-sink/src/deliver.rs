@@ -13,7 +13,6 @@ use stream::dead_letter::{Reject, RejectBudget};
 use stream::headers::{self, TRACEPARENT};
 use stream::{LaneError, LaneHandle, trace};
 use tracing::{Instrument as _, Span};
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::batch::Batch;
 use crate::delivery::{Delivery, Step};
@@ -32,6 +31,8 @@ pub struct Deliverer {
     prefix: String,
     /// Who owned the partition before us may still have inserts on the way.
     owner: Owner,
+    /// Until when an insert of ours that was never answered may still begin.
+    unanswered: Option<Instant>,
     standstills: u64,
     backoff: Backoff,
     /// Rows that the server refused, among those delivered.
@@ -58,6 +59,7 @@ impl Deliverer {
                 .query_prefix(Lane::Live.name(), partition),
             standstills: sink.pulse.standstills(Instant::now()),
             owner: Owner::Unknown(foreign),
+            unanswered: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             refused: RejectBudget::default(),
             partition,
@@ -86,9 +88,7 @@ impl Deliverer {
             messaging.destination.partition.id = self.partition,
             rows = batch.entries().len(),
         );
-        for link in links {
-            span.add_link(link);
-        }
+        trace::join(&span, links);
         let done = self.steps(handle, batch).instrument(span).await;
         self.sink.outage.ends(self.partition);
         done
@@ -99,7 +99,9 @@ impl Deliverer {
         loop {
             let outcome = match delivery.next() {
                 Step::Done => break,
-                Step::Resolve { settle } => self.resolve(settle, batch, &mut delivery).await,
+                Step::Resolve { settle } => {
+                    self.resolve(settle, handle, batch, &mut delivery).await
+                }
                 Step::Bury(entry, reason) => self
                     .bury(handle, batch, entry, reason)
                     .await
@@ -164,21 +166,23 @@ impl Deliverer {
     async fn resolve(
         &mut self,
         settle: bool,
+        handle: &LaneHandle,
         batch: &Batch,
         delivery: &mut Delivery,
     ) -> Result<(), Trouble> {
         self.note_standstill();
         let writer = &self.sink.writer;
         if settle {
-            let foreign = if let Owner::Unknown(foreign) = self.owner {
-                foreign
-            } else {
-                None
-            };
+            let until = self.owner.may_begin_until().max(self.unanswered);
             writer
-                .settle(&self.prefix, foreign)
+                .settle(&self.prefix, until)
                 .await
                 .map_err(|error| self.table_trouble(error))?;
+            self.unanswered = None;
+        }
+        // Whoever stood still may have lost the partition meanwhile; what is missing is then for another to write.
+        if matches!(self.owner, Owner::Unknown(_)) && handle.stopping().is_cancelled() {
+            return Err(Trouble::Wait("told to stop while in doubt".into()));
         }
         if let Owner::Unknown(_) = self.owner {
             let highest = writer
@@ -205,6 +209,7 @@ impl Deliverer {
         let rows = run.len();
         match self.send(delivery.rows(run), batch).await {
             Ok(()) => {
+                self.unanswered = None;
                 delivery.inserted();
                 for _ in 0..rows {
                     let _ = self.refused.note(false);
@@ -214,17 +219,21 @@ impl Deliverer {
             Err(error) if error.reaction() == Reaction::Halve => {
                 self.sink.metrics.failed(&error);
                 tracing::warn!(partition = self.partition, rows, %error, "a row was refused, halving");
+                self.unanswered = None;
                 delivery.refused_for_a_row(error.to_string());
                 Ok(())
             }
             Err(error) => {
                 delivery.doubted();
+                if error.is_answer() {
+                    self.unanswered = None;
+                }
                 Err(self.trouble(&error))
             }
         }
     }
 
-    async fn send(&self, rows: &[Planned], batch: &Batch) -> Result<(), ServerError> {
+    async fn send(&mut self, rows: &[Planned], batch: &Batch) -> Result<(), ServerError> {
         // The semaphore is never closed; without a slot the insert would only be one more at a time.
         let _slot = self.sink.inserts.acquire().await.ok();
         let mut data = Vec::with_capacity(batch.bytes());
@@ -238,6 +247,7 @@ impl Deliverer {
         if self.sink.pulse.standstills(Instant::now()) != self.standstills {
             return Err(ServerError::Expired(self.sink.insert_deadline));
         }
+        self.unanswered = Some(Instant::now() + self.sink.insert_deadline);
         let insert = Insert {
             rows: rows.len() as u64,
             data: data.into(),

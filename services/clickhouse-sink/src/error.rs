@@ -82,6 +82,13 @@ impl ServerError {
         }
     }
 
+    /// Whether it is ClickHouse that answered: then the request has arrived and ended. Otherwise it may still be on its
+    /// way there, whatever the client or something in between says.
+    #[must_use]
+    pub const fn is_answer(&self) -> bool {
+        !matches!(self, Self::Transport { .. } | Self::Status { .. })
+    }
+
     /// What a human should look at, and the next command to run.
     #[must_use]
     pub const fn remedy(&self) -> &'static str {

@@ -19,6 +19,16 @@ pub enum Owner {
 }
 
 impl Owner {
+    /// Until when an insert of another owner may still begin, where that is not known to have passed.
+    #[must_use]
+    pub fn may_begin_until(&self) -> Option<Instant> {
+        if let Self::Unknown(until) = self {
+            *until
+        } else {
+            None
+        }
+    }
+
     /// Whether the table must be asked before these entries are written.
     #[must_use]
     pub fn may_have_written(&self, entries: &[Entry]) -> bool {

@@ -82,9 +82,9 @@ impl Sink {
 /// `Retry`: begin again at the committed offset. `Stop`: a human must repair.
 pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneError> {
     let (start, reader) = resolve_start(&handle, StartPolicy::Earliest).await?;
-    let foreign = handle
-        .committed()
-        .map(|_| Instant::now() + sink.insert_deadline);
+    // Without a commit somebody may still have written, and the commit be lost; of an empty log nobody has.
+    let written = handle.committed().is_some() || handle.watermarks().await?.high > 0;
+    let foreign = written.then(|| Instant::now() + sink.insert_deadline);
     handle.start(start).await?;
     let deliverer = Deliverer::new(Arc::clone(&sink), &handle, foreign);
     let intake = Intake::new(reader, sink.writer.id_type());
