@@ -430,7 +430,7 @@ async fn an_empty_redis_before_a_log_without_its_beginning_is_refused_unless_tha
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_begins_late_is_on_the_boards_at_once_although_others_never_pause() {
-    let config = ready_made("late-board", 2).await;
+    let config = ready_made("late-board", 3).await;
     produce(&config, &[at(0, 0, "first")]).await;
     let running = Running::start(&config);
     let board = config.published().next().unwrap().key.clone();
@@ -466,6 +466,9 @@ async fn a_partition_that_begins_late_is_on_the_boards_at_once_although_others_n
     produce(&config, &[at(1, 0, "second")]).await;
     // everything is written again every five seconds anyway: sooner is what is asked for
     shows("second", Duration::from_secs(3)).await;
+    // and not by luck: had that been such a moment, the next one is five seconds away
+    produce(&config, &[at(2, 0, "third")]).await;
+    shows("third", Duration::from_secs(3)).await;
     stop.cancel();
     busy.await.unwrap();
     running.stop().await;
