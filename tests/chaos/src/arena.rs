@@ -43,8 +43,8 @@ pub struct Arena {
     pub proxies: Proxies,
     /// Where the servers really listen.
     pub addresses: Addresses,
-    /// The webhook receiver.
-    pub receiver: Process,
+    /// Held until the services have ended.
+    _receiver: Receiver,
     /// The servers. Last, so that it ends after everything that uses it.
     pub stack: Stack,
     /// Configuration and logs of the services.
@@ -75,14 +75,14 @@ impl Arena {
         engagectl::pipeline::write_webhook_config(&proxied, &site)
             .map_err(|failure| anyhow::anyhow!(failure.render("webhook configuration")))?;
         let supervisor = stack.supervisor().clone();
-        let receiver = supervisor.spawn(&launch(RECEIVER, &addresses, &site))?;
+        let receiver = Receiver(supervisor.spawn(&launch(RECEIVER, &addresses, &site))?);
         let first = points::first_starts();
         let fleet = Fleet::start(proxied, site.clone(), supervisor, options.env, &first)?;
         let arena = Self {
             fleet,
             proxies,
             addresses,
-            receiver,
+            _receiver: receiver,
             stack,
             dir: site.dir,
             longest_freeze: options.longest_freeze,
@@ -164,6 +164,18 @@ impl Arena {
         let ended = self.fleet.end().await;
         self.stack.shutdown().await;
         ended
+    }
+}
+
+/// The webhook receiver, which keeps what it got in a file.
+#[derive(Debug)]
+struct Receiver(Process);
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.kill9() {
+            tracing::warn!(%error, "the receiver outlives its arena");
+        }
     }
 }
 
