@@ -1,7 +1,7 @@
 # Engage. `make help` lists every target; README.md says what they are for.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build chaos check-points demo up down status test test-unit lint fuzz bench bench-quick clean
+.PHONY: help setup build chaos chaos-quick check-points demo up down status test test-unit lint fuzz bench bench-quick clean
 
 DURATION ?=
 RATE ?=
@@ -43,11 +43,15 @@ test: ## Everything CI runs: format, lints, docs, licences, unit, integration an
 	cargo test --locked --workspace --features faults --lib --bins --test it --no-fail-fast
 	cargo test --locked --workspace --features faults --test e2e
 	cargo test --locked --workspace --features faults --test compliance -- --test-threads=4
-	cargo test --locked --workspace --features faults --test chaos --test refusals
+	cargo test --locked --workspace --features faults --test refusals
 
 chaos: setup ## Faults by seed under mixed load, then the proof; MINUTES=60 SEED=7; appends to docs/chaos-ledger.md
 	cargo build --release --locked --workspace --bins --features faults --target-dir target/chaos
 	target/chaos/release/chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --ledger docs
+
+chaos-quick: ## Every fault point in every service, then every class of fault once: 7 minutes with seed 4
+	cargo build --locked --workspace --bins --features faults
+	cargo test --locked --workspace --features faults --test chaos -- --nocapture
 
 check-points: ## A release build passes fault points without a trace of them
 	cargo build --release --locked -p faults --example points --target-dir target/points
