@@ -60,6 +60,8 @@ pub enum RunErrorKind {
     Unavailable,
     /// A defect of this program or its libraries (exit 70).
     Internal,
+    /// A new start is enough (exit 75).
+    TryAgain,
     /// A human must repair (exit 78).
     Repair,
 }
@@ -103,11 +105,25 @@ pub enum RunError {
         /// Last error of the client.
         cause: String,
     },
-    /// The client has lost every broker that it knew, those it was started with included.
-    #[error("the client has lost every broker of {servers} and looks for none any more")]
-    Astray {
+    /// Another client is answered about the group all the time in which this one is not.
+    #[error(
+        "this client no longer reaches group {group} at {servers}, where a new one is answered: {loss}"
+    )]
+    OutOfReach {
+        /// Consumer group.
+        group: String,
         /// Bootstrap servers it was started with.
         servers: String,
+        /// What it has not got, for how long, and what it reports of itself.
+        loss: String,
+    },
+    /// Another process has joined with the same `group.instance.id`.
+    #[error("another member of group {group} has the same group.instance.id: {cause}")]
+    Fenced {
+        /// Consumer group.
+        group: String,
+        /// What the client reported.
+        cause: String,
     },
     /// The broker refused the credentials.
     #[error("{servers} refused the credentials: {cause}")]
@@ -147,7 +163,8 @@ impl RunError {
                 RunErrorKind::Repair
             }
             Self::Authentication { .. } | Self::Authorization { .. } => RunErrorKind::Repair,
-            Self::Unreachable { .. } | Self::Astray { .. } => RunErrorKind::Unavailable,
+            Self::Unreachable { .. } => RunErrorKind::Unavailable,
+            Self::OutOfReach { .. } | Self::Fenced { .. } => RunErrorKind::TryAgain,
             Self::Settings(_) => RunErrorKind::Usage,
             Self::Fatal { .. } => RunErrorKind::Internal,
         }
@@ -163,7 +180,10 @@ impl RunError {
                 format!("recreate {topic} with {expected} partitions, or configure the right topic; see: engagectl init").into()
             }
             Self::Unreachable { .. } => "check KAFKA_BOOTSTRAP_SERVERS and that the broker runs: engagectl check".into(),
-            Self::Astray { .. } => "start again: a new client asks the bootstrap servers".into(),
+            Self::OutOfReach { .. } => "start again: a new client asks the bootstrap servers".into(),
+            Self::Fenced { .. } => {
+                "start again when the other process has ended; give each replica an instance id of its own".into()
+            }
             Self::Authentication { .. } => {
                 "check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_*: engagectl check".into()
             }

@@ -11,6 +11,7 @@ mod group;
 mod handle;
 mod lane;
 mod preflight;
+mod watch;
 
 use std::future::Future;
 use std::sync::Arc;

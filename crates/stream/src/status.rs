@@ -3,12 +3,14 @@
 //! Invariant: not ready says why, naming topic and partition; numbers come from offsets and record timestamps only.
 
 mod progress;
+mod reach;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub(crate) use progress::Progress;
+pub(crate) use reach::{Loss, Missing};
 
 use metrics::gauge;
 use rdkafka::error::RDKafkaErrorCode;
@@ -16,11 +18,10 @@ use rdkafka::statistics::Statistics;
 
 use crate::metrics::{BEHIND_SECONDS, CONSUMER_LAG, LANE_STOPPED};
 use crate::sync::locked;
+use reach::Reach;
 
 /// A poll thread that has not turned for this long is stuck (a drain may take 20 s).
 const STUCK: Duration = Duration::from_secs(60);
-/// Statistics come every 5 s; between two of them a list of brokers may be empty for a moment.
-const ASTRAY: u32 = 2;
 
 /// State of one [`crate::lanes::run`]; shared with the health endpoints.
 #[derive(Debug, Default)]
@@ -32,12 +33,11 @@ pub struct Status {
 struct Inner {
     group: String,
     topic: String,
+    /// Was a member at least once.
     joined: bool,
     polled: Option<Instant>,
     broker: Option<(RDKafkaErrorCode, String)>,
-    away: bool,
-    /// Statistics in a row that name no broker.
-    astray: u32,
+    reach: Reach,
     lanes: BTreeMap<i32, LaneEntry>,
 }
 
@@ -102,8 +102,8 @@ impl Status {
     pub fn readiness(&self) -> Result<(), String> {
         let inner = locked(&self.inner);
         let topic = &inner.topic;
-        if let Some((code, reason)) = inner.broker.as_ref().filter(|_| inner.away) {
-            return Err(format!("no broker reachable: {code}: {reason}"));
+        if let Some(loss) = inner.reach.loss() {
+            inner.may_be_out(loss)?;
         }
         if !inner.joined {
             return Err(format!(
@@ -167,7 +167,9 @@ impl Status {
     }
 
     pub(crate) fn joined(&self) {
-        locked(&self.inner).joined = true;
+        let mut inner = locked(&self.inner);
+        inner.joined = true;
+        inner.reach.joined();
     }
 
     pub(crate) fn polled(&self) {
@@ -210,7 +212,7 @@ impl Status {
     pub(crate) fn client_error(&self, code: RDKafkaErrorCode, reason: &str) {
         let mut inner = locked(&self.inner);
         if code == RDKafkaErrorCode::AllBrokersDown {
-            inner.away = true;
+            inner.reach.cut_off(Instant::now());
             inner
                 .broker
                 .get_or_insert_with(|| (code, reason.to_owned()));
@@ -225,25 +227,9 @@ impl Status {
 
     pub(crate) fn statistics(&self, statistics: &Statistics) {
         let mut inner = locked(&self.inner);
-        if statistics
-            .brokers
-            .values()
-            .any(|broker| broker.nodeid >= 0 && broker.state == "UP")
-        {
-            inner.away = false;
-        }
-        inner.astray = match statistics.brokers.values().any(is_a_broker) {
-            true => 0,
-            false => inner.astray + 1,
-        };
+        inner.reach.observe(Instant::now(), statistics);
         // a member without partitions is never told so by a rebalance
-        if statistics
-            .cgrp
-            .as_ref()
-            .is_some_and(|group| group.join_state == "steady")
-        {
-            inner.joined = true;
-        }
+        inner.joined |= inner.reach.loss().is_none();
         let Some(topic) = statistics.topics.get(&inner.topic) else {
             return;
         };
@@ -277,11 +263,21 @@ impl Status {
         }
     }
 
-    /// Whether the client knows no broker any more, not even those it was started with. librdkafka 2.12 gets there when
-    /// a broker answers with a list that is empty (the only one, just after it stood still): it drops every broker that
-    /// is not in the list, and has nobody left to ask for another. Only a new client helps.
-    pub(crate) fn is_astray(&self) -> bool {
-        locked(&self.inner).astray >= ASTRAY
+    /// A loss too long to be a part of a rebalance: then another client is to be asked.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        locked(&self.inner).reach.is_out(Instant::now())
+    }
+
+    /// What another client was told about the same group.
+    pub(crate) fn other_asked(&self, answered: bool) {
+        locked(&self.inner)
+            .reach
+            .other_asked(Instant::now(), answered);
+    }
+
+    /// The loss of the group that only a new client ends.
+    pub(crate) fn given_up(&self) -> Option<Loss> {
+        locked(&self.inner).reach.given_up(Instant::now()).cloned()
     }
 
     /// If there are lanes and all are stopped: what each says.
@@ -298,12 +294,20 @@ impl Status {
     }
 }
 
-/// Others in the list are the client's own: its thread for itself, and the place of the coordinator.
-fn is_a_broker(listed: &rdkafka::statistics::Broker) -> bool {
-    matches!(listed.source.as_str(), "learned" | "configured")
-}
-
 impl Inner {
+    /// A rebalance takes its time; that no broker answers is told at once.
+    fn may_be_out(&self, loss: &Loss) -> Result<(), String> {
+        match (&self.broker, loss.missing) {
+            (Some((code, reason)), Missing::Broker) => {
+                Err(format!("no broker reachable: {code}: {reason}; {loss}"))
+            }
+            _ if self.joined && self.reach.is_out(Instant::now()) => {
+                Err(format!("group {} is out of reach: {loss}", self.group))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn gauges(&self, partition: i32, behind: f64, lag: f64, stopped: bool) {
         let set = |name: &'static str, value: f64| {
             let labels = [
@@ -349,32 +353,6 @@ fn lag_f64(lag: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_client_that_knows_no_broker_any_more_is_astray_until_it_knows_one() {
-        let listing = |sources: &[&str]| {
-            let broker = |source: &&str| {
-                let broker = rdkafka::statistics::Broker {
-                    source: (*source).to_owned(),
-                    ..Default::default()
-                };
-                ((*source).to_owned(), broker)
-            };
-            Statistics {
-                brokers: sources.iter().map(broker).collect(),
-                ..Statistics::default()
-            }
-        };
-        let status = Status::new();
-        status.statistics(&listing(&["internal", "logical"]));
-        assert!(!status.is_astray(), "for a moment it may be so");
-        status.statistics(&listing(&["internal", "logical"]));
-        assert!(status.is_astray());
-        for known in ["configured", "learned"] {
-            status.statistics(&listing(&["internal", known]));
-            assert!(!status.is_astray());
-        }
-    }
 
     #[test]
     fn a_stopped_lane_among_others_makes_the_process_unready_but_not_ended() {

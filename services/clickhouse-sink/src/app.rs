@@ -176,6 +176,7 @@ fn failure(error: &RunError) -> Failure {
         RunErrorKind::Usage => Exit::Usage,
         RunErrorKind::Unavailable => Exit::Unavailable,
         RunErrorKind::Internal => Exit::Internal,
+        RunErrorKind::TryAgain => Exit::TryAgain,
         RunErrorKind::Repair => Exit::Repair,
     };
     Failure::new(exit, error.to_string()).remedy(error.remedy())

@@ -28,6 +28,7 @@ pub(crate) fn run(error: RunError) -> Failure {
         RunErrorKind::Usage => Exit::Usage,
         RunErrorKind::Unavailable => Exit::Unavailable,
         RunErrorKind::Internal => Exit::Internal,
+        RunErrorKind::TryAgain => Exit::TryAgain,
         RunErrorKind::Repair => Exit::Repair,
     };
     let remedy = error.remedy().into_owned();

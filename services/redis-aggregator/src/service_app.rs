@@ -122,6 +122,7 @@ fn failed(error: &RunError) -> Failure {
         RunErrorKind::Usage => Failure::usage(error.to_string()),
         RunErrorKind::Unavailable => Failure::unavailable(error.to_string()),
         RunErrorKind::Internal => Failure::internal(error.to_string()),
+        RunErrorKind::TryAgain => Failure::try_again(error.to_string()),
         RunErrorKind::Repair => Failure::repair(error.to_string()),
     };
     failure.remedy(error.remedy())

@@ -221,6 +221,7 @@ fn failure(error: RunError, place: &str) -> Failure {
         RunErrorKind::Usage => Exit::Usage,
         RunErrorKind::Unavailable => Exit::Unavailable,
         RunErrorKind::Internal => Exit::Internal,
+        RunErrorKind::TryAgain => Exit::TryAgain,
         RunErrorKind::Repair => Exit::Repair,
     };
     let remedy = error.remedy().into_owned();

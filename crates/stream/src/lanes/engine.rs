@@ -22,6 +22,7 @@ use super::closing::{close_consumer, join};
 use super::context::{GroupEvent, acknowledge_assign};
 use super::group::{Group, is_rebalancing};
 use super::lane::{self, Lane, Open};
+use super::watch::Watch;
 use crate::error::{LaneError, RunError};
 
 const POLL: Duration = Duration::from_millis(100);
@@ -44,6 +45,7 @@ pub(super) async fn spawn(
             lanes: BTreeMap::new(),
             remembered: BTreeMap::new(),
             sending: None,
+            watch: Watch::default(),
             stop,
         };
         // the receiver is gone only when nobody waits for the outcome
@@ -70,6 +72,7 @@ struct Engine {
     remembered: BTreeMap<i32, Committed>,
     /// Commits on their way.
     sending: Option<JoinHandle<()>>,
+    watch: Watch,
     stop: CancellationToken,
 }
 
@@ -139,6 +142,12 @@ impl Engine {
                 Err(RunError::Authorization {
                     servers: servers(),
                     what,
+                    cause: cause(),
+                })
+            }
+            (KafkaError::MessageConsumptionFatal(Code::FencedInstanceId), _) => {
+                Err(RunError::Fenced {
+                    group: self.group.options.group.clone(),
                     cause: cause(),
                 })
             }
@@ -251,11 +260,7 @@ impl Engine {
         self.send_commits();
         self.group.probe.release_idle();
         self.group.status.publish((self.group.options.clock)());
-        if self.group.status.is_astray() {
-            return Err(RunError::Astray {
-                servers: self.group.options.settings.bootstrap_servers.clone(),
-            });
-        }
+        self.watch.turn(&self.runtime, &self.group)?;
         match self.group.status.all_stopped() {
             Some(lanes) => Err(RunError::NoLaneLeft {
                 topic: self.group.topic.to_string(),
@@ -275,18 +280,23 @@ impl Engine {
         {
             return;
         }
-        let lanes = self.lanes.values();
-        let commits: Vec<_> = lanes
-            .filter_map(|lane| Some((Arc::clone(&lane.shared), lane.shared.take_commit()?)))
+        let lanes: Vec<_> = self
+            .lanes
+            .values()
+            .map(|lane| Arc::clone(&lane.shared))
+            .filter(|lane| lane.has_commit())
             .collect();
-        if commits.is_empty() {
+        if lanes.is_empty() {
             return;
         }
         let group = Arc::clone(&self.group);
         self.sending = Some(self.runtime.spawn_blocking(move || {
-            // a partition that was given back meanwhile has its last commit already
-            for (lane, committed) in commits.iter().filter(|(lane, _)| !lane.is_closed()) {
-                let answer = group.commit_soon(lane.partition, committed);
+            for lane in lanes {
+                // taken here and not before: what is taken is sent next, and a closed lane has nothing to take
+                let Some(committed) = lane.take_commit() else {
+                    continue;
+                };
+                let answer = group.commit_soon(lane.partition, &committed);
                 if let Err(error) = &answer {
                     debug!(partition = lane.partition, offset = committed.offset, %error, "commit failed");
                 }

@@ -95,6 +95,10 @@ impl LaneShared {
         locked(&self.commits).latest = Some(committed);
     }
 
+    pub(crate) fn has_commit(&self) -> bool {
+        locked(&self.commits).pending.is_some()
+    }
+
     /// What is to be sent now; [`Self::answered`] tells how it went.
     pub(crate) fn take_commit(&self) -> Option<Committed> {
         let mut commits = locked(&self.commits);
@@ -122,10 +126,6 @@ impl LaneShared {
         let mut commits = locked(&self.commits);
         commits.closed = true;
         commits.pending.take().or_else(|| commits.sent.take())
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        locked(&self.commits).closed
     }
 
     pub(crate) fn latest_commit(&self) -> Option<Committed> {

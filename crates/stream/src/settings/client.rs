@@ -48,7 +48,8 @@ impl KafkaSettings {
                 (inbox.fetch_kib.max(16) * 1024).to_string(),
             )
             .set("fetch.queue.backoff.ms", "20")
-            .set("max.poll.interval.ms", "120000")
+            // the poll thread waits for its lanes for 20 s at most; the others of the group wait this long for it
+            .set("max.poll.interval.ms", "60000")
             .set("statistics.interval.ms", "5000");
         if !self.is_kip848() {
             config

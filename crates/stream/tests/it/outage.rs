@@ -3,14 +3,15 @@
 //! A commit that was in flight is in doubt afterwards, so a lane is opened again from an older one. What is promised is what a
 //! sink gets that reads its own effects back, and a chain of copies without a hole, of which a run may be there twice.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stream::probe::Probe;
 use stream::producer::ProducerOptions;
-use stream::{LaneError, LaneHandle, OutRecord, Producer};
+use stream::{LaneError, LaneHandle, OutRecord, Producer, RunErrorKind};
 
 use crate::support::{
-    Member, Seen, create_at, eventually, fill_at, number, options, settings_at, unique,
+    Member, Seen, WAIT, collect, create_at, eventually, fill_at, number, options, settings_at,
+    unique,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,6 +78,59 @@ async fn a_broker_that_goes_away_is_waited_for_and_nothing_is_lost_or_repeated()
             next = next.max(copy + 1);
         }
         assert_eq!(next, 200, "copies of partition {partition}");
+    }
+}
+
+/// A broker that has stood still may say that the cluster has no broker at all; librdkafka then has nobody left to ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_stood_still_is_reached_again_or_the_member_asks_for_a_new_start() {
+    let stack = devstack::Stack::builder()
+        .kafka()
+        .private()
+        .start()
+        .await
+        .unwrap();
+    let settings = settings_at(&stack.kafka().bootstrap);
+    let (topic, group) = (unique("frozen"), unique("g"));
+    create_at(&settings, &topic, 4, &[]).await;
+    let seen = Seen::default();
+    let join = || {
+        let sink = seen.clone();
+        let options = options(settings.clone(), &group, &topic);
+        Member::start(options, move |lane| collect(lane, sink.clone()))
+    };
+    let mut members: Vec<Member> = (0..4).map(|_| join()).collect();
+    for member in &members {
+        member.ready().await;
+    }
+
+    stack.kafka().pause().unwrap();
+    for member in &members {
+        eventually("out of reach", async || match member.status.readiness() {
+            Err(_) => Ok(()),
+            Ok(()) => Err("ready".to_owned()),
+        })
+        .await;
+    }
+    stack.kafka().resume().unwrap();
+    let begun = Instant::now();
+    while let Some(reason) = members.iter().find_map(|m| m.status.readiness().err()) {
+        assert!(begun.elapsed() < WAIT * 2, "{reason}");
+        for member in members.iter_mut().filter(|member| member.is_over()) {
+            let ended = std::mem::replace(member, join()).outcome().await;
+            assert_eq!(ended.unwrap_err().kind(), RunErrorKind::TryAgain);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    (0..4).for_each(|partition| fill_at(&settings, &topic, partition, 0..10));
+    eventually("40 records", async || match seen.total() {
+        40 => Ok(()),
+        found => Err(found.to_string()),
+    })
+    .await;
+    for member in members {
+        member.stop().await;
     }
 }
 

@@ -227,6 +227,10 @@ impl Member {
             .unwrap()
     }
 
+    pub(crate) fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+
     pub(crate) async fn ready(&self) {
         eventually("ready", async || self.status.readiness()).await;
     }
