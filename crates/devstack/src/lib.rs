@@ -36,6 +36,7 @@ pub use builder::Builder;
 pub use error::StackError;
 pub use identity::ProcessId;
 pub use needs::{Kind, Needs};
+pub use ports::free_port;
 pub use process::{Launch, Process, StopSignal, Supervisor};
 pub use server::Server;
 pub use servers::{ClickHouse, Connect, Kafka, Postgres, Redis};

@@ -1,13 +1,18 @@
 //! Ports: the documented ones for the demo, free ones for tests.
 //!
 //! Invariant: a free port is leased by a locked file, so two stacks of one user on one machine never get the same one,
-//! and it lies below the kernel's ephemeral range, so no outgoing connection takes it between choice and use.
+//! and it lies below the kernel's ephemeral range, so no outgoing connection takes it between choice and use. One that
+//! was given back is the last to be leased again: whoever still calls its former server meets nobody.
 
 use std::{
     env, fs,
     fs::File,
     net::{Ipv4Addr, TcpListener},
     path::PathBuf,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use crate::{Kind, StackError};
@@ -108,12 +113,27 @@ fn parse(variable: &'static str, value: String) -> Result<u16, StackError> {
     }
 }
 
+/// A port of 127.0.0.1 for a server that the caller starts itself: nobody else gets it while this process lives.
+///
+/// # Errors
+/// When there is none, or its lock cannot be made.
+pub fn free_port() -> Result<u16, StackError> {
+    static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let (port, lock) = lease()?;
+    HELD.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(lock);
+    Ok(port)
+}
+
 fn lease() -> Result<(u16, File), StackError> {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
     let dir = lock_dir()?;
-    let span = LAST - FIRST + 1;
-    let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(span)).unwrap_or(0);
-    for step in 0..span {
-        let port = FIRST + (start + step) % span;
+    let span = u32::from(LAST - FIRST) + 1;
+    for _ in 0..span {
+        let step = TRIED.fetch_add(1, Ordering::Relaxed);
+        let place = std::process::id().wrapping_mul(97).wrapping_add(step) % span;
+        let port = FIRST + u16::try_from(place).unwrap_or(0);
         let path = dir.join(port.to_string());
         let file = File::create(&path).map_err(StackError::io("locking", &path))?;
         if file.try_lock().is_ok() && is_free(port) {
@@ -145,13 +165,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parallelleases_never_meet() {
+    fn parallel_leases_never_meet() {
         let threads: Vec<_> = (0..8)
             .map(|_| std::thread::spawn(|| Ports::free().unwrap()))
             .collect();
         let ports: Vec<Ports> = threads.into_iter().map(|t| t.join().unwrap()).collect();
         let numbers: HashSet<u16> = ports.iter().flat_map(|p| [p.public, p.inner]).collect();
         assert_eq!(numbers.len(), 16);
+    }
+
+    #[test]
+    fn a_port_given_back_is_not_leased_again_at_once() {
+        let first = Ports::free().unwrap();
+        let numbers = [first.public, first.inner];
+        drop(first);
+        let next = Ports::free().unwrap();
+        assert!(!numbers.contains(&next.public) && !numbers.contains(&next.inner));
+    }
+
+    #[test]
+    fn a_port_for_the_callers_own_server_stays_the_callers() {
+        let own = free_port().unwrap();
+        let lock = File::create(lock_dir().unwrap().join(own.to_string())).unwrap();
+        assert!(lock.try_lock().is_err());
+        assert!(is_free(own));
     }
 
     #[test]

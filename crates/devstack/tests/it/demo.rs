@@ -2,21 +2,12 @@
 
 use std::{net::TcpListener, path::Path};
 
-use devstack::{Kind, Launch, Stack, Supervisor};
+use devstack::{Kind, Launch, Stack, Supervisor, free_port};
 
 use crate::{
     reexec::{Role, command, first_words},
     support::{is_free, redis, runs},
 };
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
 
 /// What a detached start of Redis on this port says.
 fn up(dir: &Path, port: u16) -> String {
@@ -40,7 +31,7 @@ fn redis_of(dir: &Path) -> Option<u32> {
 #[test]
 fn detached_servers_survive_are_found_again_and_can_be_stopped() {
     let dir = tempfile::tempdir().unwrap();
-    let port = free_port();
+    let port = free_port().unwrap();
     let first = up(dir.path(), port);
     let pid = redis_of(dir.path()).unwrap();
     assert!(first.ends_with(&format!(" {pid}")), "{first}");
@@ -80,7 +71,7 @@ fn a_taken_port_is_named_with_its_server_and_its_variable() {
 #[test]
 fn a_stack_does_not_stop_what_another_command_has_started() {
     let dir = tempfile::tempdir().unwrap();
-    let port = free_port();
+    let port = free_port().unwrap();
     up(dir.path(), port);
     let pid = redis_of(dir.path()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -78,7 +78,7 @@ fn killing_the_owner_of_a_private_stack_leaves_no_server_and_no_directory() {
 #[test]
 fn killing_the_owner_of_a_demo_leaves_its_data_in_good_order() {
     let dir = tempfile::tempdir().unwrap();
-    let port = crate::demo::free_port();
+    let port = devstack::free_port().unwrap();
     let environment = [("ENGAGE_PORT_REDIS", port.to_string())];
     owner_dies(&Role::DemoOwner(dir.path()), &[Kind::Redis], &environment);
     assert!(dir.path().join("redis/appendonlydir").is_dir());

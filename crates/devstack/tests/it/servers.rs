@@ -12,7 +12,7 @@ use rdkafka::{
 };
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{append, http, last_line, redis, runs, wait_for};
+use crate::support::{append, http, last_line, redis, redis_within, runs, wait_for};
 
 #[tokio::test]
 async fn redis_keeps_its_data_over_restart_and_kill9() {
@@ -74,7 +74,8 @@ async fn a_server_killed_by_somebody_else_is_seen_to_be_gone() {
 async fn a_paused_server_does_not_answer_until_it_is_resumed() {
     let stack = Stack::builder().redis().start().await.unwrap();
     stack.redis().pause().unwrap();
-    assert!(redis(stack.redis().port(), "PING").is_err());
+    let silence = Duration::from_millis(300);
+    assert!(redis_within(silence, stack.redis().port(), "PING").is_err());
     assert!(stack.redis().is_running());
     stack.redis().resume().unwrap();
     assert_eq!(redis(stack.redis().port(), "PING").unwrap(), "+PONG\r\n");
@@ -160,10 +161,10 @@ fn write_one(bootstrap: &str, topic: &str) -> i64 {
     producer
         .send(BaseRecord::<(), _>::to(topic).payload(&large))
         .unwrap();
-    producer.flush(Duration::from_secs(30)).unwrap();
+    producer.flush(Duration::from_secs(120)).unwrap();
     let consumer: BaseConsumer = config(&[]).create().unwrap();
     consumer
-        .fetch_watermarks(topic, 0, Duration::from_secs(10))
+        .fetch_watermarks(topic, 0, Duration::from_secs(60))
         .unwrap()
         .1
 }
@@ -276,7 +277,7 @@ fn port_named_by(bootstrap: &str) -> i32 {
         .create()
         .unwrap();
     let metadata = consumer
-        .fetch_metadata(None, Duration::from_secs(20))
+        .fetch_metadata(None, Duration::from_secs(60))
         .unwrap();
     metadata.brokers()[0].port()
 }
