@@ -1,7 +1,7 @@
 //! Where the servers and services of a local pipeline listen.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use devstack::Stack;
 use platform::{ClickHouseSettings, ConnectSettings, EventIdType, Schema, Settings};
@@ -156,15 +156,11 @@ impl Addresses {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on now.
+/// A port of 127.0.0.1 that nobody else gets while this process lives.
 ///
 /// # Panics
 /// Where the machine has none left.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on 127.0.0.1");
-    listener
-        .local_addr()
-        .expect("a bound listener has an address")
-        .port()
+    devstack::free_port().expect("a free port on 127.0.0.1")
 }
