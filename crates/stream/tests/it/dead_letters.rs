@@ -135,7 +135,7 @@ async fn a_letter_that_the_broker_refuses_for_its_size_stops_the_lane_and_not_th
         dead.send(&originals[0], &reject, Micros(0)),
         dead.send(&originals[1], &reject, Micros(0)),
     );
-    let deadline = std::time::Duration::from_secs(40);
+    let deadline = crate::support::WAIT;
     let (large, small) = tokio::time::timeout(deadline, both)
         .await
         .expect("neither is tried for ever");

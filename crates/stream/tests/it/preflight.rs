@@ -73,7 +73,7 @@ async fn a_login_that_the_broker_does_not_take_is_no_unreachable_broker() {
         ..settings()
     };
     let mut options = options(stranger, "g", "t");
-    options.startup = Duration::from_secs(20);
+    options.startup = Duration::from_secs(100);
     let error = refused(options).await;
     assert!(matches!(error, RunError::Authentication { .. }), "{error}");
     assert_eq!(error.kind(), RunErrorKind::Repair);

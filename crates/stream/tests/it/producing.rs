@@ -41,12 +41,14 @@ async fn the_first_record_is_acknowledged_alone_and_the_rest_are_in_order() {
         Some((11, "a"))
     );
     lane.skip(11, "skipped").unwrap();
+    let mut most = 0;
     for offset in 12..1000 {
         lane.send(numbered(&topic, offset), offset, "b")
             .await
             .unwrap();
+        most = most.max(lane.in_flight());
     }
-    assert!(lane.in_flight() > 0, "later ones are not waited for");
+    assert!(most > 1, "later ones are not waited for");
     lane.drained().await.unwrap();
     let frontier = lane.advanced().await.unwrap();
     assert_eq!((frontier.next, frontier.value), (1000, "b"));

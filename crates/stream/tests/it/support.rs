@@ -13,7 +13,10 @@ use stream::{KafkaSettings, LaneError, LaneHandle, LanesOptions, Record, RunErro
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) const WAIT: Duration = Duration::from_secs(60);
+/// Nothing takes as long, however busy the machine is.
+pub(crate) const WAIT: Duration = Duration::from_secs(120);
+/// A member that a busy machine keeps from saying so for some seconds is not to be taken for dead.
+const SESSION: (&str, &str) = ("session.timeout.ms", "45000");
 
 pub(crate) fn bootstrap() -> String {
     devstack::shared_for_tests(devstack::Needs::none().kafka())
@@ -23,20 +26,22 @@ pub(crate) fn bootstrap() -> String {
 }
 
 pub(crate) fn settings() -> KafkaSettings {
-    KafkaSettings {
-        bootstrap_servers: bootstrap(),
-        ..KafkaSettings::default()
-    }
+    with(&[])
 }
 
 pub(crate) fn with(properties: &[(&str, &str)]) -> KafkaSettings {
+    // in the new group protocol the broker decides on it
+    let is_new = properties.contains(&("group.protocol", "consumer"));
+    let session = (!is_new).then_some(&SESSION);
     let properties = properties
         .iter()
+        .chain(session)
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
     KafkaSettings {
+        bootstrap_servers: bootstrap(),
         properties,
-        ..settings()
+        ..KafkaSettings::default()
     }
 }
 
