@@ -16,6 +16,9 @@ use secrecy::SecretString;
 
 use crate::model::Aggregates;
 
+/// Nothing takes as long, however busy the machine is.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
 pub(crate) fn stack() -> &'static Stack {
     devstack::shared_for_tests(Needs::none().kafka().redis())
 }
@@ -56,21 +59,20 @@ pub(crate) fn config(name: &str, redis_url: &str) -> Config {
 pub(crate) async fn connect(url: &str) -> MultiplexedConnection {
     redis::Client::open(url)
         .unwrap()
-        .get_multiplexed_async_connection()
+        .get_multiplexed_async_connection_with_config(&unhurried())
         .await
         .unwrap()
 }
 
-/// Waits for a condition; what was seen last is told when the deadline passes.
-pub(crate) async fn eventually<F, Fut>(what: &str, mut seen: F)
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<(), String>>,
-{
-    eventually_within(Duration::from_secs(40), what, &mut seen).await;
+/// The client by itself gives up after half a second, which is short for a busy machine.
+pub(crate) fn unhurried() -> redis::AsyncConnectionConfig {
+    redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE))
 }
 
-pub(crate) async fn eventually_within<F, Fut>(deadline: Duration, what: &str, seen: &mut F)
+/// Waits for a condition; what was seen last is told when the deadline passes.
+pub(crate) async fn eventually<F, Fut>(what: &str, mut seen: F)
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<(), String>>,
@@ -85,8 +87,8 @@ where
                     all_seen.push(now);
                 }
                 assert!(
-                    began.elapsed() < deadline,
-                    "{what}: not within {deadline:?}; seen: {:#?}",
+                    began.elapsed() < PATIENCE,
+                    "{what}: not within {PATIENCE:?}; seen: {:#?}",
                     &all_seen[all_seen.len().saturating_sub(5)..]
                 );
             }

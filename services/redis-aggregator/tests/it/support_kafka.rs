@@ -1,7 +1,6 @@
 //! Topics, records, and a running aggregator.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use engagement::event::EnrichedEvent;
@@ -17,7 +16,7 @@ use service::{Context, Failure, Health, Lifecycle};
 use stream::settings::KafkaSettings;
 use tokio::task::JoinHandle;
 
-use crate::support::eventually;
+use crate::support::{PATIENCE, eventually};
 
 pub(crate) fn client(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -144,7 +143,7 @@ impl Running {
 
     /// Waits for the end that nobody asked for.
     pub(crate) async fn failure(self) -> Failure {
-        let ended = tokio::time::timeout(Duration::from_secs(60), self.task).await;
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended
             .expect("the service should end by itself")
             .unwrap()
@@ -203,10 +202,7 @@ pub(crate) async fn dead_letters(config: &Config, expected: usize) -> Vec<(Bytes
         consumer.assign(&all).unwrap();
         let mut found = Vec::new();
         while found.len() < expected {
-            let message = consumer
-                .poll(Duration::from_secs(30))
-                .expect("a dead letter")
-                .unwrap();
+            let message = consumer.poll(PATIENCE).expect("a dead letter").unwrap();
             let headers = stream_headers(&message);
             found.push((
                 Bytes::copy_from_slice(message.payload().unwrap_or_default()),

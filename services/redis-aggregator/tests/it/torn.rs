@@ -29,9 +29,7 @@ struct Server {
 
 impl Server {
     async fn start(data: &Path) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port().to_string();
-        drop(listener);
+        let port = devstack::free_port().unwrap().to_string();
         let child = Command::new("redis-server")
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "yes", "--appendfsync", "no", "--dir"])
@@ -43,7 +41,7 @@ impl Server {
             child,
             url: format!("redis://127.0.0.1:{port}/"),
         };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while !server.answers().await {
             assert!(Instant::now() < deadline, "redis-server does not answer");
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -53,7 +51,9 @@ impl Server {
 
     async fn answers(&self) -> bool {
         let client = redis::Client::open(self.url.as_str()).unwrap();
-        let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
+        let options = unhurried();
+        let connected = client.get_multiplexed_async_connection_with_config(&options);
+        let Ok(mut connection) = connected.await else {
             return false;
         };
         let pong: redis::RedisResult<String> =
@@ -202,7 +202,7 @@ async fn a_file_torn_at_any_byte_of_the_last_two_batches_never_counts_twice() {
 /// A slow machine is no fault here.
 fn patient(name: &str, url: &str) -> Config {
     let mut config = config(name, url);
-    config.redis.response_timeout = Duration::from_secs(20);
+    config.redis.response_timeout = PATIENCE;
     config
 }
 
