@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::delivery::events;
-use crate::support::{Forwarder, Receiver, Reply, Topics, config, endpoint};
+use crate::support::{Call, Forwarder, Receiver, Reply, Topics, config, endpoint};
 
 #[tokio::test]
 async fn a_repeat_has_the_same_id_and_the_same_body() {
@@ -38,8 +38,8 @@ async fn an_outage_loses_nothing_opens_the_breaker_and_ends_with_one_probe() {
     let opened = (Instant::now(), receiver.calls().len());
     receiver.wait_for_calls(opened.1 + 3).await;
     // one probe each 50 to 200 ms, whatever the concurrency; attempts under way when it opened may still come
-    let most = 16 + 1 + opened.0.elapsed().as_millis() / 50;
     let probes = receiver.calls().len() - opened.1;
+    let most = 16 + 1 + opened.0.elapsed().as_millis() / 50;
     assert!(
         probes as u128 <= most,
         "{probes} attempts in {:?}",
@@ -70,22 +70,32 @@ async fn an_outage_loses_nothing_opens_the_breaker_and_ends_with_one_probe() {
     );
 }
 
+/// The second in which an attempt was begun, by its signature.
+fn begun(call: &Call) -> i64 {
+    let second = call.headers["webhook-timestamp"].to_str().unwrap();
+    second.parse().unwrap()
+}
+
 #[tokio::test]
 async fn retry_after_is_honoured_by_the_whole_endpoint() {
     let topics = Topics::new("attempts-retry-after", 1).await;
-    let mut asked: Option<Instant> = None;
-    let receiver = Receiver::deciding(move |_| match asked {
-        None => {
-            asked = Some(Instant::now());
-            Reply {
-                retry_after: Some("1"),
-                ..Reply::status(429)
+    // when the first call came: by this test's clock, and in seconds since 1970 as attempts are signed
+    let mut first: Option<(Instant, i64)> = None;
+    let receiver = Receiver::deciding(move |call| {
+        let begun = begun(call);
+        match first {
+            None => {
+                first = Some((Instant::now(), begun));
+                Reply {
+                    retry_after: Some("4"),
+                    ..Reply::status(429)
+                }
             }
+            // what was begun beside the first one is not judged
+            Some((_, at)) if begun < at + 2 => Reply::status(503),
+            Some((at, _)) if at.elapsed() < Duration::from_millis(3_950) => Reply::status(418),
+            Some(_) => Reply::status(200),
         }
-        // an attempt that was under way beside the first one is not judged
-        Some(at) if at.elapsed() < Duration::from_millis(200) => Reply::status(503),
-        Some(at) if at.elapsed() < Duration::from_millis(950) => Reply::status(418),
-        Some(_) => Reply::status(200),
     })
     .await;
     topics.write(&events(0, 10, 10)).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::delivery::events;
-use crate::support::{Forwarder, Receiver, Reply, Topics, config, endpoint};
+use crate::support::{Call, Forwarder, Receiver, Reply, Topics, config, endpoint};
 
 #[tokio::test]
 async fn a_slow_endpoint_does_not_slow_another_one() {
@@ -23,9 +23,13 @@ async fn a_slow_endpoint_does_not_slow_another_one() {
         vec![endpoint("fast", &fast.url()), impatient],
     ));
     fast.wait_for_events(400).await;
+    // repeats apart: how often it is tried again until then is a matter of the machine
+    let mut tried: Vec<_> = slow.calls().iter().map(Call::event_id).collect();
+    tried.sort();
+    tried.dedup();
     assert!(
-        slow.calls().len() < 100,
-        "the slow one is still at its beginning"
+        tried.len() < 100,
+        "the slow one is still at its beginning: {tried:?}"
     );
     forwarder.stop().await;
     assert_eq!(

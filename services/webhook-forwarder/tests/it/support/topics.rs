@@ -1,7 +1,6 @@
 //! Topics of one test.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use engagement::event::EnrichedEvent;
@@ -14,6 +13,8 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 use stream::KafkaSettings;
 use stream::probe::Probe;
+
+use super::PATIENCE;
 
 /// An enriched topic and a dead-letter topic.
 pub(crate) struct Topics {
@@ -55,7 +56,7 @@ impl Topics {
             self.settings.admin_config().create().unwrap();
         let specs = [&self.enriched, &self.letters]
             .map(|name| NewTopic::new(name, self.partitions, TopicReplication::Fixed(1)));
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         for created in admin.create_topics(&specs, &options).await.unwrap() {
             created.unwrap();
         }
@@ -100,10 +101,7 @@ impl Topics {
         if let Some(payload) = payload {
             record = record.payload(payload);
         }
-        self.producer
-            .send(record, Duration::from_secs(10))
-            .await
-            .unwrap();
+        self.producer.send(record, PATIENCE).await.unwrap();
     }
 
     /// All dead letters so far.
@@ -139,9 +137,7 @@ impl Topics {
         for partition in 0..self.partitions {
             list.add_partition(&self.enriched, partition);
         }
-        let committed = consumer
-            .committed_offsets(list, Duration::from_secs(10))
-            .unwrap();
+        let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
         (0..self.partitions)
             .map(|partition| {
                 match committed
