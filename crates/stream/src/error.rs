@@ -117,8 +117,8 @@ pub enum RunError {
         /// What it has not got, for how long, and what it reports of itself.
         loss: String,
     },
-    /// Another process has joined with the same `group.instance.id`.
-    #[error("another member of group {group} has the same group.instance.id: {cause}")]
+    /// A newer member has the same `group.instance.id`: another process, or this one, whose request to join was repeated.
+    #[error("a newer member of group {group} has taken this one's place: {cause}")]
     Fenced {
         /// Consumer group.
         group: String,
@@ -182,7 +182,7 @@ impl RunError {
             Self::Unreachable { .. } => "check KAFKA_BOOTSTRAP_SERVERS and that the broker runs: engagectl check".into(),
             Self::OutOfReach { .. } => "start again: a new client asks the bootstrap servers".into(),
             Self::Fenced { .. } => {
-                "start again when the other process has ended; give each replica an instance id of its own".into()
+                "start again; if it repeats, two processes share one group.instance.id".into()
             }
             Self::Authentication { .. } => {
                 "check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_*: engagectl check".into()

@@ -149,6 +149,11 @@ impl KafkaSettings {
             .set("client.id", "engage")
             .set("socket.keepalive.enable", "true")
             .set("socket.nagle.disable", "true")
+            // the Java clients' time; a request lost on the way is asked again after it, and not after a minute
+            .set("socket.timeout.ms", "30000")
+            // librdkafka 2.12 may count a broker as connected that it has dropped, and then waits for ever for the others to be
+            // needed; so every broker is connected to at once
+            .set("enable.sparse.connections", "false")
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "2000")
             .set("topic.metadata.refresh.interval.ms", "60000");

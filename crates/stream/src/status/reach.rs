@@ -14,7 +14,7 @@ use rdkafka::statistics::Statistics;
 /// Shorter losses are part of every rebalance and reconnection.
 const GRACE: Duration = Duration::from_secs(10);
 /// A client that looks for brokers or a coordinator tries every of its addresses within a few seconds.
-const SEARCH: Duration = Duration::from_secs(20);
+const SEARCH: Duration = Duration::from_secs(10);
 /// A request to join may wait for the slowest member: `max.poll.interval.ms`, and a little.
 const JOIN: Duration = Duration::from_secs(75);
 
@@ -256,7 +256,8 @@ mod tests {
         reach.other_asked(begin, true);
         reach.other_asked(at(begin, 15), false);
         reach.other_asked(at(begin, 18), true);
-        assert!(reach.given_up(at(begin, 21)).is_none());
+        assert!(reach.given_up(at(begin, 27)).is_none());
+        assert!(reach.given_up(at(begin, 28)).is_some());
         let further = reported(&[("learned", "UP")], "up", "wait-join");
         reach.observe(at(begin, 30), &further);
         assert!(reach.given_up(at(begin, 60)).is_none());
