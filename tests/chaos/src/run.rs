@@ -20,7 +20,7 @@ use crate::load::{Load, LoadOptions};
 use crate::{Arena, ArenaOptions};
 
 /// How long the sinks may take to hold everything once the load has ended.
-const DRAIN_WITHIN: Duration = Duration::from_secs(300);
+const DRAIN_WITHIN: Duration = Duration::from_secs(600);
 /// How long the services may take to be ready after the last fault.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
@@ -139,6 +139,7 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
     let report = compare(arena)
         .await
         .context("the sinks cannot be compared with Postgres")?;
+    failures.extend(still_behind(&report));
     failures.extend(
         arena
             .fleet
@@ -159,6 +160,19 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
         report,
         failures,
     ))
+}
+
+/// What a sink has not done is not compared either, so a run that has not drained proves too little.
+fn still_behind(report: &verify::Report) -> impl Iterator<Item = String> {
+    let late = report.sinks.iter().filter(|sink| sink.behind > 0);
+    late.map(|sink| {
+        format!(
+            "{} is {} records behind {} s after the load",
+            sink.sink,
+            sink.behind,
+            DRAIN_WITHIN.as_secs()
+        )
+    })
 }
 
 /// On a thread with a runtime of its own: reading whole topics must not hold up the proxies between services and servers.
