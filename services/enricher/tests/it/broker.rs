@@ -13,8 +13,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::cdc::Change;
+use crate::world::PATIENCE;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const MEBIBYTE: usize = 1 << 20;
 
 pub(crate) struct Broker {
@@ -75,7 +75,7 @@ impl Broker {
             let metadata = self
                 .admin()
                 .inner()
-                .fetch_metadata(Some(topic), Duration::from_secs(5))
+                .fetch_metadata(Some(topic), PATIENCE)
                 .unwrap();
             let found = metadata.topics()[0].partitions().len();
             if i32::try_from(found).unwrap() == wanted {

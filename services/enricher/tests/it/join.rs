@@ -108,7 +108,7 @@ async fn a_content_that_its_topic_did_not_bring_is_looked_up_in_postgres() {
 async fn what_postgres_says_is_absent_is_missing_at_once_and_no_content_is_no_miss() {
     let world = World::new(1).await;
     let mut config = world.config.clone();
-    config.database.content_wait = Duration::from_secs(20);
+    config.database.content_wait = 2 * PATIENCE;
     let unknown = cdc::event_row(1, Some("00000000-0000-4000-8000-000000000000"));
     let malformed = cdc::event_row(2, Some("not-a-uuid"));
     let none = cdc::event_row(3, None);
@@ -119,12 +119,8 @@ async fn what_postgres_says_is_absent_is_missing_at_once_and_no_content_is_no_mi
         .collect();
     world.produce(&changes);
     let enricher = world.start_with(config);
-    let started = Instant::now();
+    // it gives up long before a wait for Postgres would
     let events = world.expect_ids(1..=3).await;
-    assert!(
-        started.elapsed() < Duration::from_secs(15),
-        "it waited although Postgres answers"
-    );
     enricher.stop().await;
     let statuses: Vec<_> = events.iter().map(|event| event.enrichment_status).collect();
     assert_eq!(
@@ -148,7 +144,7 @@ async fn while_postgres_cannot_be_asked_a_partition_waits_its_budget_once_and_ke
     let world = World::new(1).await;
     let mut config = world.config.clone();
     config.database.url = Some("postgres://engage:engage@127.0.0.1:1/engage".into());
-    config.database.content_wait = Duration::from_millis(700);
+    config.database.content_wait = Duration::from_secs(1);
     world.produce(&World::inserts(1..=1));
     let enricher = world.start_with(config);
     let first = world.expect_ids(1..=1).await;
@@ -158,8 +154,8 @@ async fn while_postgres_cannot_be_asked_a_partition_waits_its_budget_once_and_ke
     world.produce(&World::inserts(300..=400));
     let events = world.expect_ids([1, 2].into_iter().chain(300..=400)).await;
     assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "{:?}",
+        started.elapsed() < Duration::from_secs(60),
+        "not once for each of the 102 events: {:?}",
         started.elapsed()
     );
     enricher.stop().await;
@@ -176,7 +172,7 @@ async fn a_content_that_arrives_while_its_event_waits_is_used() {
     let world = World::new(1).await;
     let mut config = world.config.clone();
     config.database.url = None;
-    config.database.content_wait = Duration::from_secs(25);
+    config.database.content_wait = PATIENCE;
     let enricher = world.start_with(config);
     enricher.until_ready().await;
     world.produce(&World::inserts(1..=2));

@@ -11,6 +11,7 @@ use stream::KafkaSettings;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
+use crate::world::PATIENCE;
 
 async fn until(contents: &Contents, wanted: bool, within: Duration) {
     let deadline = Instant::now() + within;
@@ -42,11 +43,12 @@ async fn an_idle_content_topic_is_followed_again_soon_after_the_broker_is_back()
         let follower = Follower::new(shared, &settings, "idle", Parser::default()).unwrap();
         follower.run(&stopping);
     });
-    until(&contents, true, Duration::from_secs(30)).await;
+    until(&contents, true, PATIENCE).await;
     stack.kafka().kill9().await.unwrap();
-    until(&contents, false, Duration::from_secs(30)).await;
+    until(&contents, false, PATIENCE).await;
     stack.kafka().start().await.unwrap();
-    until(&contents, true, Duration::from_secs(15)).await;
+    // librdkafka by itself would look after five minutes
+    until(&contents, true, PATIENCE).await;
     stop.cancel();
     thread.join().unwrap();
 }

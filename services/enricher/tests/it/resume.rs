@@ -137,18 +137,8 @@ async fn an_output_emptied_by_retention_continues_with_the_position_of_the_commi
 
     world.produce(&World::inserts(5..=13));
     let enricher = world.start();
-    let events = loop {
-        let events: Vec<_> = world
-            .broker
-            .read(&world.config.output.topic, 0)
-            .iter()
-            .map(crate::broker::decode)
-            .collect();
-        if events.len() >= 3 {
-            break events;
-        }
-        tokio::task::yield_now().await;
-    };
+    // three behind the ten that are gone
+    let events = world.enriched(13).await;
     enricher.stop().await;
     let found: Vec<_> = events
         .iter()
