@@ -55,9 +55,12 @@ async fn aggregated(name: &str) -> (World, MultiplexedConnection) {
     }
     world.append(&fresh).await;
     run_once(&world, &config).await;
+    let patient = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(60)))
+        .set_response_timeout(Some(Duration::from_secs(60)));
     let connection = redis::Client::open(url)
         .unwrap()
-        .get_multiplexed_async_connection()
+        .get_multiplexed_async_connection_with_config(&patient)
         .await
         .unwrap();
     (world, connection)
@@ -72,7 +75,7 @@ async fn run_once(world: &World, config: &Config) {
     let task = tokio::spawn(redis_aggregator::serve(config.clone(), context));
     world.settled(Sink::Redis).await;
     lifecycle.soft().cancel();
-    tokio::time::timeout(Duration::from_secs(30), task)
+    tokio::time::timeout(Duration::from_secs(120), task)
         .await
         .unwrap()
         .unwrap()

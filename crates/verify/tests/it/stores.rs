@@ -158,7 +158,7 @@ async fn send(
         .payload(payload)
         .headers(all);
     producer
-        .send(record, Duration::from_secs(20))
+        .send(record, Duration::from_secs(120))
         .await
         .unwrap();
 }

@@ -195,7 +195,7 @@ impl World {
             sinks: [sink].into(),
             ..Options::default()
         };
-        let within = Duration::from_secs(40);
+        let within = Duration::from_secs(120);
         let report = verify::settle_with(&self.sources, &options, within)
             .await
             .unwrap();
