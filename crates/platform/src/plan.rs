@@ -94,7 +94,7 @@ impl Plan {
         });
     }
 
-    /// Creates everything the plan names, in its order, and waits until the connector runs.
+    /// Creates everything the plan names, in its order, and waits until the connector runs and the topics are known.
     /// `progress` is called before each change.
     ///
     /// # Errors
@@ -104,18 +104,22 @@ impl Plan {
         settings: &Settings,
         mut progress: impl FnMut(&Change),
     ) -> Result<(), PlatformError> {
+        let mut created = Vec::new();
         for change in &self.changes {
             progress(change);
             match &change.action {
                 Action::Postgres(sql) => {
                     postgres::execute(&settings.database, &change.what, sql).await?;
                 }
-                Action::Topic(spec) => topics::create(&settings.kafka, spec).await?,
+                Action::Topic(spec) => {
+                    topics::create(&settings.kafka, spec).await?;
+                    created.push(spec);
+                }
                 Action::Connector(config) => connector::register(settings, config).await?,
                 Action::ClickHouse(sql) => clickhouse::execute(settings, &change.what, sql).await?,
             }
         }
-        Ok(())
+        topics::until_known(&settings.kafka, &created).await
     }
 }
 

@@ -4,7 +4,7 @@
 //! partition count, and size limits rise along the way (CDC < enriched < dead letters), so that whatever
 //! entered can also leave.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -17,6 +17,8 @@ use crate::plan::{Action, Component, Plan};
 use crate::{PlatformError, Settings};
 
 const DAY_MS: i64 = 86_400_000;
+/// From "created" to known by every broker; a moment, unless the cluster is in trouble.
+const KNOWN_WITHIN: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 
 /// Names and sizes of the topics.
@@ -210,6 +212,28 @@ pub(crate) async fn create(kafka: &KafkaSettings, spec: &TopicSpec) -> Result<()
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, code)) => return Err(PlatformError::refused(Component::Kafka, step, code)),
         }
+    }
+    Ok(())
+}
+
+/// Waits until the broker also knows what it has said to be created: until then it calls a topic missing.
+pub(crate) async fn until_known(
+    kafka: &KafkaSettings,
+    created: &[&TopicSpec],
+) -> Result<(), PlatformError> {
+    let deadline = Instant::now() + KNOWN_WITHIN;
+    while !created.is_empty() {
+        let metadata = fetch_metadata(kafka).await?;
+        let mut unknown = created
+            .iter()
+            .filter(|spec| partitions_of(&metadata, &spec.name).is_none());
+        let Some(spec) = unknown.next() else { break };
+        if Instant::now() >= deadline {
+            let step = format!("creating topic {}", spec.name);
+            let cause = format!("created, but not known after {} s", KNOWN_WITHIN.as_secs());
+            return Err(PlatformError::refused(Component::Kafka, step, cause));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }
