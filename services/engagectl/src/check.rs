@@ -1,9 +1,14 @@
 //! `engagectl check`: every dependency is asked, and every problem is shown at once.
 
+use std::time::Duration;
+
 use platform::{Component, PlatformError, Settings};
 use service::{Exit, Finding};
 
 use crate::config::Config;
+
+/// How long Redis may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Asks Postgres, Kafka, ClickHouse, Connect and Redis. Changes nothing.
 pub(crate) async fn run(config: &Config, skip: &[Component]) -> Vec<Finding> {
@@ -79,7 +84,13 @@ async fn redis_finding(url: &url::Url) -> Finding {
 
 async fn eviction_policy(url: &url::Url) -> redis::RedisResult<String> {
     let client = redis::Client::open(url.as_str())?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    // the client's own half second is short for a busy machine
+    let patient = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(ANSWER))
+        .set_response_timeout(Some(ANSWER));
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient)
+        .await?;
     let (_, policy): (String, String) = redis::cmd("CONFIG")
         .arg("GET")
         .arg("maxmemory-policy")

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a position is replaced only where it is still the one that was read, and nothing else of the state is touched.
 
+use std::time::Duration;
+
 use engagement::event::Position;
 use service::Failure;
 use stream::Committed;
@@ -9,6 +11,8 @@ use stream::checkpoint::Checkpoint;
 
 use crate::config::Config;
 
+/// How long Redis may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Compare and set, in one step.
 const REPLACE: &str = "if redis.call('HGET', KEYS[1], 'at') ~= ARGV[1] then return 0 end \
      redis.call('HSET', KEYS[1], 'at', ARGV[2], 'enriched', ARGV[3]) return 1";
@@ -55,8 +59,8 @@ impl Aggregates {
                     self.address,
                     self.key(partition)
                 ))
-                .remedy("rebuild the aggregates")
-                .next("engagectl rebuild redis")),
+                .remedy("stop the aggregator, delete its keys and its group, and start it again: it counts from the start of the log")
+                .next("engagectl verify")),
             },
         }
     }
@@ -95,7 +99,14 @@ impl Aggregates {
     }
 
     async fn connect(&self) -> Result<redis::aio::MultiplexedConnection, Failure> {
-        let connected = self.client.get_multiplexed_async_connection().await;
+        // the client's own half second is short for a busy machine, and an answer given up leaves a write in doubt
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ANSWER))
+            .set_response_timeout(Some(ANSWER));
+        let connecting = self
+            .client
+            .get_multiplexed_async_connection_with_config(&patient);
+        let connected = connecting.await;
         connected.map_err(|error| self.unanswered(&error))
     }
 
