@@ -17,7 +17,7 @@ use crate::measures::Measures;
 use crate::proxy::Proxies;
 use crate::{Fleet, wait};
 
-const READY_WITHIN: Duration = Duration::from_secs(90);
+const READY_WITHIN: Duration = Duration::from_secs(240);
 
 /// What kind of arena.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::World;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A record of a dead-letter topic.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl DeadLetter {
 }
 
 impl World {
-    /// Asks again and again until there is an answer; fails with `what` after a minute.
+    /// Asks again and again until there is an answer; fails with `what` at the deadline.
     pub async fn eventually<T, F: Future<Output = Option<T>>>(
         &self,
         what: &str,
@@ -146,7 +146,12 @@ impl World {
 
     async fn redis<T: redis::FromRedisValue>(&self, command: &str, arguments: &[&str]) -> T {
         let client = redis::Client::open(self.addresses().redis_url.as_str()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        // the client by itself gives up after half a second, which is short for a busy machine
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(DEADLINE))
+            .set_response_timeout(Some(DEADLINE));
+        let connected = client.get_multiplexed_async_connection_with_config(&patient);
+        let mut connection = connected.await.unwrap();
         redis::cmd(command)
             .arg(arguments)
             .query_async(&mut connection)
@@ -179,9 +184,7 @@ impl World {
             .create()
             .unwrap();
         let mut partitions = TopicPartitionList::new();
-        let metadata = consumer
-            .fetch_metadata(Some(topic), Duration::from_secs(10))
-            .unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), DEADLINE).unwrap();
         for partition in metadata.topics()[0].partitions() {
             partitions
                 .add_partition_offset(topic, partition.id(), Offset::Beginning)

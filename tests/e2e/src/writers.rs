@@ -124,7 +124,7 @@ impl World {
         producer
             .send(
                 FutureRecord::to(topic).key(key).payload(value),
-                Duration::from_secs(20),
+                Duration::from_secs(120),
             )
             .await
             .unwrap();

@@ -11,7 +11,7 @@ use crate::fleet::ExpectedStop;
 use crate::{Arena, ReplicaId, wait};
 
 /// From the fault to the words in the log and a process that is not ready.
-const NAMED_WITHIN: Duration = Duration::from_secs(60);
+const NAMED_WITHIN: Duration = Duration::from_secs(180);
 
 /// An announced refusal.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl<'a> Refusal<'a> {
     /// Waits until a replica has logged a line with all these words, and is not ready or has ended for repair.
     ///
     /// # Errors
-    /// Nobody has within a minute; with the last words of each.
+    /// Nobody has; with the last words of each.
     pub async fn is_named(&self, words: &[&str]) -> anyhow::Result<()> {
         let what = format!("{} names its refusal with {words:?}", self.service);
         let look = || async {

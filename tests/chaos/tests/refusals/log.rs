@@ -12,7 +12,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use sqlx::{Connection as _, PgConnection};
 
-const WITHIN: Duration = Duration::from_secs(90);
+const WITHIN: Duration = Duration::from_secs(240);
 const CDC: &str = "cdc.public.engagement_events";
 const ENRICHED: &str = "engagement.enriched.v1";
 const PARTITIONS: i32 = 16;

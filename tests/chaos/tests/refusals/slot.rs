@@ -8,7 +8,7 @@ use engagectl::pipeline::{Addresses, Site, prepare};
 use platform::Schema;
 use sqlx::{Connection as _, PgConnection};
 
-const WITHIN: Duration = Duration::from_secs(90);
+const WITHIN: Duration = Duration::from_secs(240);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_slot_is_named_by_check_and_capture_does_not_go_on_silently() {

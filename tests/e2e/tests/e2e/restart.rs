@@ -45,7 +45,7 @@ async fn every_service_restarted_in_the_middle_of_a_stream_leaves_every_sink_exa
     stop.cancel();
     stream.await.unwrap().unwrap();
     world
-        .every_sink_equals_postgres(Duration::from_secs(90))
+        .every_sink_equals_postgres(Duration::from_secs(300))
         .await;
 }
 
