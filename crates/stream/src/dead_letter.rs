@@ -3,8 +3,11 @@
 //! Invariant: `send` returns `Ok` only when the broker has the record, so that nothing later overtakes it; key, value,
 //! original headers and timestamp are byte for byte those of the source record.
 
-use std::collections::VecDeque;
+mod budget;
+
 use std::sync::Arc;
+
+pub use budget::RejectBudget;
 
 use bytes::Bytes;
 use engagement::event::Micros;
@@ -47,6 +50,8 @@ pub const ATTEMPTS: &str = "engage.dlq.attempts";
 pub const FIRST_FAILED_AT: &str = "engage.dlq.first_failed_at";
 /// Kind of error, one word.
 pub const ERROR_KIND: &str = "engage.dlq.error_kind";
+/// Epoch of the chain that the record was given up in; makes its revision comparable with later ones when it is redriven.
+pub const EPOCH: &str = "engage.dlq.epoch";
 /// How often it was redriven; a loop guard.
 pub const REDRIVE_COUNT: &str = "engage.dlq.redrive_count";
 /// When it was redriven last, RFC 3339; set by the redrive.
@@ -194,12 +199,13 @@ impl DeadLetters {
             SendError::Void { reason } => LaneError::retry(format!("{at}: {reason}")),
             SendError::TooLarge { size, limit, .. } => LaneError::stop(
                 format!("{at}: {size} bytes exceed the limit of {limit}"),
-                "raise max.message.bytes of the dead-letter topic, or move past the record with `engagectl reset`",
+                "keep max.message.bytes of the record's topic below that (`engagectl check` says what it should be); delete the records up to it \
+                 with kafka-delete-records, and go on with `engagectl lineage adopt`",
             ),
             SendError::Rejected { reason } => LaneError::stop(
                 format!("{at}: {reason}"),
                 format!(
-                    "raise max.message.bytes of {} (`engagectl check` says what it should be), or move past the record with `engagectl reset`",
+                    "raise max.message.bytes of {} (`engagectl check` says what it should be)",
                     self.topic
                 ),
             ),
@@ -248,66 +254,6 @@ pub fn letter_headers(service: &str, record: &Record, reject: &Reject, now: Micr
 fn shortened(message: &str) -> String {
     const LONGEST: usize = 2000;
     message.chars().take(LONGEST).collect()
-}
-
-/// Watches the share of rejects in one partition, so that a stream of rubbish stops it instead of flooding the topic.
-#[derive(Debug, Clone)]
-pub struct RejectBudget {
-    last: VecDeque<bool>,
-    rejected: usize,
-    window: usize,
-}
-
-impl Default for RejectBudget {
-    fn default() -> Self {
-        Self::new(100)
-    }
-}
-
-impl RejectBudget {
-    /// Judges the last `window` records (at least 1).
-    #[must_use]
-    pub fn new(window: usize) -> Self {
-        Self {
-            last: VecDeque::new(),
-            rejected: 0,
-            window: window.max(1),
-        }
-    }
-
-    /// Notes the outcome of a record. False: more than half of the last `window` were rejected.
-    #[must_use]
-    pub fn note(&mut self, rejected: bool) -> bool {
-        self.last.push_back(rejected);
-        self.rejected += usize::from(rejected);
-        if self.last.len() > self.window {
-            self.rejected -= usize::from(self.last.pop_front().unwrap_or(false));
-        }
-        self.last.len() < self.window || self.rejected * 2 <= self.window
-    }
-
-    /// [`Self::note`] of a reject, as the lane's end when the budget is used up. Call it after the letter was sent.
-    ///
-    /// # Errors
-    /// `Stop`, naming the last reason.
-    pub fn spend(&mut self, record: &Record, reject: &Reject) -> Result<(), LaneError> {
-        if self.note(true) {
-            return Ok(());
-        }
-        let reason = format!(
-            "topic {} partition {} offset {}: {} of the last {} records were rejected, the last one because: {}",
-            record.topic,
-            record.partition,
-            record.offset,
-            self.rejected,
-            self.window,
-            shortened(&reject.message)
-        );
-        Err(LaneError::stop(
-            reason,
-            "look at them with `engagectl dlq show`, repair the source or the configuration, then start again",
-        ))
-    }
 }
 
 #[cfg(test)]
@@ -363,20 +309,5 @@ mod tests {
                 ("engage.dlq.redrive_count", "2"),
             ]
         );
-    }
-
-    #[test]
-    fn single_rejects_are_fine_and_a_flood_stops() {
-        let mut budget = RejectBudget::new(10);
-        assert!((0..100).all(|n| budget.note(n % 3 == 0)));
-        let mut flood = (0..100).map(|_| budget.note(true));
-        assert!(flood.any(|within| !within));
-    }
-
-    #[test]
-    fn the_first_records_alone_never_stop_a_partition() {
-        let mut budget = RejectBudget::new(10);
-        assert!((0..9).all(|_| budget.note(true)));
-        assert!(!budget.note(true));
     }
 }

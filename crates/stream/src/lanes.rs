@@ -4,6 +4,7 @@
 //! a lane only from the exact offset that the lane named. See the crate's documentation for the order of a rebalance.
 
 mod closing;
+mod committing;
 mod context;
 mod cursor;
 mod engine;

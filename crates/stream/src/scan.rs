@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -21,6 +21,8 @@ use crate::settings::KafkaSettings;
 const ASK: Duration = Duration::from_secs(10);
 /// A broker that sends nothing for so long, although records are there, is given up.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Between two questions to a group whose coordinator is being found.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Offsets of one partition: `[from, to)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +89,8 @@ impl Scanner {
         for partition in partitions {
             list.add_partition(&self.topic, *partition);
         }
-        let committed = self.consumer.committed_offsets(list, ASK)?;
+        let committed =
+            once_coordinated(ASK, || self.consumer.committed_offsets(list.clone(), ASK))?;
         let known = committed.elements().into_iter().filter_map(|element| {
             let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
             Some((element.partition(), offset))
@@ -137,5 +140,76 @@ impl Scanner {
             SILENCE.as_secs(),
             open.keys().collect::<Vec<_>>()
         ))
+    }
+}
+
+/// Asks a group again while its coordinator is being found: a broker that has just started, or the one that takes its place,
+/// answers for a moment that it is not the one, and librdkafka passes that on.
+///
+/// # Errors
+/// Any other failure, and this one after `patience`.
+pub fn once_coordinated<T>(
+    patience: Duration,
+    mut ask: impl FnMut() -> KafkaResult<T>,
+) -> KafkaResult<T> {
+    use RDKafkaErrorCode as Code;
+    let begun = Instant::now();
+    loop {
+        let answer = ask();
+        let code = answer
+            .as_ref()
+            .err()
+            .and_then(KafkaError::rdkafka_error_code);
+        let moves = matches!(
+            code,
+            Some(
+                Code::NotCoordinator
+                    | Code::CoordinatorLoadInProgress
+                    | Code::CoordinatorNotAvailable
+            )
+        );
+        if !moves || begun.elapsed() >= patience {
+            return answer;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing(code: RDKafkaErrorCode, times: u32) -> (KafkaResult<u32>, u32) {
+        let mut asked = 0;
+        let answer = once_coordinated(Duration::from_secs(60), || {
+            asked += 1;
+            if asked <= times {
+                Err(KafkaError::MetadataFetch(code))
+            } else {
+                Ok(asked)
+            }
+        });
+        (answer, asked)
+    }
+
+    #[test]
+    fn a_group_is_asked_again_while_its_coordinator_is_being_found_and_only_then() {
+        for code in [
+            RDKafkaErrorCode::NotCoordinator,
+            RDKafkaErrorCode::CoordinatorLoadInProgress,
+            RDKafkaErrorCode::CoordinatorNotAvailable,
+        ] {
+            assert_eq!(failing(code, 2), (Ok(3), 3), "{code}");
+        }
+        let (answer, asked) = failing(RDKafkaErrorCode::GroupAuthorizationFailed, 2);
+        assert!(answer.is_err() && asked == 1);
+    }
+
+    #[test]
+    fn it_is_not_asked_for_ever() {
+        let never = once_coordinated(Duration::ZERO, || {
+            Err::<(), _>(KafkaError::MetadataFetch(RDKafkaErrorCode::NotCoordinator))
+        });
+        assert!(never.is_err());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: not ready says why, naming topic and partition; numbers come from offsets and record timestamps only.
 
+mod lane;
 mod progress;
 mod reach;
 
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use lane::{LaneState, LaneView};
 pub(crate) use progress::Progress;
 pub(crate) use reach::{Loss, Missing};
 
@@ -18,6 +20,7 @@ use rdkafka::statistics::Statistics;
 
 use crate::metrics::{BEHIND_SECONDS, CONSUMER_LAG, LANE_STOPPED};
 use crate::sync::locked;
+use lane::{LaneEntry, lag_f64};
 use reach::Reach;
 
 /// A poll thread that has not turned for this long is stuck (a drain may take 20 s).
@@ -39,53 +42,6 @@ struct Inner {
     broker: Option<(RDKafkaErrorCode, String)>,
     reach: Reach,
     lanes: BTreeMap<i32, LaneEntry>,
-}
-
-#[derive(Debug)]
-struct LaneEntry {
-    state: LaneState,
-    high: i64,
-    behind_seconds: f64,
-    held: Option<i64>,
-    progress: Arc<Progress>,
-}
-
-/// What a lane is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LaneState {
-    /// Reads its commit and proves its position.
-    Opening,
-    /// Works.
-    Running,
-    /// Failed; is opened again after a pause.
-    Retrying {
-        /// What failed.
-        reason: String,
-    },
-    /// A human must repair.
-    Stopped {
-        /// What is wrong.
-        reason: String,
-        /// The next command to run.
-        remedy: String,
-    },
-}
-
-/// One lane, for display.
-#[derive(Clone, Debug)]
-pub struct LaneView {
-    /// Partition.
-    pub partition: i32,
-    /// What it is doing.
-    pub state: LaneState,
-    /// Everything below is done.
-    pub done: i64,
-    /// Records not done yet.
-    pub lag: i64,
-    /// Age of the oldest record not done, in seconds; 0 when caught up.
-    pub behind_seconds: f64,
-    /// Records fetched and not taken by the lane, as of the last statistics (every 5 s).
-    pub held: Option<i64>,
 }
 
 impl Status {
@@ -321,33 +277,6 @@ impl Inner {
         set(CONSUMER_LAG, lag);
         set(LANE_STOPPED, f64::from(u8::from(stopped)));
     }
-}
-
-impl LaneEntry {
-    fn view(&self, partition: i32) -> LaneView {
-        let done = self.progress.done_offset();
-        let lag = if done < 0 {
-            0
-        } else {
-            (self.high - done).max(0)
-        };
-        LaneView {
-            partition,
-            state: self.state.clone(),
-            done,
-            lag,
-            behind_seconds: self.behind_seconds,
-            held: self.held,
-        }
-    }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a gauge; offsets beyond 2^53 do not occur"
-)]
-fn lag_f64(lag: i64) -> f64 {
-    lag as f64
 }
 
 #[cfg(test)]

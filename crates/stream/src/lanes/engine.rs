@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 
 use faults::Point;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::Committed;
 use super::closing::{close_consumer, join};
+use super::committing::{Commits, commit_last};
 use super::context::{GroupEvent, acknowledge_assign};
-use super::group::{Group, is_rebalancing};
+use super::group::Group;
 use super::lane::{self, Lane, Open};
 use super::watch::Watch;
 use crate::error::{LaneError, RunError};
@@ -44,7 +44,7 @@ pub(super) async fn spawn(
             runtime,
             lanes: BTreeMap::new(),
             remembered: BTreeMap::new(),
-            sending: None,
+            commits: Commits::default(),
             watch: Watch::default(),
             stop,
         };
@@ -70,8 +70,7 @@ struct Engine {
     runtime: Handle,
     lanes: BTreeMap<i32, Lane>,
     remembered: BTreeMap<i32, Committed>,
-    /// Commits on their way.
-    sending: Option<JoinHandle<()>>,
+    commits: Commits,
     watch: Watch,
     stop: CancellationToken,
 }
@@ -216,7 +215,7 @@ impl Engine {
         for lane in shared {
             let unconfirmed = lane.close().filter(|_| !lost);
             if let Some(committed) = unconfirmed
-                && self.commit_last(lane.partition, &committed)
+                && commit_last(&self.group, lane.partition, &committed)
             {
                 lane.confirmed(committed);
             }
@@ -227,37 +226,9 @@ impl Engine {
         }
     }
 
-    /// Whether the broker has accepted it.
-    fn commit_last(&self, partition: i32, committed: &Committed) -> bool {
-        let offset = committed.offset;
-        let answer = self.last_commit(partition, committed);
-        let accepted = answer.is_ok();
-        match answer {
-            Ok(()) => debug!(partition, offset, "committed on close"),
-            Err(error) if is_rebalancing(&error) => {
-                debug!(partition, offset, %error, "commit dropped: the group has moved on");
-            }
-            Err(error) => {
-                warn!(partition, offset, %error, "commit on close failed; the next owner proves its position");
-            }
-        }
-        accepted
-    }
-
-    fn last_commit(&self, partition: i32, committed: &Committed) -> KafkaResult<()> {
-        faults::reach_blocking(Point::StreamLastCommitBefore);
-        if faults::fails(Point::StreamLastCommitBefore) {
-            return Err(KafkaError::ConsumerCommit(
-                RDKafkaErrorCode::CoordinatorNotAvailable,
-            ));
-        }
-        let answer = self.group.commit_now(partition, committed);
-        faults::reach_blocking(Point::StreamLastCommitAfter);
-        answer
-    }
-
     fn tick(&mut self) -> Result<(), RunError> {
-        self.send_commits();
+        self.commits
+            .send(&self.runtime, &self.group, self.lanes.values());
         self.group.probe.release_idle();
         self.group.status.publish((self.group.options.clock)());
         self.watch.turn(&self.runtime, &self.group)?;
@@ -268,41 +239,6 @@ impl Engine {
             }),
             None => Ok(()),
         }
-    }
-
-    /// Off this thread, one partition a call: the answer to a call for several hides the error of one, and no answer
-    /// comes while the coordinator is away. What is refused is sent again with the next tick.
-    fn send_commits(&mut self) {
-        if self
-            .sending
-            .as_ref()
-            .is_some_and(|task| !task.is_finished())
-        {
-            return;
-        }
-        let lanes: Vec<_> = self
-            .lanes
-            .values()
-            .map(|lane| Arc::clone(&lane.shared))
-            .filter(|lane| lane.has_commit())
-            .collect();
-        if lanes.is_empty() {
-            return;
-        }
-        let group = Arc::clone(&self.group);
-        self.sending = Some(self.runtime.spawn_blocking(move || {
-            for lane in lanes {
-                // taken here and not before: what is taken is sent next, and a closed lane has nothing to take
-                let Some(committed) = lane.take_commit() else {
-                    continue;
-                };
-                let answer = group.commit_soon(lane.partition, &committed);
-                if let Err(error) = &answer {
-                    debug!(partition = lane.partition, offset = committed.offset, %error, "commit failed");
-                }
-                lane.answered(committed.offset, answer.is_ok());
-            }
-        }));
     }
 
     /// Ends every lane, gives the partitions back and leaves the group.

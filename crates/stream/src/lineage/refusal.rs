@@ -77,10 +77,10 @@ impl Refusal {
                 "see `engagectl lineage show`; adopt the new topic with `engagectl lineage adopt`, then `engagectl verify`"
             }
             Self::Expired { .. } => {
-                "run `engagectl lineage adopt` to continue at the start of the log, then `engagectl verify` and `engagectl backfill` for the gap"
+                "run `engagectl lineage adopt` to continue at the start of the log, then `engagectl verify` names what the gap has cost"
             }
             Self::UnknownEnd { .. } | Self::Metadata { .. } => {
-                "choose a position with `engagectl reset` or a new epoch with `engagectl lineage adopt`, then `engagectl verify`"
+                "see `engagectl lineage show`; `engagectl lineage adopt` goes on where the logs prove it, then `engagectl verify`"
             }
         }
     }
