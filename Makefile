@@ -10,6 +10,7 @@ CTL := target/release/engagectl
 SERVICES := enricher clickhouse-sink redis-aggregator webhook-forwarder
 MINUTES ?= 10
 SEED ?=
+OUTAGE ?=
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,9 +46,9 @@ test: ## Everything CI runs: format, lints, docs, licences, unit, integration an
 	cargo test --locked --workspace --features faults --test compliance -- --test-threads=4
 	cargo test --locked --workspace --features faults --test refusals
 
-chaos: setup ## Faults by seed under mixed load, then the proof; MINUTES=60 SEED=7; appends to docs/chaos-ledger.md
+chaos: setup ## Faults by seed under mixed load, then the proof; MINUTES=60 SEED=7 RATE=1000 OUTAGE=5m; appends to docs/chaos-ledger.md
 	cargo build --release --locked --workspace --bins --features faults --target-dir target/chaos
-	target/chaos/release/chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --ledger docs
+	target/chaos/release/chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(OUTAGE),--outage $(OUTAGE)) --ledger docs
 
 chaos-quick: ## Every fault point in every service, then every class of fault once: 7 minutes with seed 4
 	cargo build --locked --workspace --bins --features faults

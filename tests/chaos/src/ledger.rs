@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::faults::outage::Drain;
 use crate::run::Outcome;
 
 /// One run.
@@ -33,6 +34,8 @@ pub struct Entry {
     pub recovery_p95_ms: u128,
     /// Largest resident memory of a process of each service, in MiB.
     pub peak_mib: BTreeMap<String, u64>,
+    /// How each sink came back from a long outage, where there was one.
+    pub drains: Vec<Drain>,
 }
 
 impl Entry {
@@ -50,6 +53,7 @@ impl Entry {
             recovery_p50_ms: outcome.recovery_p50_ms,
             recovery_p95_ms: outcome.recovery_p95_ms,
             peak_mib: outcome.peak_mib.clone(),
+            drains: outcome.drains.clone(),
         }
     }
 
@@ -125,6 +129,13 @@ pub fn render(entries: &[Entry]) -> String {
             peaks.join(", ")
         );
     }
+    let drains: Vec<&Drain> = entries.iter().flat_map(|entry| &entry.drains).collect();
+    if !drains.is_empty() {
+        text.push_str("\n## Backlogs after an outage of every sink's server\n\n");
+    }
+    for drain in drains {
+        let _ = writeln!(text, "* {drain}");
+    }
     text.push_str("\n## Faults by class\n\n| class | injected |\n|---|---|\n");
     let mut classes = BTreeMap::<&str, u64>::new();
     for (class, count) in entries.iter().flat_map(|entry| &entry.faults) {
@@ -151,6 +162,14 @@ mod tests {
             recovery_p50_ms: 900,
             recovery_p95_ms: 1900,
             peak_mib: BTreeMap::from([("enricher".into(), 41)]),
+            drains: vec![Drain {
+                service: "redis-aggregator".into(),
+                outage_s: 300.0,
+                backlog: 120_000,
+                steady: 400.0,
+                seconds: 24.0,
+                rate: 5400.0,
+            }],
         }
     }
 
@@ -165,5 +184,8 @@ mod tests {
             "| 2026-01-02 03:04 | 2 | 60 | 9 | 1000 | 0 | 900 / 1900 ms | enricher 41 |"
         ));
         assert!(table.contains("| process.kill | 14 |"));
+        assert!(table.contains(
+            "* redis-aggregator: 120000 records after 300 s drained in 24.0 s at 5400/s, 13.5 x the steady 400/s"
+        ));
     }
 }

@@ -33,6 +33,9 @@ struct Cli {
     /// Then kill each service so often, alone, to measure how long it takes to work again.
     #[arg(long, default_value_t = 5)]
     recovery_rounds: usize,
+    /// Then take every sink's server away for so long, and measure how the backlog drains.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    outage: Option<Duration>,
     /// Rows a second.
     #[arg(long, default_value_t = 400.0)]
     rate: f64,
@@ -111,9 +114,10 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
     let program = std::env::current_exe().context("cannot tell where this program lies")?;
     let seed = cli.seed.unwrap_or_else(rand::random);
     let mut again = format!(
-        "{} --seed {seed} --minutes {}",
+        "{} --seed {seed} --minutes {} --rate {}",
         program.display(),
-        cli.minutes
+        cli.minutes,
+        cli.rate
     );
     for (flag, names) in [("--only", &cli.only), ("--without", &cli.without)] {
         if !names.is_empty() {
@@ -126,6 +130,7 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
         classes,
         every_point: !cli.skip_points,
         recovery_rounds: cli.recovery_rounds,
+        outage: cli.outage,
         rate: cli.rate,
         replicas: cli.replicas,
         longest_freeze: cli.longest_freeze,

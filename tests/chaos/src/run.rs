@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 pub use outcome::Outcome;
 
-use crate::faults::{Class, points, process};
+use crate::faults::{Class, outage, points, process};
 use crate::load::{Load, LoadOptions};
 use crate::{Arena, ArenaOptions};
 
@@ -37,6 +37,8 @@ pub struct RunOptions {
     pub every_point: bool,
     /// Then kill each service so often, alone, to measure how long it takes to work again.
     pub recovery_rounds: usize,
+    /// Then take every sink's server away for so long, and measure how the backlog drains.
+    pub outage: Option<Duration>,
     /// Rows a second.
     pub rate: f64,
     /// Replicas of each service.
@@ -128,6 +130,15 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
     {
         failures.push(format!("{error:#}"));
     }
+    let drains = match options.outage {
+        None => Vec::new(),
+        Some(lasting) => outage::measure_drain(arena, lasting)
+            .await
+            .unwrap_or_else(|error| {
+                failures.push(format!("{error:#}"));
+                Vec::new()
+            }),
+    };
     failures.extend(inject::all(options, arena).await);
     let injected_for = begun.elapsed();
     say(&format!("the load ends: {}", load.stop().await));
@@ -157,6 +168,7 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
         arena,
         injected_for,
         draining.elapsed(),
+        drains,
         report,
         failures,
     ))

@@ -105,6 +105,29 @@ impl Group {
         .await
     }
 
+    /// What is done and what there is, in offsets over all partitions; one without a commit has done nothing.
+    pub(super) async fn progress(self, arena: &Arena) -> anyhow::Result<(i64, i64)> {
+        self.ask(arena, move |consumer| {
+            let ends = ends(consumer, self.topic)?;
+            let mut list = TopicPartitionList::new();
+            for (partition, _) in &ends {
+                list.add_partition(self.topic, *partition);
+            }
+            let committed = consumer.committed_offsets(list, ASK)?;
+            let (mut done, mut end) = (0, 0);
+            for (partition, (low, high)) in ends {
+                let element = committed.find_partition(self.topic, partition);
+                done += match element.map(|element| element.offset()) {
+                    Some(Offset::Offset(offset)) => offset,
+                    _ => low,
+                };
+                end += high;
+            }
+            Ok((done, end))
+        })
+        .await
+    }
+
     pub(super) async fn low(self, arena: &Arena, partition: i32) -> anyhow::Result<i64> {
         Ok(self.ends(arena, partition).await?.0)
     }

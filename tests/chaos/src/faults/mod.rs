@@ -11,6 +11,7 @@ mod group;
 pub mod kafka;
 pub mod network;
 pub mod offsets;
+pub mod outage;
 pub mod points;
 pub mod postgres;
 pub mod process;

@@ -46,46 +46,39 @@ pub struct Conduct {
 }
 
 impl Conduct {
-    /// Everything arrives later, in both directions.
-    #[must_use]
-    pub fn slow(delay: Duration) -> Self {
-        let flow = Flow {
-            delay,
-            ..Flow::default()
-        };
+    const fn both(flow: Flow) -> Self {
         Self {
             up: flow,
             down: flow,
             refuse: false,
         }
+    }
+
+    /// Everything arrives later, in both directions.
+    #[must_use]
+    pub fn slow(delay: Duration) -> Self {
+        Self::both(Flow {
+            delay,
+            ..Flow::default()
+        })
     }
 
     /// So many bytes a second in each direction.
     #[must_use]
     pub fn narrow(bytes_per_second: NonZeroU64) -> Self {
-        let flow = Flow {
+        Self::both(Flow {
             bytes_per_second: Some(bytes_per_second),
             ..Flow::default()
-        };
-        Self {
-            up: flow,
-            down: flow,
-            refuse: false,
-        }
+        })
     }
 
     /// Nothing passes, and nobody is told.
     #[must_use]
     pub fn blackhole() -> Self {
-        let flow = Flow {
+        Self::both(Flow {
             stalled: true,
             ..Flow::default()
-        };
-        Self {
-            up: flow,
-            down: flow,
-            refuse: false,
-        }
+        })
     }
 
     /// Requests reach the server, which works on them, but its answers do not come back.

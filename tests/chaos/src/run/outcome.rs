@@ -12,6 +12,7 @@ use verify::{Report, SinkReport};
 
 use super::RunOptions;
 use crate::Arena;
+use crate::faults::outage::Drain;
 
 /// The outcome of one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub struct Outcome {
     pub recovery_p50_ms: u128,
     /// Their 95th percentile, in milliseconds.
     pub recovery_p95_ms: u128,
+    /// How each sink came back from a long outage, where there was one.
+    pub drains: Vec<Drain>,
     /// Largest resident memory of a process of each service, in MiB.
     pub peak_mib: BTreeMap<String, u64>,
     /// Records put into the enriched topic that nobody can read: each must be in the dead letters of the sinks.
@@ -91,6 +94,9 @@ impl fmt::Display for Outcome {
             "recovery after kill -9: p50 {} ms, p95 {} ms of {}",
             self.recovery_p50_ms, self.recovery_p95_ms, self.recoveries
         )?;
+        for drain in &self.drains {
+            writeln!(f, "  {drain}")?;
+        }
         for (service, mib) in &self.peak_mib {
             writeln!(f, "  peak memory of {service}: {mib} MiB")?;
         }
@@ -116,6 +122,7 @@ pub(super) fn collect(
     arena: &Arena,
     injected_for: Duration,
     drained: Duration,
+    drains: Vec<Drain>,
     report: Report,
     failures: Vec<String>,
 ) -> Outcome {
@@ -136,6 +143,7 @@ pub(super) fn collect(
             .into_iter()
             .map(|(service, kib)| (service.to_owned(), kib / 1024))
             .collect(),
+        drains,
         poison: arena.measures.poison(),
         task_restarts: arena.measures.task_restarts(),
         failures,

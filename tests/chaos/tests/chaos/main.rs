@@ -18,6 +18,7 @@ async fn every_sink_equals_postgres_after_every_class_of_fault() {
         classes: faults::all().collect(),
         every_point: true,
         recovery_rounds: 1,
+        outage: None,
         rate: 150.0,
         replicas: 2,
         longest_freeze: Duration::from_secs(10),
