@@ -46,3 +46,16 @@ PARTITION BY toYYYYMM(event_ts)
 ORDER BY (event_ts, content_id, event_id)
 -- An insert is answered after its part is on the disk, so that the log may be forgotten.
 SETTINGS allow_nullable_key = 1, fsync_after_insert = 1, fsync_part_directory = 1;
+
+-- Who may write a partition of the log: whoever holds the highest (generation, owner). Whoever was followed by another
+-- holder writes nothing any more, however late its insert arrives. One row per partition.
+CREATE TABLE IF NOT EXISTS {database}.events_enriched_fences
+(
+    lane      LowCardinality(String),
+    partition Int32,
+    holder    SimpleAggregateFunction(max, Tuple(generation UInt64, owner UInt64)),
+    taken_at  SimpleAggregateFunction(max, DateTime64(6, 'UTC')) DEFAULT now64(6)
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (lane, partition)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;

@@ -15,9 +15,9 @@ use tokio::sync::Semaphore;
 use crate::config::{Config, ENV};
 use crate::error::Reaction;
 use crate::http::Http;
+use crate::memory::Budget;
 use crate::metrics::{Metrics, SERVICE};
 use crate::outage::Outage;
-use crate::pulse::Pulse;
 use crate::server::{Found, TableError, inspect};
 use crate::sink::{Sink, lane};
 use crate::write::Writer;
@@ -56,14 +56,7 @@ async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
     let Some(writer) = opened.transpose()? else {
         return Ok(());
     };
-    let pulse = Pulse::new(Instant::now());
-    let beating = pulse.clone();
-    let until = stop.clone();
-    ctx.lifecycle.spawn("pulse", async move {
-        until.run_until_cancelled(beating.run()).await;
-        Ok(())
-    });
-    let sink = Arc::new(share(&config, writer, Outage::new(condition), pulse)?);
+    let sink = Arc::new(share(&config, writer, Outage::new(condition))?);
     let status = Status::new();
     let (ready, alive) = (Arc::clone(&status), Arc::clone(&status));
     ctx.health.readiness("kafka", move || ready.readiness());
@@ -82,18 +75,16 @@ async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
     ended.map_err(|error| failure(&error))
 }
 
-fn share(config: &Config, writer: Writer, outage: Outage, pulse: Pulse) -> Result<Sink, Failure> {
+fn share(config: &Config, writer: Writer, outage: Outage) -> Result<Sink, Failure> {
     let kafka = &config.kafka;
     let letters = DeadLetters::with_topic(&kafka.connection, SERVICE, &kafka.dead_letter_topic);
     Ok(Sink {
         writer,
         letters: letters.map_err(|error| Failure::usage(error.to_string()))?,
         limits: config.batch.limits(),
-        memory: Arc::new(Semaphore::new(config.batch.total_kib.get() as usize)),
+        memory: Budget::new(config.batch.total_kib.get()),
         inserts: Semaphore::new(config.batch.concurrent_inserts.get() as usize),
-        insert_deadline: config.clickhouse.insert_deadline,
         outage,
-        pulse,
         metrics: Metrics::default(),
         clock: clock::now,
     })

@@ -15,7 +15,7 @@ pub struct Limits {
     pub rows: usize,
     /// Bytes in memory.
     pub bytes: usize,
-    /// Time since its first entry.
+    /// Time since the batch before it was closed; a tenth of it since its first entry, if that is later.
     pub age: Duration,
 }
 
@@ -26,6 +26,8 @@ pub struct Batch {
     bytes: usize,
     opened: Option<Instant>,
     next: Option<i64>,
+    /// When the batch before it was closed.
+    after: Option<Instant>,
 }
 
 /// Source offsets of one lane and epoch, both ends included.
@@ -72,6 +74,15 @@ impl Span {
 }
 
 impl Batch {
+    /// An empty batch, after another one that was closed then.
+    #[must_use]
+    pub fn after(closed: Option<Instant>) -> Self {
+        Self {
+            after: closed,
+            ..Self::default()
+        }
+    }
+
     /// Adds a record's entry.
     pub fn push(&mut self, entry: Entry, now: Instant) {
         self.opened.get_or_insert(now);
@@ -111,9 +122,14 @@ impl Batch {
     }
 
     /// When it is closed at the latest; `None` while nothing was offered.
+    ///
+    /// From batch to batch, not from its first entry: entries that have waited while the one before it was written do
+    /// not wait the whole time again, and what comes after a pause hardly waits. There are no more batches for it.
     #[must_use]
     pub fn due(&self, limits: &Limits) -> Option<Instant> {
-        self.opened.map(|opened| opened + limits.age)
+        let gathered = self.opened? + limits.age / 10;
+        let next = self.after.map(|closed| closed + limits.age);
+        Some(next.map_or(gathered, |next| next.max(gathered)))
     }
 
     /// The ranges of positions whose entries are applied by position.
@@ -178,10 +194,27 @@ mod tests {
                     ..LIMITS
                 })
         );
-        assert_eq!(batch.due(&LIMITS), Some(start + LIMITS.age));
+        assert_eq!(batch.due(&LIMITS), Some(start + LIMITS.age / 10));
         batch.push(at(3), start);
         assert!(batch.is_full(&LIMITS));
         assert_eq!(batch.next(), Some(1004));
+    }
+
+    #[test]
+    fn a_batch_follows_the_one_before_it_after_its_age_and_the_first_after_a_pause_soon() {
+        let closed = Instant::now();
+        let due = |opened| {
+            let mut batch = Batch::after(Some(closed));
+            batch.push(at(1), opened);
+            batch.due(&LIMITS)
+        };
+        let tenth = LIMITS.age / 10;
+        assert_eq!(due(closed + tenth), Some(closed + LIMITS.age));
+        let (late, pause) = (closed + LIMITS.age - tenth / 2, closed + LIMITS.age * 9);
+        assert_eq!(
+            (due(late), due(pause)),
+            (Some(late + tenth), Some(pause + tenth))
+        );
     }
 
     #[test]

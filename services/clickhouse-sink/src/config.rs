@@ -69,7 +69,7 @@ pub struct ClickHouse {
     /// Its HTTP interface, `http://` or `https://`. One server or one replica, not a load balancer: what is read back
     /// must come from where it was written.
     pub url: Url,
-    /// User; it needs SELECT and INSERT on the table and SELECT on `system.processes`.
+    /// User; it needs SELECT and INSERT on the table and on its `_fences`, SELECT on `system.processes`, and KILL QUERY.
     pub user: String,
     /// Password.
     pub password: Option<SecretString>,
@@ -80,9 +80,6 @@ pub struct ClickHouse {
     /// How long a request may take before its outcome counts as unknown.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
-    /// An insert that has not begun on the server after this time writes nothing. A new owner of a partition waits it out.
-    #[serde(with = "humantime_serde")]
-    pub insert_deadline: Duration,
     /// How long the server may take to answer at start before the process gives up (exit 69).
     #[serde(with = "humantime_serde")]
     pub startup: Duration,
@@ -97,7 +94,6 @@ impl Default for ClickHouse {
             database: "engagement".into(),
             table: "events_enriched".into(),
             request_timeout: Duration::from_secs(30),
-            insert_deadline: Duration::from_secs(3),
             startup: Duration::from_secs(60),
         }
     }
@@ -122,7 +118,7 @@ pub struct Batching {
     pub rows: NonZeroUsize,
     /// .. or KiB in memory ..
     pub kib: NonZeroU32,
-    /// .. or when its first record is so old.
+    /// .. or so long after the one before it; the first one after a pause waits a tenth of this for company.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
     /// KiB that the open batches of all partitions may hold together; the one that asks for more is closed early.
@@ -194,16 +190,10 @@ impl Config {
                 "a name, such as events_enriched",
             ),
             (
-                server.insert_deadline >= Duration::from_millis(500),
-                "clickhouse.insert_deadline",
-                seconds(server.insert_deadline),
-                "at least 500ms, or inserts expire before they begin",
-            ),
-            (
-                server.request_timeout > server.insert_deadline,
+                server.request_timeout >= Duration::from_secs(1),
                 "clickhouse.request_timeout",
                 seconds(server.request_timeout),
-                "more than clickhouse.insert_deadline",
+                "at least 1s, or every busy moment of the server is an outage",
             ),
             (
                 !self.batch.interval.is_zero(),
@@ -239,7 +229,7 @@ mod tests {
     fn every_value_that_makes_no_sense_is_named_at_once() {
         let mut config = Config::default();
         config.clickhouse.url = Url::parse("tcp://127.0.0.1:9000").unwrap();
-        config.clickhouse.request_timeout = Duration::from_secs(1);
+        config.clickhouse.request_timeout = Duration::from_millis(500);
         let problems: Vec<String> = config.problems().iter().map(ToString::to_string).collect();
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(
@@ -248,7 +238,7 @@ mod tests {
         );
         assert_eq!(
             problems[1],
-            "clickhouse.request_timeout = 1s: more than clickhouse.insert_deadline"
+            "clickhouse.request_timeout = 0.5s: at least 1s, or every busy moment of the server is an outage"
         );
     }
 }

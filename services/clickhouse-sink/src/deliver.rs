@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engagement::event::{Lane, Micros};
+use engagement::event::Micros;
 use opentelemetry::trace::SpanContext;
 use service::Backoff;
 use stream::dead_letter::{Reject, RejectBudget};
@@ -17,6 +17,7 @@ use tracing::{Instrument as _, Span};
 use crate::batch::Batch;
 use crate::delivery::{Delivery, Step};
 use crate::error::{Reaction, ServerError};
+use crate::fence::Fence;
 use crate::owner::Owner;
 use crate::plan::{Held, Planned, plan};
 use crate::server::TableError;
@@ -27,13 +28,9 @@ use crate::write::Insert;
 pub struct Deliverer {
     sink: Arc<Sink>,
     partition: i32,
-    /// What the ids of this lane's inserts begin with.
-    prefix: String,
-    /// Who owned the partition before us may still have inserts on the way.
     owner: Owner,
-    /// Until when an insert of ours that was never answered may still begin.
-    unanswered: Option<Instant>,
-    standstills: u64,
+    /// An insert failed, and the table was not looked at since.
+    suspicious: bool,
     backoff: Backoff,
     /// Rows that the server refused, among those delivered.
     refused: RejectBudget,
@@ -48,23 +45,23 @@ enum Trouble {
 }
 
 impl Deliverer {
-    /// For a partition that was just assigned. `foreign`: until when an insert of its last owner could still begin.
+    /// For a partition that was just assigned.
     #[must_use]
-    pub fn new(sink: Arc<Sink>, handle: &LaneHandle, foreign: Option<Instant>) -> Self {
-        let partition = handle.partition();
+    pub fn new(sink: Arc<Sink>, partition: i32) -> Self {
         Self {
-            prefix: sink
-                .writer
-                .table()
-                .query_prefix(Lane::Live.name(), partition),
-            standstills: sink.pulse.standstills(Instant::now()),
-            owner: Owner::Unknown(foreign),
-            unanswered: None,
+            owner: Owner::Unknown,
+            suspicious: false,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             refused: RejectBudget::default(),
             partition,
             sink,
         }
+    }
+
+    /// Whether the table has to be asked before anything is written.
+    #[must_use]
+    pub fn in_doubt(&self) -> bool {
+        matches!(self.owner, Owner::Unknown)
     }
 
     /// Delivers a batch. `false`: the lane was told to stop before that was done.
@@ -138,9 +135,8 @@ impl Deliverer {
     }
 
     /// Nothing has to be asked for a batch of which nobody else can have written a part.
-    fn begin(&mut self, batch: &Batch) -> Delivery {
-        self.note_standstill();
-        let mut delivery = Delivery::new(matches!(self.owner, Owner::Unknown(_)));
+    fn begin(&self, batch: &Batch) -> Delivery {
+        let mut delivery = Delivery::new(self.in_doubt());
         if !self.owner.may_have_written(batch.entries()) {
             delivery.resolved(plan(
                 batch.entries(),
@@ -151,18 +147,6 @@ impl Deliverer {
         delivery
     }
 
-    /// While the process stood still another one may have taken the partition over, written, and be writing yet.
-    fn note_standstill(&mut self) {
-        let standstills = self.sink.pulse.standstills(Instant::now());
-        if std::mem::replace(&mut self.standstills, standstills) != standstills {
-            tracing::warn!(
-                partition = self.partition,
-                "the process stood still, reading back"
-            );
-            self.owner = Owner::Unknown(Some(Instant::now() + self.sink.insert_deadline));
-        }
-    }
-
     async fn resolve(
         &mut self,
         settle: bool,
@@ -170,34 +154,36 @@ impl Deliverer {
         batch: &Batch,
         delivery: &mut Delivery,
     ) -> Result<(), Trouble> {
-        self.note_standstill();
-        let writer = &self.sink.writer;
         if settle {
-            let until = self.owner.may_begin_until().max(self.unanswered);
-            writer
-                .settle(&self.prefix, until)
-                .await
-                .map_err(|error| self.table_trouble(error))?;
-            self.unanswered = None;
+            self.owner = Owner::Unknown;
         }
-        // Whoever stood still may have lost the partition meanwhile; what is missing is then for another to write.
-        if matches!(self.owner, Owner::Unknown(_)) && handle.stopping().is_cancelled() {
-            return Err(Trouble::Wait("told to stop while in doubt".into()));
+        if self.in_doubt() {
+            // What is missing is then for the next owner to write; taking the partition would only disturb it.
+            if handle.stopping().is_cancelled() {
+                return Err(Trouble::Wait("told to stop while in doubt".into()));
+            }
+            self.owner = self.take().await?;
         }
-        if let Owner::Unknown(_) = self.owner {
-            let highest = writer
-                .highest(self.partition)
-                .await
-                .map_err(|error| self.trouble(&error))?;
-            self.owner = Owner::Reached(highest);
-        }
-        let held = writer
-            .read_back(batch)
-            .await
-            .map_err(|error| self.trouble(&error))?;
+        let held = self.sink.writer.read_back(batch).await;
+        let held = held.map_err(|error| self.trouble(&error))?;
         self.sink.metrics.read_back(held.positions.len());
         delivery.resolved(plan(batch.entries(), held, delivery.buried_entries()));
         Ok(())
+    }
+
+    /// Makes this lane the only one that can write its partition.
+    async fn take(&mut self) -> Result<Owner, Trouble> {
+        let (writer, partition) = (&self.sink.writer, self.partition);
+        let fence = writer.take(partition).await;
+        let fence = fence.map_err(|error| self.trouble(&error))?;
+        if self.suspicious {
+            let checked = writer.check(partition, fence).await;
+            checked.map_err(|error| self.table_trouble(error))?;
+            self.suspicious = false;
+        }
+        let highest = self.sink.writer.highest(partition).await;
+        let highest = highest.map_err(|error| self.trouble(&error))?;
+        Ok(Owner::Holds(fence, highest))
     }
 
     async fn insert(
@@ -206,56 +192,44 @@ impl Deliverer {
         batch: &Batch,
         delivery: &mut Delivery,
     ) -> Result<(), Trouble> {
+        let Owner::Holds(fence, _) = self.owner else {
+            delivery.doubted();
+            return Ok(());
+        };
         let rows = run.len();
-        match self.send(delivery.rows(run), batch).await {
-            Ok(()) => {
-                self.unanswered = None;
-                delivery.inserted();
-                for _ in 0..rows {
-                    let _ = self.refused.note(false);
-                }
-                Ok(())
+        let Err(error) = self.send(delivery.rows(run), batch, fence).await else {
+            delivery.inserted();
+            for _ in 0..rows {
+                let _ = self.refused.note(false);
             }
-            Err(error) if error.reaction() == Reaction::Halve => {
-                self.sink.metrics.failed(&error);
-                tracing::warn!(partition = self.partition, rows, %error, "a row was refused, halving");
-                self.unanswered = None;
-                delivery.refused_for_a_row(error.to_string());
-                Ok(())
-            }
-            Err(error) => {
-                delivery.doubted();
-                if error.is_answer() {
-                    self.unanswered = None;
-                }
-                Err(self.trouble(&error))
-            }
+            return Ok(());
+        };
+        self.suspicious = true;
+        if error.reaction() == Reaction::Halve {
+            self.sink.metrics.failed(&error);
+            tracing::warn!(partition = self.partition, rows, %error, "a row was refused, halving");
+            delivery.refused_for_a_row(error.to_string());
+            return Ok(());
         }
+        delivery.doubted();
+        Err(self.trouble(&error))
     }
 
-    async fn send(&mut self, rows: &[Planned], batch: &Batch) -> Result<(), ServerError> {
+    async fn send(&self, rows: &[Planned], batch: &Batch, fence: Fence) -> Result<(), ServerError> {
         // The semaphore is never closed; without a slot the insert would only be one more at a time.
         let _slot = self.sink.inserts.acquire().await.ok();
         let mut data = Vec::with_capacity(batch.bytes());
         rows.iter()
             .for_each(|row| row.write(batch.entries(), &mut data));
         let (parent, started) = (traceparent(), Instant::now());
-        let writer = &self.sink.writer;
-        // The deadline first: a standstill before the check is noticed by it, and after one behind the check the
-        // deadline has passed. Waiting for the slot, or for the runs before, may have taken any time.
-        let deadline_ms = writer.deadline_ms();
-        if self.sink.pulse.standstills(Instant::now()) != self.standstills {
-            return Err(ServerError::Expired(self.sink.insert_deadline));
-        }
-        self.unanswered = Some(Instant::now() + self.sink.insert_deadline);
         let insert = Insert {
+            partition: self.partition,
+            fence,
             rows: rows.len() as u64,
             data: data.into(),
-            deadline_ms,
         };
-        writer
-            .insert(&self.prefix, insert, parent.as_deref())
-            .await?;
+        let writer = &self.sink.writer;
+        writer.insert(insert, parent.as_deref()).await?;
         self.sink.metrics.inserted(rows.len(), started.elapsed());
         Ok(())
     }

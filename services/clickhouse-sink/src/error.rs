@@ -3,7 +3,7 @@
 //! Invariant: the reaction follows from the code of the answer, never from its text, and no reaction loses a row:
 //! what is not known for certain to be wrong with a row or with the configuration is tried again.
 
-use std::time::Duration;
+use crate::fence::Fence;
 
 /// What to do about an answer that is not a clean success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,9 +43,9 @@ pub enum ServerError {
         /// Its body, cut.
         message: String,
     },
-    /// The insert began after its deadline and wrote nothing.
-    #[error("the insert began after its deadline of {} s and wrote nothing", .0.as_secs_f32())]
-    Expired(Duration),
+    /// The insert wrote nothing: a higher fence was taken since.
+    #[error("another owner has taken the partition over (fence {}), and the insert wrote nothing", .0.generation)]
+    Superseded(Fence),
     /// A success that wrote another number of rows than were sent.
     #[error("ClickHouse acknowledged {written} rows where {sent} were sent")]
     Written {
@@ -76,17 +76,10 @@ impl ServerError {
             } => Reaction::Stop,
             Self::Transport { .. }
             | Self::Status { .. }
-            | Self::Expired(_)
+            | Self::Superseded(_)
             | Self::Written { .. }
             | Self::Answer { .. } => Reaction::Retry,
         }
-    }
-
-    /// Whether it is ClickHouse that answered: then the request has arrived and ended. Otherwise it may still be on its
-    /// way there, whatever the client or something in between says.
-    #[must_use]
-    pub const fn is_answer(&self) -> bool {
-        !matches!(self, Self::Transport { .. } | Self::Status { .. })
     }
 
     /// What a human should look at, and the next command to run.
@@ -118,7 +111,7 @@ impl ServerError {
             Self::Transport { .. } => {
                 "check CLICKHOUSE_URL and that the server runs: clickhouse-sink check"
             }
-            Self::Expired(_) | Self::Written { .. } | Self::Answer { .. } => {
+            Self::Superseded(_) | Self::Written { .. } | Self::Answer { .. } => {
                 "start again; if it repeats, report it with the log"
             }
         }
@@ -130,7 +123,7 @@ impl ServerError {
         match (self, self.reaction()) {
             (_, Reaction::Halve) => "bad_row",
             (_, Reaction::Stop) => "configuration",
-            (Self::Expired(_), _) => "expired",
+            (Self::Superseded(_), _) => "superseded",
             (Self::Transport { .. }, _) => "unreachable",
             (Self::Written { .. } | Self::Answer { .. }, _) => "unclear",
             (Self::Exception { .. } | Self::Status { .. }, _) => "unavailable",

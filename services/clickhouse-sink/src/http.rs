@@ -1,7 +1,7 @@
 //! One request to ClickHouse's HTTP interface, and whether its answer is a clean success.
 //!
 //! Requests go through `reqwest` with bodies encoded here, not through the `clickhouse` crate: its inserts are streamed
-//! without a length and cannot be `INSERT .. SELECT .. FROM input(..)`, on which the deadline of an insert rests, and
+//! without a length and cannot be `INSERT .. SELECT .. FROM input(..)`, on which the fence of an insert rests, and
 //! one client for reads and writes is one set of timeouts, headers and errors.
 //! Invariant: a body is sent whole with its `Content-Length`, so a cut connection can never insert half of it.
 
@@ -72,8 +72,11 @@ impl Http {
     /// # Errors
     /// Anything but a clean success.
     pub async fn ask(&self, sql: String) -> Result<Answer, ServerError> {
-        self.send(self.request(&[("wait_end_of_query", "1")]).body(sql))
-            .await
+        self.send(
+            self.request(&[("wait_end_of_query", "1"), ("use_query_cache", "0")])
+                .body(sql),
+        )
+        .await
     }
 
     /// Sends a statement whose data is the body.

@@ -60,10 +60,11 @@ impl Entry {
         (self.revision, self.deleted, self.missing)
     }
 
-    /// Bytes it occupies in memory, about.
+    /// Bytes it occupies in memory, about: a list that has grown is half empty, and each entry is planned.
     #[must_use]
     pub fn weight(&self) -> usize {
-        size_of::<Self>()
+        2 * size_of::<Self>()
+            + size_of::<Planned>()
             + self.row.bytes().len()
             + self.replaces.as_ref().map_or(0, |key| key.bytes.len())
     }

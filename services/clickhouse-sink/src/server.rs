@@ -3,7 +3,6 @@
 //! Invariant: asking changes nothing.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use crate::error::ServerError;
 use crate::http::Http;
@@ -32,7 +31,7 @@ pub struct Found {
     pub synced: bool,
 }
 
-/// Looks at the table.
+/// Looks at the table, and at the one of its fences.
 ///
 /// # Errors
 /// It is missing, or not as it must be, or the server does not answer cleanly.
@@ -52,6 +51,7 @@ pub async fn inspect(http: &Http, table: &Table) -> Result<Found, TableError> {
     let engine = http.ask(table.engine()).await?;
     let engine = Reader::new("the engine", &engine.body).text()?;
     schema::check_engine(&name, &engine)?;
+    http.ask(table.highest_fence(0)).await?;
     Ok(Found {
         id_type,
         synced: schema::is_synced(&engine),
@@ -74,14 +74,4 @@ pub async fn known_settings(http: &Http) -> Result<Vec<(&'static str, &'static s
         .into_iter()
         .filter(|(name, _)| known.contains(*name))
         .collect())
-}
-
-/// The server's clock (ms since 1970) at a moment of ours. Taken as of before the question, so that a deadline made from it is rather too early than too late.
-///
-/// # Errors
-/// The server does not answer cleanly.
-pub async fn server_clock(http: &Http) -> Result<(Instant, i64), ServerError> {
-    let at = Instant::now();
-    let answer = http.ask(sql::SERVER_CLOCK.to_owned()).await?;
-    Ok((at, Reader::new("the clock", &answer.body).i64()?))
 }

@@ -4,7 +4,7 @@
 //! the dead letters.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engagement::event::Micros;
 use faults::Point;
@@ -13,20 +13,18 @@ use stream::checkpoint::Checkpoint;
 use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
 use stream::resume::{StartPolicy, resolve_start};
 use stream::{LaneError, LaneHandle, Record, trace};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::batch::{Batch, Limits};
 use crate::deliver::Deliverer;
 use crate::intake::{Intake, Judged};
+use crate::memory::{Budget, Share};
 use crate::metrics::Metrics;
 use crate::outage::Outage;
-use crate::pulse::Pulse;
 use crate::write::Writer;
 
 /// Records taken from the inbox at once.
 const TAKE: usize = 256;
-/// KiB that an open batch reserves at a time.
-const STEP_KIB: usize = 64;
 /// Links that a batch's span carries (the default limit of OpenTelemetry's SDK).
 const LINKS: usize = 128;
 
@@ -38,16 +36,12 @@ pub struct Sink {
     pub letters: DeadLetters,
     /// When a batch is closed.
     pub limits: Limits,
-    /// KiB that open batches may hold together.
-    pub memory: Arc<Semaphore>,
+    /// What batches may hold together.
+    pub memory: Budget,
     /// Inserts that run at the same time.
     pub inserts: Semaphore,
-    /// How long an insert of another owner may take to begin.
-    pub insert_deadline: Duration,
     /// What `/readyz` says.
     pub outage: Outage,
-    /// Whether this process stood still.
-    pub pulse: Pulse,
     /// What is counted.
     pub metrics: Metrics,
     /// Wall clock: microseconds since 1970 UTC.
@@ -82,11 +76,8 @@ impl Sink {
 /// `Retry`: begin again at the committed offset. `Stop`: a human must repair.
 pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneError> {
     let (start, reader) = resolve_start(&handle, StartPolicy::Earliest).await?;
-    // Without a commit somebody may still have written, and the commit be lost; of an empty log nobody has.
-    let written = handle.committed().is_some() || handle.watermarks().await?.high > 0;
-    let foreign = written.then(|| Instant::now() + sink.insert_deadline);
     handle.start(start).await?;
-    let deliverer = Deliverer::new(Arc::clone(&sink), &handle, foreign);
+    let deliverer = Deliverer::new(Arc::clone(&sink), handle.partition());
     let intake = Intake::new(reader, sink.writer.id_type());
     let lane = Lane {
         sink,
@@ -94,6 +85,7 @@ pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneErr
         deliverer,
         intake,
         rejects: RejectBudget::default(),
+        closed: None,
     };
     lane.run().await
 }
@@ -104,6 +96,8 @@ struct Lane {
     deliverer: Deliverer,
     intake: Intake,
     rejects: RejectBudget,
+    /// When the last batch was closed.
+    closed: Option<Instant>,
 }
 
 /// A closed batch, and how the lane goes on after it.
@@ -115,7 +109,7 @@ struct Closed {
     links: Vec<SpanContext>,
     then: Then,
     /// Given back when the batch is written.
-    memory: Option<OwnedSemaphorePermit>,
+    memory: Option<Share>,
 }
 
 impl Closed {
@@ -165,22 +159,46 @@ impl Lane {
 
     /// Takes records until the batch is due. Whatever ends it, what was taken before is delivered first.
     async fn collect(&mut self) -> Closed {
-        let mut closed = Closed::default();
-        closed.then = match self.reserve().await {
-            None => Then::End,
-            Some(mut memory) => {
-                let then = self.fill(&mut closed, &mut memory).await;
-                closed.memory = Some(memory);
-                then
-            }
+        let mut closed = Closed {
+            batch: Batch::after(self.closed),
+            then: Then::End,
+            ..Closed::default()
         };
+        let mut records = Vec::new();
+        if let Some(mut share) = self.first(&mut records).await {
+            closed.then = self.fill(&mut closed, &mut share, records).await;
+            closed.memory = Some(share);
+        }
+        self.closed = Some(Instant::now());
         closed
     }
 
-    async fn fill(&mut self, closed: &mut Closed, memory: &mut OwnedSemaphorePermit) -> Then {
+    /// Waits for a record, then for memory: one record is all that a lane holds without a share.
+    async fn first(&mut self, records: &mut Vec<Record>) -> Option<Share> {
+        if self.handle.recv_many(records, 1).await == 0 {
+            return None;
+        }
+        let (budget, stopping) = (&self.sink.memory, self.handle.stopping());
+        stopping.run_until_cancelled(budget.share()).await
+    }
+
+    async fn fill(
+        &mut self,
+        closed: &mut Closed,
+        share: &mut Share,
+        mut records: Vec<Record>,
+    ) -> Then {
         let limits = self.sink.limits;
-        let mut records = Vec::new();
-        while !closed.batch.is_full(&limits) && self.covers(memory, closed.batch.bytes()) {
+        loop {
+            for record in records.drain(..) {
+                if let Err(error) = self.accept(&record, closed).await {
+                    return Then::Fail(error);
+                }
+            }
+            let covered = share.covers(&self.sink.memory, closed.batch.bytes());
+            if closed.batch.is_full(&limits) || !covered {
+                return Then::Continue;
+            }
             let taking = self.handle.recv_many(&mut records, TAKE);
             let taken = match closed.batch.due(&limits) {
                 None => taking.await,
@@ -192,25 +210,7 @@ impl Lane {
             if taken == 0 {
                 return Then::End;
             }
-            for record in records.drain(..) {
-                if let Err(error) = self.accept(&record, closed).await {
-                    return Then::Fail(error);
-                }
-            }
         }
-        Then::Continue
-    }
-
-    async fn reserve(&self) -> Option<OwnedSemaphorePermit> {
-        let wait = Arc::clone(&self.sink.memory).acquire_many_owned(kib(STEP_KIB));
-        self.handle.stopping().run_until_cancelled(wait).await?.ok()
-    }
-
-    /// Reserves for what the batch holds and a step more; `false` when nothing is left.
-    fn covers(&self, memory: &mut OwnedSemaphorePermit, bytes: usize) -> bool {
-        let missing = (bytes / 1024 + STEP_KIB).saturating_sub(memory.num_permits());
-        let more = Arc::clone(&self.sink.memory).try_acquire_many_owned(kib(missing));
-        more.map(|more| memory.merge(more)).is_ok()
     }
 
     /// Puts a record into the batch, drops it as a duplicate, or dead-letters it.
@@ -242,8 +242,4 @@ impl Lane {
         closed.checkpoint = checkpoint;
         Ok(())
     }
-}
-
-fn kib(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

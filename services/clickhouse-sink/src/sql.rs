@@ -4,7 +4,10 @@
 
 use std::fmt::Write as _;
 
+use engagement::event::Lane;
+
 use crate::batch::Span;
+use crate::fence::Fence;
 use crate::row::{COLUMNS, EventIdType};
 
 /// The table, and the names by which its inserts are known to the server.
@@ -16,35 +19,75 @@ pub struct Table {
     pub name: String,
 }
 
+/// The lane of Kafka whose partitions are fenced; the other lanes travel in the same topic, in the same partitions.
+const LANE: &str = Lane::Live.name();
+
 impl Table {
     fn quoted(&self) -> String {
         format!("{}.{}", identifier(&self.database), identifier(&self.name))
     }
 
-    /// What the `query_id` of every insert of one lane of Kafka begins with: sink, table, lane, partition.
+    /// The table of fences beside it.
+    fn fences(&self) -> String {
+        let name = format!("{}_fences", self.name);
+        format!("{}.{}", identifier(&self.database), identifier(&name))
+    }
+
+    /// What the `query_id` of every insert of one partition of Kafka begins with: sink, table, lane, partition.
     #[must_use]
-    pub fn query_prefix(&self, lane: &str, partition: i32) -> String {
+    pub fn query_prefix(&self, partition: i32) -> String {
         format!(
-            "clickhouse-sink/{}.{}/{lane}/{partition}/",
+            "clickhouse-sink/{}.{}/{LANE}/{partition}/",
             self.database, self.name
         )
     }
 
-    /// Writes the rows of the request's body, unless it begins after the deadline (milliseconds since 1970, server's clock).
-    ///
-    /// `now64` is a constant of the query, taken after the query was entered into `system.processes`: an insert that is
-    /// not to be seen there and whose deadline has passed will never write.
+    /// The highest fence of a partition: `generation`, `owner`; both 0 where nobody has taken one.
     #[must_use]
-    pub fn insert(&self, id_type: EventIdType, deadline_ms: i64) -> String {
+    pub fn highest_fence(&self, partition: i32) -> String {
+        format!(
+            "SELECT {} FORMAT RowBinary",
+            self.holder(partition, "max(holder)")
+        )
+    }
+
+    /// Takes a fence; it counts, also over a crash of the server, once this is answered.
+    #[must_use]
+    pub fn take_fence(&self, partition: i32, fence: Fence) -> String {
+        let Fence { generation, owner } = fence;
+        format!(
+            "INSERT INTO {} (lane, partition, holder) SETTINGS async_insert = 0, wait_for_async_insert = 1, insert_deduplicate = 0 \
+             VALUES ({}, {partition}, ({generation}, {owner}))",
+            self.fences(),
+            literal(LANE),
+        )
+    }
+
+    fn holder(&self, partition: i32, what: &str) -> String {
+        format!(
+            "{what} FROM {} WHERE lane = {} AND partition = {partition}",
+            self.fences(),
+            literal(LANE),
+        )
+    }
+
+    /// Writes the rows of the request's body if the fence is the highest one of its partition when the insert begins.
+    ///
+    /// The subquery is a constant of the query, evaluated after the query was entered into `system.processes`: an insert
+    /// that is not to be seen there once a higher fence was taken will never write.
+    #[must_use]
+    pub fn insert(&self, id_type: EventIdType, partition: i32, fence: Fence) -> String {
+        let Fence { generation, owner } = fence;
         let names = COLUMNS.map(|(name, _)| name).join(", ");
         let structure = COLUMNS
             .map(|(name, sent_as)| format!("{name} {}", typed(sent_as, id_type)))
             .join(", ");
         format!(
             "INSERT INTO {} ({names}) SELECT {names} FROM input({}) \
-             WHERE now64(3) < fromUnixTimestamp64Milli({deadline_ms}) FORMAT RowBinary",
+             WHERE (SELECT {}) = ({generation}, {owner}) FORMAT RowBinary",
             self.quoted(),
             literal(&structure),
+            self.holder(partition, "max(holder)"),
         )
     }
 
@@ -128,9 +171,6 @@ pub fn running(prefix: &str) -> String {
     )
 }
 
-/// The server's clock: milliseconds since 1970.
-pub const SERVER_CLOCK: &str = "SELECT toUnixTimestamp64Milli(now64(3)) FORMAT RowBinary";
-
 /// Which of the settings of an insert this server knows.
 #[must_use]
 pub fn known_settings() -> String {
@@ -149,7 +189,7 @@ const ONE_BLOCK: &str = "1000000000";
 
 /// Settings of an insert. Those that a server does not know are left out: they came with later versions.
 /// (`fsync_after_insert` and `fsync_part_directory` are settings of the table, not of a query.)
-pub const INSERT_SETTINGS: [(&str, &str); 17] = [
+pub const INSERT_SETTINGS: [(&str, &str); 18] = [
     ("async_insert", "0"),
     ("wait_end_of_query", "1"),
     ("insert_deduplicate", "0"),
@@ -167,6 +207,7 @@ pub const INSERT_SETTINGS: [(&str, &str); 17] = [
     ("optimize_on_insert", "0"),
     ("max_execution_time", "60"),
     ("timeout_overflow_mode", "throw"),
+    ("use_query_cache", "0"),
 ];
 
 fn typed(sent_as: &'static str, id_type: EventIdType) -> &'static str {
@@ -207,8 +248,6 @@ fn quoted(text: &str, quote: char) -> String {
 
 #[cfg(test)]
 mod tests {
-    use engagement::event::Lane;
-
     use super::*;
 
     fn table() -> Table {
@@ -229,8 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn the_insert_selects_from_its_body_before_its_deadline() {
-        let sql = table().insert(EventIdType::Uuid, 1_767_882_112_000);
+    fn the_insert_selects_from_its_body_under_its_fence() {
+        let fence = Fence {
+            generation: 5,
+            owner: 17,
+        };
+        let sql = table().insert(EventIdType::Uuid, 7, fence);
         assert!(
             sql.starts_with(
                 "INSERT INTO `engagement`.`events_enriched` (event_id, content_id, event_ts, "
@@ -240,9 +283,15 @@ mod tests {
         assert!(sql.contains("FROM input('event_id UUID, content_id Nullable(String), event_ts DateTime64(6, \\'UTC\\'), "), "{sql}");
         assert!(
             sql.ends_with(
-                " WHERE now64(3) < fromUnixTimestamp64Milli(1767882112000) FORMAT RowBinary"
+                " WHERE (SELECT max(holder) FROM `engagement`.`events_enriched_fences` WHERE lane = 'live' AND partition = 7) \
+                 = (5, 17) FORMAT RowBinary"
             ),
             "{sql}"
+        );
+        assert!(
+            table()
+                .take_fence(7, fence)
+                .ends_with(" VALUES ('live', 7, (5, 17))")
         );
     }
 
@@ -262,12 +311,12 @@ mod tests {
 
     #[test]
     fn only_queries_of_this_sink_table_lane_and_partition_are_killed() {
-        let prefix = table().query_prefix("live", 1);
+        let prefix = table().query_prefix(1);
         assert_eq!(
             kill(&prefix),
             "KILL QUERY WHERE startsWith(query_id, 'clickhouse-sink/engagement.events_enriched/live/1/') SYNC"
         );
-        assert!(!table().query_prefix("live", 10).starts_with(&prefix));
+        assert!(!table().query_prefix(10).starts_with(&prefix));
         assert!(running(&prefix).contains("FROM system.processes WHERE startsWith(query_id, "));
     }
 

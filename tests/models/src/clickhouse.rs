@@ -1,14 +1,14 @@
 //! The ClickHouse sink: members that deliver batches, and a table whose inserts take their time.
 //!
 //! Invariant: what to do next comes from `clickhouse_sink::{delivery, plan, owner}`. An insert is on the wire, then
-//! begun, then ended; a kill ends what has begun, a passed deadline what has not.
+//! begun, then ended; a kill ends what has begun, a higher fence what has not.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
-use std::time::Instant;
 
 use clickhouse_sink::delivery::{Delivery, Step};
+use clickhouse_sink::fence::Fence;
 use clickhouse_sink::owner::Owner;
 use clickhouse_sink::plan::{Entry, Held, plan};
 use clickhouse_sink::row::EventIdType;
@@ -39,7 +39,7 @@ enum Stage {
     Begun,
     Written,
     Refused,
-    /// Killed, or too late: nothing was written.
+    /// Killed, or under a fence that was not the highest: nothing was written.
     Gone,
 }
 
@@ -49,6 +49,7 @@ struct Insert {
     /// Nobody waits for its answer any more.
     forsaken: bool,
     stage: Stage,
+    fence: Fence,
     rows: Vec<Row>,
 }
 
@@ -57,6 +58,8 @@ struct Insert {
 pub(crate) struct Table {
     pub(crate) rows: Vec<Row>,
     inserts: Vec<Insert>,
+    /// The highest fence.
+    fence: Fence,
 }
 
 /// What can happen at the server, or to an answer.
@@ -89,8 +92,11 @@ impl Table {
         }
     }
 
-    fn begin(&mut self, index: usize) {
-        self.inserts[index].stage = Stage::Begun;
+    fn begin(&mut self, index: usize, up: &Upstream<'_>) {
+        let insert = &mut self.inserts[index];
+        let is_late = insert.fence != self.fence && up.keeps(Rule::Fence);
+        insert.stage = if is_late { Stage::Gone } else { Stage::Begun };
+        self.forget();
     }
 
     fn end(&mut self, index: usize, up: &Upstream<'_>) {
@@ -120,17 +126,18 @@ impl Table {
         self.forget();
     }
 
-    /// `KILL QUERY`, and the deadlines that are waited out before it.
-    fn settle(&mut self, member: usize, foreign: bool, up: &Upstream<'_>) {
+    /// The fence is taken, then what runs is killed. Only whether a fence is the highest matters, and an older one never
+    /// is again: so all older ones are one, or there would be no end of states.
+    fn take(&mut self, member: usize, up: &Upstream<'_>) -> Fence {
+        self.fence = Fence::default().next(member as u64);
         for insert in &mut self.inserts {
-            let waited = (foreign || insert.by == member) && up.keeps(Rule::WaitOut);
-            match insert.stage {
-                Stage::Wire if waited => insert.stage = Stage::Gone,
-                Stage::Begun if up.keeps(Rule::KillFirst) => insert.stage = Stage::Gone,
-                _ => {}
+            insert.fence = Fence::default();
+            if insert.stage == Stage::Begun && up.keeps(Rule::KillFirst) {
+                insert.stage = Stage::Gone;
             }
         }
         self.forget();
+        self.fence
     }
 
     fn held(&self, entries: &[(Entry, usize)], up: &Upstream<'_>) -> Held {
@@ -174,8 +181,6 @@ pub(crate) struct Running {
     waits: bool,
     /// The process stands still.
     pub(crate) frozen: bool,
-    /// It stood still and has not taken note of it yet.
-    woke: bool,
     noted: Option<(i64, String)>,
     late_letters: Vec<usize>,
 }
@@ -183,18 +188,15 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn open(up: &Upstream<'_>, committed: Option<&Committed>) -> Opened<Self> {
         let (cursor, fresh) = Cursor::resolve(up, committed)?;
-        let written = committed.is_some() || up.out.marks().high > 0;
-        let foreign = written.then(Instant::now);
         let first = fresh.then(|| (cursor.next, cursor.checkpoint().to_string()));
         let running = Self {
             cursor,
-            owner: Owner::Unknown(foreign),
+            owner: Owner::Unknown,
             batch: Vec::new(),
             taken: false,
             delivery: None,
             waits: false,
             frozen: false,
-            woke: false,
             noted: None,
             late_letters: Vec::new(),
         };
@@ -202,7 +204,7 @@ impl Running {
     }
 
     pub(crate) fn wake(&mut self) {
-        (self.frozen, self.woke) = (false, true);
+        self.frozen = false;
     }
 
     pub(crate) fn can_take(&self, up: &Upstream<'_>) -> bool {
@@ -229,36 +231,25 @@ impl Running {
     }
 
     /// Closes the batch, or does what its delivery says next.
-    pub(crate) fn step(
-        &mut self,
-        member: usize,
-        is_owner: bool,
-        table: &mut Table,
-        up: &Upstream<'_>,
-    ) -> Outcome {
+    pub(crate) fn step(&mut self, member: usize, table: &mut Table, up: &Upstream<'_>) -> Outcome {
         let Some(mut delivery) = self.delivery.take() else {
             self.begin(up);
             return Outcome::On;
         };
         match delivery.next() {
             Step::Resolve { settle } => {
-                self.note_standstill(up);
-                let foreign = matches!(self.owner, Owner::Unknown(Some(_)));
-                if settle {
-                    table.settle(member, foreign, up);
-                }
-                // a foreign deadline was waited out: by then a member knows that it lost the partition
-                if foreign && !is_owner && up.keeps(Rule::StopInDoubt) {
-                    return Outcome::Ended;
-                }
-                if let Owner::Unknown(_) = self.owner {
-                    self.owner = Owner::Reached(table.highest());
+                if settle && matches!(self.owner, Owner::Unknown) {
+                    self.owner = Owner::Holds(table.take(member, up), table.highest());
+                    self.delivery = Some(delivery);
+                    return Outcome::On;
                 }
                 let held = table.held(&self.batch, up);
                 delivery.resolved(plan(&self.entries(), held, delivery.buried_entries()));
             }
-            Step::Insert(_) if self.woke && up.keeps(Rule::Pulse) => delivery.doubted(),
             Step::Insert(run) => {
+                let Owner::Holds(fence, _) = self.owner else {
+                    return Outcome::Stopped("an insert without a fence".into());
+                };
                 let rows = delivery.rows(run).iter();
                 let rows = rows.map(|planned| Row {
                     position: self.batch[planned.entry].0.position,
@@ -269,6 +260,7 @@ impl Running {
                     by: member,
                     forsaken: false,
                     stage: Stage::Wire,
+                    fence,
                     rows: rows.collect(),
                 });
                 self.waits = true;
@@ -311,8 +303,7 @@ impl Running {
         if self.batch.is_empty() {
             return;
         }
-        self.note_standstill(up);
-        let mut delivery = Delivery::new(matches!(self.owner, Owner::Unknown(_)));
+        let mut delivery = Delivery::new(matches!(self.owner, Owner::Unknown));
         let entries = self.entries();
         if !self.owner.may_have_written(&entries) {
             delivery.resolved(plan(&entries, Held::default(), delivery.buried_entries()));
@@ -320,15 +311,23 @@ impl Running {
         self.delivery = Some(delivery);
     }
 
-    fn note_standstill(&mut self, up: &Upstream<'_>) {
-        if std::mem::take(&mut self.woke) && up.keeps(Rule::Pulse) {
-            self.owner = Owner::Unknown(Some(Instant::now()));
+    fn holds(&self) -> bool {
+        matches!(self.owner, Owner::Holds(..))
+    }
+
+    /// Somebody else has taken the fence.
+    fn lost_fence(&mut self) {
+        if let Owner::Holds(fence, _) = &mut self.owner {
+            *fence = Fence::default();
         }
     }
 
     /// The answer to its insert.
     fn answered(&mut self, stage: Stage) {
         self.waits = false;
+        if stage != Stage::Written {
+            self.owner = Owner::Unknown;
+        }
         if let Some(delivery) = &mut self.delivery {
             match stage {
                 Stage::Written => delivery.inserted(),
@@ -404,18 +403,22 @@ impl Sink for ClickHouse {
                 (0, Outcome::On)
             }
             SinkAction::Takes(index) | SinkAction::Steps(index) | SinkAction::Wakes(index) => {
-                let is_owner = self.group.owner == index;
                 let Some(lane) = self.group.members[index].running() else {
                     return (index, Outcome::On);
                 };
+                let held = lane.holds();
                 let outcome = match action {
                     SinkAction::Takes(_) => lane.take(up).into(),
-                    SinkAction::Steps(_) => lane.step(index, is_owner, &mut self.table, up),
+                    SinkAction::Steps(_) => lane.step(index, &mut self.table, up),
                     _ => {
                         lane.wake();
                         Outcome::On
                     }
                 };
+                let taken = !held && lane.holds();
+                if let Some(other) = self.group.members[1 - index].running().filter(|_| taken) {
+                    other.lost_fence();
+                }
                 (index, outcome)
             }
             _ => (0, Outcome::On),
@@ -477,7 +480,7 @@ pub(crate) fn happens(
     members: &mut [Member<Running>; 2],
 ) {
     match event {
-        Server::Begins(index) => table.begin(index),
+        Server::Begins(index) => table.begin(index, up),
         Server::Ends(index) => table.end(index, up),
         Server::Answers(index) => {
             let insert = table.inserts.remove(index);
@@ -500,13 +503,15 @@ impl Hash for Running {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.cursor.hash(state);
         match &self.owner {
-            Owner::Unknown(foreign) => foreign.is_some().hash(state),
-            Owner::Reached(highest) => highest.get(&(Lane::Live, 0)).hash(state),
+            Owner::Unknown => None::<Fence>.hash(state),
+            Owner::Holds(fence, highest) => {
+                (Some(fence), highest.get(&(Lane::Live, 0))).hash(state);
+            }
         }
         for (entry, change) in &self.batch {
             (entry.position, change).hash(state);
         }
-        (self.taken, self.waits, self.frozen, self.woke).hash(state);
+        (self.taken, self.waits, self.frozen).hash(state);
         (&self.noted, &self.late_letters).hash(state);
         if let Some(delivery) = &self.delivery {
             format!("{delivery:?}").hash(state);

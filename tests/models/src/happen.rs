@@ -243,7 +243,6 @@ impl<S: Sink> World<S> {
             Outcome::Letter(change) => {
                 self.sink_letters.insert(change);
             }
-            Outcome::Ended => self.sink_leaves(index),
             Outcome::Stopped(reason) => {
                 self.sink_leaves(index);
                 self.sink.group().members[index] = Member::Stopped(reason);

@@ -27,12 +27,8 @@ pub enum Rule {
     ReadBack,
     /// In doubt running inserts are killed before the table is read back; broken: it is only read.
     KillFirst,
-    /// A doubtful insert's deadline is waited out before the table is read back; broken: it is not.
-    WaitOut,
-    /// A process that stood still takes itself for a stranger; broken: it goes on.
-    Pulse,
-    /// A lane that was told to stop while in doubt writes nothing more; broken: it finishes its batch.
-    StopInDoubt,
+    /// An insert writes only under the highest fence, which whoever is in doubt takes first; broken: it always writes.
+    Fence,
     /// The sink's dead letter is acknowledged before the offset passes it; broken: some time after.
     SinkLetterFirst,
     /// The script compares the stored position before it adds; broken: it adds.

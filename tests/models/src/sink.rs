@@ -63,8 +63,6 @@ pub(crate) enum Outcome {
     On,
     /// This change's dead letter is acknowledged.
     Letter(usize),
-    /// The lane ends, to be opened again.
-    Ended,
     /// It stops for good.
     Stopped(String),
 }

@@ -25,9 +25,7 @@ impl Bench {
         let stack = shared_for_tests(Needs::none().kafka().clickhouse());
         let log = Log::create(&stack.kafka().bootstrap, name, partitions).await;
         let database = Database::create(stack.clickhouse(), name, event_id_type).await;
-        let setup = Setup::new(&log, &database, name)
-            .set("batch.interval", "200ms")
-            .set("clickhouse.insert_deadline", "1s");
+        let setup = Setup::new(&log, &database, name).set("batch.interval", "200ms");
         Self {
             log,
             database,

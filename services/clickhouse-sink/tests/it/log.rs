@@ -11,8 +11,9 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use stream::headers::{CONTENT_TYPE, ENGAGEMENT_SOURCE};
+use stream::scan::once_coordinated;
 
-const WAIT: Duration = Duration::from_secs(20);
+pub(crate) const WAIT: Duration = Duration::from_secs(240);
 
 /// An enriched topic with its dead letters.
 pub(crate) struct Log {
@@ -113,7 +114,7 @@ impl Log {
         consumer.assign(&start).unwrap();
         let mut letters = Vec::new();
         while i64::try_from(letters.len()).unwrap() < high - low {
-            let message = consumer.poll(WAIT).expect("a letter within 20 s").unwrap();
+            let message = consumer.poll(WAIT).expect("a letter").unwrap();
             let header = |name: &str| {
                 let headers = message.headers().unwrap();
                 let found = headers.iter().find(|header| header.key == name);
@@ -142,7 +143,8 @@ impl Log {
             .unwrap();
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&self.topic, partition);
-        let found = consumer.committed_offsets(asked, WAIT).unwrap();
+        let found =
+            once_coordinated(WAIT, || consumer.committed_offsets(asked.clone(), WAIT)).unwrap();
         let found = found.elements().pop().unwrap();
         match found.offset() {
             Offset::Offset(offset) => Some((offset, found.metadata().to_owned())),
@@ -160,7 +162,7 @@ impl Log {
         let mut element = list.add_partition(&self.topic, partition);
         element.set_offset(Offset::Offset(offset)).unwrap();
         element.set_metadata(metadata);
-        consumer.commit(&list, CommitMode::Sync).unwrap();
+        once_coordinated(WAIT, || consumer.commit(&list, CommitMode::Sync)).unwrap();
     }
 }
 

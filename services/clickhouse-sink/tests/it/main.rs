@@ -7,6 +7,7 @@ mod bench;
 mod clickhouse;
 mod doubt;
 mod exactness;
+mod late;
 mod log;
 mod proxy;
 mod refusal;

@@ -60,6 +60,14 @@ async fn records_that_are_no_events_and_events_that_have_no_row_are_dead_lettere
     bench.log.append(&events(0, 53, 50));
     let mut sink = bench.setup.start();
     sink.until(&totals(100), || bench.database.totals()).await;
+    // 50 and 50 events, three records that are none, two that have no row: letters and rows are done by then
+    let done = || async {
+        format!(
+            "{:?}",
+            bench.log.committed("poison", 0).map(|(offset, _)| offset)
+        )
+    };
+    sink.until("Some(105)", done).await;
     let kinds: Vec<_> = bench
         .log
         .letters()

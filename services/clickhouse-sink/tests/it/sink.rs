@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::clickhouse::Database;
-use crate::log::Log;
+use crate::log::{Log, WAIT};
 
 /// How to start it.
 #[derive(Clone)]
@@ -26,11 +25,7 @@ pub(crate) struct Sink {
 
 impl Setup {
     pub(crate) fn new(log: &Log, database: &Database, group: &str) -> Self {
-        let admin = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let admin = devstack::free_port().unwrap();
         let values = [
             ("KAFKA_BOOTSTRAP_SERVERS", log.bootstrap.as_str()),
             ("KAFKA_ENRICHED_TOPIC", &log.topic),
@@ -123,14 +118,14 @@ impl Sink {
 
     /// Waits until it ends by itself.
     pub(crate) async fn exit(&mut self) -> i32 {
-        let until = Instant::now() + Duration::from_secs(40);
+        let until = Instant::now() + WAIT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code().unwrap_or(-1);
             }
             assert!(
                 Instant::now() < until,
-                "still running after 40 s\n{}",
+                "still running after {WAIT:?}\n{}",
                 self.setup.tail()
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -157,6 +152,20 @@ impl Sink {
         }
     }
 
+    /// The most memory that was ever resident, in MiB.
+    pub(crate) fn peak_mib(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: u64 = peak
+            .unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap();
+        kib / 1024
+    }
+
     /// The sum of a metric over its labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = self.admin("/metrics").await;
@@ -167,6 +176,33 @@ impl Sink {
         samples
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
+    }
+
+    /// Waits until a metric's sum is at least this: it is counted a moment after its effect can be seen.
+    pub(crate) async fn until_counted(&self, name: &str, least: f64) {
+        let until = Instant::now() + WAIT;
+        loop {
+            let found = self.metric(name).await;
+            if found >= least {
+                return;
+            }
+            let late = format!("{name} is {found}, not {least}");
+            assert!(Instant::now() < until, "{late}\n{}", self.tail());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until `/readyz` is as wanted.
+    pub(crate) async fn until_readyz(&self, wanted: impl Fn(&str) -> bool) {
+        let until = Instant::now() + WAIT;
+        loop {
+            let ready = self.admin("/readyz").await;
+            if wanted(&ready) {
+                return;
+            }
+            assert!(Instant::now() < until, "still {ready}\n{}", self.tail());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until `seen` gives `expected`.
@@ -185,13 +221,13 @@ impl Sink {
         wanted: impl Fn(&str) -> bool,
         seen: impl Fn() -> F,
     ) {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + WAIT;
         loop {
             let now = seen().await;
             if wanted(&now) {
                 return;
             }
-            let mut report = format!("waited 60 s for {what:?}, saw {now:?}");
+            let mut report = format!("waited {WAIT:?} for {what:?}, saw {now:?}");
             if let Some(status) = self.child.try_wait().unwrap() {
                 let _ = write!(report, "; the sink has ended: {status}");
                 panic!("{report}\n{}", self.setup.tail());

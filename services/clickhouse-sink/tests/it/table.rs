@@ -3,7 +3,7 @@
 use clickhouse_sink::config::ClickHouse;
 use clickhouse_sink::http::Http;
 use clickhouse_sink::row::{COLUMNS, EventIdType, Row};
-use clickhouse_sink::write::Writer;
+use clickhouse_sink::write::{Insert, Writer};
 use devstack::{Needs, shared_for_tests};
 use engagement::event::{Anomaly, EnrichedEvent, Micros};
 use engagement::profile::{Profile, RenderOptions};
@@ -68,11 +68,11 @@ async fn insert(writer: &Writer, events: &[EnrichedEvent]) -> Vec<u8> {
     }
     writer
         .insert(
-            "test/",
-            clickhouse_sink::write::Insert {
+            Insert {
+                partition: 0,
+                fence: writer.take(0).await.unwrap(),
                 rows: events.len() as u64,
                 data: data.clone().into(),
-                deadline_ms: writer.deadline_ms(),
             },
             None,
         )
@@ -100,7 +100,7 @@ async fn what_is_read_from_the_table_is_byte_for_byte_what_was_sent() {
 }
 
 #[tokio::test]
-async fn a_batch_is_one_part_and_one_after_its_deadline_writes_nothing() {
+async fn a_batch_is_one_part_and_one_under_an_older_fence_writes_nothing() {
     let (database, writer) = writer("parts").await;
     let many: Vec<_> = (0..20_000).map(|offset| event(0, offset).build()).collect();
     insert(&writer, &many).await;
@@ -110,17 +110,27 @@ async fn a_batch_is_one_part_and_one_after_its_deadline_writes_nothing() {
             .await,
         "20000\t1"
     );
-    let sql = writer.table().insert(EventIdType::Int64, 1_000);
-    let wrote = database.try_run(&sql).await;
-    assert_eq!(
-        (
-            wrote,
-            database
-                .run("SELECT count() FROM parts.events_enriched")
+    let (older, newer) = (writer.take(1).await.unwrap(), writer.take(1).await.unwrap());
+    let mut written = Vec::new();
+    for fence in [older, newer] {
+        let event = event(1, 0).build();
+        let row = Row::of(&event, EventIdType::Int64).unwrap();
+        let insert = Insert {
+            partition: 1,
+            fence,
+            rows: 1,
+            data: row.bytes().to_vec().into(),
+        };
+        written.push(
+            writer
+                .insert(insert, None)
                 .await
-        ),
-        (Ok(String::new()), "20000".into())
-    );
+                .map_err(|error| error.kind()),
+        );
+    }
+    assert_eq!(written, [Err("superseded"), Ok(())]);
+    let sql = "SELECT count() FROM parts.events_enriched";
+    assert_eq!(database.run(sql).await, "20001");
 }
 
 #[tokio::test]

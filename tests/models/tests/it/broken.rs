@@ -77,18 +77,38 @@ fn reading_back_without_killing_the_insert_doubles() {
 }
 
 #[test]
-fn reading_back_before_the_deadline_of_the_insert_doubles() {
-    doubles(Rule::WaitOut, Kind::ClickHouse);
+fn an_insert_that_writes_whoever_has_the_partition_doubles() {
+    doubles(Rule::Fence, Kind::ClickHouse);
 }
 
+/// A member that stands still with its batch planned, while the partition moves: nothing but the fence tells it.
 #[test]
-fn a_process_that_does_not_notice_its_standstill_doubles() {
-    doubles(Rule::Pulse, Kind::ClickHouse);
+fn without_the_fence_a_standstill_doubles() {
+    let scope = Scope {
+        transactions: &[1],
+        faults: 1,
+        allowed: &[Fault::Move],
+        broken: Some(Rule::Fence),
+        ..world(Kind::ClickHouse)
+    };
+    let failure = exhaust(&scope).expect_err("it is doubled");
+    eprintln!("{failure}");
+    assert_eq!(failure.violation, Violation::Doubled(0));
 }
 
+/// An answer that is lost, while the insert is still on its way.
 #[test]
-fn a_lane_that_goes_on_in_doubt_after_it_was_told_to_stop_doubles() {
-    doubles(Rule::StopInDoubt, Kind::ClickHouse);
+fn without_the_fence_a_late_insert_of_ones_own_doubles() {
+    let scope = Scope {
+        transactions: &[1],
+        faults: 1,
+        allowed: &[Fault::Answer],
+        broken: Some(Rule::Fence),
+        ..world(Kind::ClickHouse)
+    };
+    let failure = exhaust(&scope).expect_err("it is doubled");
+    eprintln!("{failure}");
+    assert_eq!(failure.violation, Violation::Doubled(0));
 }
 
 #[test]

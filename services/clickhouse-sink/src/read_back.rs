@@ -1,0 +1,173 @@
+//! What the table holds: the questions of a lane that is in doubt.
+//!
+//! Invariant: an answer that is cut or odd is an error, never "nothing".
+
+use std::collections::{HashMap, HashSet};
+
+use engagement::event::{Lane, Position};
+use faults::Point;
+
+use crate::batch::Batch;
+use crate::error::ServerError;
+use crate::plan::{Held, Known};
+use crate::row::{EventIdType, Key};
+use crate::sql;
+use crate::wire::Reader;
+use crate::write::Writer;
+
+/// Ids asked for in one query: 4096 UUIDs are 160 KB, below `max_query_size` (256 KB).
+const IDS_PER_QUERY: usize = 4096;
+
+impl Writer {
+    /// The highest position of each lane and epoch that the table holds of a source partition.
+    ///
+    /// # Errors
+    /// The server does not answer cleanly.
+    pub async fn highest(&self, partition: i32) -> Result<HashMap<(Lane, u8), i64>, ServerError> {
+        let answer = self.http().ask(self.table().highest(partition)).await?;
+        let mut reader = Reader::new("the highest positions", &answer.body);
+        let mut highest = HashMap::new();
+        while !reader.is_empty() {
+            let (lane, epoch, offset) = (reader.text()?, reader.u8()?, reader.i64()?);
+            if let Ok(lane) = lane.parse() {
+                highest.insert((lane, epoch), offset);
+            }
+        }
+        Ok(highest)
+    }
+
+    /// What the table holds of a batch.
+    ///
+    /// # Errors
+    /// The server does not answer cleanly.
+    pub async fn read_back(&self, batch: &Batch) -> Result<Held, ServerError> {
+        self.pass(Point::ClickhouseSinkReadBackBefore).await?;
+        let positions = self.positions(batch).await?;
+        let mut events = HashMap::new();
+        for ids in batch.ids().chunks(IDS_PER_QUERY) {
+            let literals: Vec<String> = ids
+                .iter()
+                .map(|id| id_literal(id, self.id_type()))
+                .collect();
+            let answer = self.http().ask(self.table().events(&literals)).await?;
+            let mut reader = Reader::new("the events", &answer.body);
+            while !reader.is_empty() {
+                let (id, known) = known(&mut reader, self.id_type())?;
+                events.entry(id).or_insert_with(Vec::new).push(known);
+            }
+        }
+        self.pass(Point::ClickhouseSinkReadBackAfter).await?;
+        Ok(Held { positions, events })
+    }
+
+    async fn positions(&self, batch: &Batch) -> Result<HashSet<(Position, u8)>, ServerError> {
+        let mut positions = HashSet::new();
+        for span in batch.spans() {
+            let answer = self.http().ask(self.table().read_back(&span)).await?;
+            let mut reader = Reader::new("the read-back", &answer.body);
+            while !reader.is_empty() {
+                let (offset, src_row) = (reader.i64()?, reader.u8()?);
+                let position = Position {
+                    lane: span.lane,
+                    epoch: span.epoch,
+                    partition: span.partition,
+                    offset,
+                };
+                positions.insert((position, src_row));
+            }
+        }
+        Ok(positions)
+    }
+}
+
+/// A row of [`Table::events`]: the encoded id and what is known of one sort key.
+fn known(reader: &mut Reader<'_>, id_type: EventIdType) -> Result<(Box<[u8]>, Known), ServerError> {
+    let start = reader.rest();
+    match id_type {
+        EventIdType::Int64 => drop(reader.i64()?),
+        EventIdType::Uuid => drop((reader.u64()?, reader.u64()?)),
+        EventIdType::String => drop(reader.bytes()?),
+    }
+    let id: Box<[u8]> = reader.since(start).into();
+    reader.skip_nullable_text()?;
+    reader.i64()?;
+    let key: Box<[u8]> = reader.since(start).into();
+    let source = reader.rest();
+    reader.skip_nullable_text()?;
+    reader.bytes()?;
+    reader.skip_nullable_text()?;
+    reader.skip_nullable_i64()?;
+    let source = reader.since(source).into();
+    let month = u32::try_from(reader.i32()?).unwrap_or(0);
+    let (revision, deleted, missing) = (reader.u64()?, reader.u8()? == 1, reader.u8()? == 1);
+    Ok((
+        id,
+        Known {
+            key: Key { bytes: key, month },
+            revision,
+            deleted,
+            missing,
+            source,
+        },
+    ))
+}
+
+/// An encoded event id as SQL.
+fn id_literal(id: &[u8], id_type: EventIdType) -> String {
+    let mut reader = Reader::new("an event id", id);
+    let text = match id_type {
+        EventIdType::Int64 => reader.i64().map(|id| id.to_string()),
+        EventIdType::Uuid => {
+            let words = reader.u64().and_then(|high| Ok((high, reader.u64()?)));
+            words.map(|(high, low)| sql::literal(&uuid::Uuid::from_u64_pair(high, low).to_string()))
+        }
+        EventIdType::String => reader.text().map(|id| sql::literal(&id)),
+    };
+    text.expect("an id that this crate encoded")
+}
+
+#[cfg(test)]
+mod tests {
+    use engagement::testing::Sample;
+
+    use super::*;
+    use crate::row::Row;
+
+    #[test]
+    fn ids_become_literals_of_their_type() {
+        let uuid = "00112233-4455-6677-8899-aabbccddeeff";
+        for (id, id_type, expected) in [
+            ("-7", EventIdType::Int64, "-7".to_owned()),
+            (uuid, EventIdType::Uuid, format!("'{uuid}'")),
+            ("a'b", EventIdType::String, "'a\\'b'".to_owned()),
+        ] {
+            let row = Row::of(&Sample::new().event_id(id).build(), id_type).unwrap();
+            assert_eq!(id_literal(row.id(), id_type), expected);
+        }
+    }
+
+    #[test]
+    fn a_row_of_the_table_reads_back_as_key_and_source_of_the_row_sent() {
+        let row = Row::of(&Sample::new().build(), EventIdType::Int64).unwrap();
+        let mut answer = [row.key(), row.source()].concat();
+        answer.extend_from_slice(&202_601_u32.to_le_bytes());
+        answer.extend_from_slice(&9_u64.to_le_bytes());
+        answer.extend_from_slice(&[1, 0]);
+        let mut reader = Reader::new("test", &answer);
+        let (id, known) = known(&mut reader, EventIdType::Int64).unwrap();
+        assert!(reader.is_empty());
+        assert_eq!(
+            (&*id, &*known.key.bytes, &*known.source),
+            (row.id(), row.key(), row.source())
+        );
+        assert_eq!(
+            (
+                known.key.month,
+                known.revision,
+                known.deleted,
+                known.missing
+            ),
+            (202_601, 9, true, false)
+        );
+    }
+}
