@@ -152,9 +152,9 @@ impl Chain {
     }
 
     /// An event of the end of the output: what its change was is known even where the change record has expired.
+    /// A mark that was carried into a new epoch is still one of the same log, so events of the old epoch count.
     pub fn produced(&mut self, event: &EnrichedEvent) {
         let Source {
-            epoch,
             commit_lsn,
             lsn,
             tx_id,
@@ -162,9 +162,6 @@ impl Chain {
             snapshot,
             ..
         } = event.source;
-        if epoch != self.epoch {
-            return;
-        }
         // one LSN is one kind of change; the event does not tell an insert from an update whose old row was unknown
         let operations: &[char] = if event.deleted { &['d'] } else { &['c', 'u'] };
         for operation in operations.iter().copied() {
@@ -243,13 +240,16 @@ impl Chain {
         }
     }
 
-    /// The first transaction after a snapshot has no `sequence[0]`. Where the mark is already past its LSN it must be
-    /// a re-send, which the lowest pair says; before, the window decides.
+    /// The first transaction after a snapshot has no `sequence[0]`. Its LSNs rise, and no other transaction stands
+    /// between it and the mark, so it takes the mark's. Where the mark is already past its LSN it must be a re-send,
+    /// which the lowest pair says. Without any sequence, transactions cannot be told apart, and the window decides.
     fn mark_of(&self, meta: &Meta) -> Option<Mark> {
-        let commit_lsn = match (meta.commit_lsn, self.duplicates.mark()) {
-            (Some(commit_lsn), _) => commit_lsn,
-            (None, Some(mark)) if meta.lsn < mark.commit_lsn => 0,
-            (None, _) => return None,
+        let marked = self.duplicates.mark().map_or(0, |mark| mark.commit_lsn);
+        let commit_lsn = match meta.commit_lsn {
+            Some(commit_lsn) => commit_lsn,
+            None if meta.lsn < marked => 0,
+            None if meta.has_sequence => marked,
+            None => return None,
         };
         Some(Mark {
             commit_lsn,

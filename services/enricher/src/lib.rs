@@ -18,6 +18,7 @@ mod join;
 mod lane;
 pub mod lookup;
 pub mod metrics;
+pub mod replay;
 mod resume;
 mod run;
 mod spans;

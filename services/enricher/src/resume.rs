@@ -10,12 +10,8 @@ use stream::{Committed, LaneError, LaneHandle, Record, Watermarks, tail};
 
 use crate::chain::{Chain, input};
 use crate::identity;
+use crate::replay::{Ask, Replay};
 use crate::state::Shared;
-
-/// Records before the resume point read first; each further step is twice as long.
-const REPLAY_STEP: i64 = 512;
-/// Records before the resume point read at most: a snapshot that ran between two changes at one mark.
-const REPLAY_LIMIT: i64 = 200_000;
 
 /// A partition that is ready to go on.
 #[derive(Debug)]
@@ -39,7 +35,9 @@ pub(crate) async fn open(lane: &LaneHandle, shared: &Shared) -> Result<Opened, L
         .map_err(|stop| stop.at(lane))?;
     let mut chain = Chain::resume(lane.partition(), &resume);
     found.at_mark.iter().for_each(|event| chain.produced(event));
-    restore(lane, shared, &found, &resume, &mut chain).await?;
+    prove(lane, &shared.parser, resume.proof, found.tail.as_ref()).await?;
+    let replay = Replay::new(&resume, found.tail.as_ref(), found.input, found.output);
+    restore(lane, shared, replay, &mut chain).await?;
     lane.commit_now(
         resume.next,
         chain
@@ -180,46 +178,55 @@ impl Found {
     }
 }
 
-/// Proves the resume point, and completes the set of changes at the mark from the records before it.
+/// Completes the set of changes at the mark from the records before the resume point.
 async fn restore(
     lane: &LaneHandle,
     shared: &Shared,
-    found: &Found,
-    resume: &EnricherResume,
+    mut replay: Replay,
     chain: &mut Chain,
 ) -> Result<(), LaneError> {
-    let mut unproven = match resume.proof {
-        Proof::SameEvent(offset) => Some(offset),
-        Proof::None => None,
-    };
-    // after a snapshot record, or without the output, re-sent changes may stand between here and those at the mark
-    let thorough =
-        resume.mark.is_some() && found.tail.as_ref().is_none_or(|tail| tail.source.snapshot);
-    let stop_at = found.input.low.max(resume.next - REPLAY_LIMIT);
-    let (mut to, mut step) = (resume.next, REPLAY_STEP);
-    while to > stop_at {
-        let from = stop_at.max(to - step);
-        let records = lane
-            .read_range(lane.topic(), lane.partition(), from, to)
-            .await?;
-        if let (Some(offset), Some(tail)) = (unproven.take(), &found.tail) {
-            let record = records.iter().find(|record| record.offset == offset);
-            prove(&shared.parser, record, tail).map_err(|stop| stop.at(lane))?;
+    let partition = lane.partition();
+    while let Some(ask) = replay.ask() {
+        match ask {
+            Ask::Events { from, to } => {
+                let topic = &shared.config.output.topic;
+                let records = lane.read_range(topic, partition, from, to).await?;
+                let events = records
+                    .iter()
+                    .filter_map(|record| tail::read(record, source_position(record)?).ok());
+                let events: Vec<_> = events.map(|event| event.source).collect();
+                replay.told_events(events.iter());
+            }
+            Ask::Changes { from, to } => {
+                let records = lane.read_range(lane.topic(), partition, from, to).await?;
+                let changes = records.iter();
+                let seen: Vec<_> = changes
+                    .map(|record| chain.replay(&shared.parser, record))
+                    .collect();
+                replay.told_changes(chain, &seen);
+            }
         }
-        let seen: Vec<_> = records
-            .iter()
-            .map(|record| chain.replay(&shared.parser, record))
-            .collect();
-        if !thorough && chain.is_restored(&seen, resume.next - from) {
-            break;
-        }
-        (to, step) = (from, (step * 2).min(REPLAY_STEP * 32));
     }
     Ok(())
 }
 
 /// The change record before the resume point must be the event that the output's tail was made from.
-fn prove(
+async fn prove(
+    lane: &LaneHandle,
+    parser: &Parser,
+    proof: Proof,
+    last: Option<&EnrichedEvent>,
+) -> Result<(), LaneError> {
+    let (Proof::SameEvent(offset), Some(last)) = (proof, last) else {
+        return Ok(());
+    };
+    let record = lane
+        .read_one(lane.topic(), lane.partition(), offset)
+        .await?;
+    agree(parser, record.as_ref(), last).map_err(|stop| stop.at(lane))
+}
+
+fn agree(
     parser: &Parser,
     record: Option<&Record>,
     last: &EnrichedEvent,

@@ -98,6 +98,7 @@ fn change(index: usize, tx: usize, commit_lsn: u64, lsn: u64) -> EventChange<'st
             op: Op::Create,
             lsn,
             commit_lsn: Some(commit_lsn),
+            has_sequence: true,
             tx_id: Some(number),
             committed_at: Some(Micros(EVENT_TS.0 + number)),
         },

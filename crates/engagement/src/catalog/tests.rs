@@ -13,6 +13,7 @@ fn change(op: Op, commit_lsn: impl Into<Option<u64>>, lsn: u64, title: &str) -> 
             op,
             lsn,
             commit_lsn: commit_lsn.into(),
+            has_sequence: true,
             tx_id: None,
             committed_at: None,
         },

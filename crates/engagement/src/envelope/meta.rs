@@ -19,6 +19,8 @@ pub struct Meta {
     /// `source.sequence[0]`: commit LSN of the transaction before. `None` in the first transaction after a
     /// snapshot, in some snapshot records, and in the flattened form without it.
     pub commit_lsn: Option<u64>,
+    /// `source.sequence` is there, whatever it says: without `commit_lsn`, the record is of the first transaction.
+    pub has_sequence: bool,
     /// `source.txId`.
     pub tx_id: Option<i64>,
     /// Commit time: `source.ts_us`, else `source.ts_ms`, else Debezium's own time.
@@ -108,6 +110,7 @@ pub(super) fn read<const N: usize>(op: Op, raw: &mut Raw<'_, N>) -> Result<Meta,
         op,
         lsn,
         commit_lsn: sequence(&source.sequence)?,
+        has_sequence: !matches!(source.sequence, Cell::Missing | Cell::Null),
         tx_id: take(&mut source.tx_id).integer("source.txId")?,
         committed_at: match take(&mut source.ts_us).time("source.ts_us", TimeUnit::Micros)? {
             Some(at) => Some(at),

@@ -68,6 +68,7 @@ fn an_insert_is_read_completely() {
         op: Op::Create,
         lsn: 24_023_128,
         commit_lsn: Some(24_023_119),
+        has_sequence: true,
         tx_id: Some(771),
         committed_at: Some(Micros(1_767_882_112_345_678)),
     };

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engagement::event::Source;
+use engagement::event::{EnrichedEvent, Source};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use stream::Watermarks;
 use stream::lineage::{Proof, Reader, Verdict as Read, enricher_resume};
 
 use super::*;
+use crate::replay::{Ask, Replay};
 
 const CONTENT: &str = "5b6962dd-3f90-4c93-8f61-eabfa4a803e2";
 
@@ -324,6 +325,26 @@ struct Out {
     row: Row,
 }
 
+/// Reads back as `resume` does.
+fn restore(chain: &mut Chain, mut replay: Replay, model: &Model) {
+    let span = |from, to| usize::try_from(from).unwrap()..usize::try_from(to).unwrap();
+    while let Some(ask) = replay.ask() {
+        match ask {
+            Ask::Events { from, to } => {
+                let events = &model.output[span(from, to)];
+                replay.told_events(events.iter().map(|out| &out.source));
+            }
+            Ask::Changes { from, to } => {
+                assert!(to - from <= 4096, "{from}..{to} at once");
+                let seen: Vec<_> = span(from, to)
+                    .map(|at| chain.replay(&Parser::default(), &model.record(at)))
+                    .collect();
+                replay.told_changes(chain, &seen);
+            }
+        }
+    }
+}
+
 /// The enricher over a partition, with a broker that may lose what was not acknowledged.
 struct Model {
     topic: Vec<Option<Row>>,
@@ -358,22 +379,15 @@ impl Model {
             },
         );
         let resume = enricher_resume(input, output, self.tail().as_ref(), None).unwrap();
-        let (mut chain, next) = (
-            Chain::resume(3, &resume),
-            usize::try_from(resume.next).unwrap(),
-        );
-        let (mut to, parser) = (next, Parser::default());
-        while to > 0 {
-            let from = to.saturating_sub(4);
-            let seen: Vec<_> = (from..to)
-                .map(|at| chain.replay(&parser, &self.record(at)))
-                .collect();
-            let thorough = self.tail().is_some_and(|tail| tail.snapshot) && chain.mark().is_some();
-            if !thorough && chain.is_restored(&seen, i64::try_from(next - from).unwrap()) {
-                break;
-            }
-            to = from;
-        }
+        let mut chain = Chain::resume(3, &resume);
+        let tail = self.tail().map(|source| EnrichedEvent {
+            source,
+            ..engagement::testing::Sample::new().build()
+        });
+        let mut replay = Replay::new(&resume, tail.as_ref(), input, output);
+        replay.step = 2;
+        restore(&mut chain, replay, self);
+        let next = usize::try_from(resume.next).unwrap();
         (chain, next)
     }
 
@@ -485,6 +499,102 @@ fn topic(log: &[Row], crashes: &[(Index, Index)], poison: &[Index]) -> Vec<Optio
     topic
 }
 
+/// Ids of rows that later snapshots read.
+const LATER: i64 = 100_000;
+
+/// Snapshots taken while the stream goes on, as runs of so many rows; how many rows in all.
+fn read_again(topic: &mut Vec<Option<Row>>, runs: &[(Index, i64)]) -> usize {
+    let before = topic.len();
+    for (at, rows) in runs {
+        let at = at.index(topic.len() + 1);
+        for id in LATER..LATER + rows {
+            topic.insert(at, Some(snapshot_row(id)));
+        }
+    }
+    topic.len() - before
+}
+
+fn snapshot_row(id: i64) -> Row {
+    Row {
+        op: 'r',
+        commit_lsn: None,
+        ..insert(id, 1)
+    }
+}
+
+#[test]
+fn a_first_transaction_of_any_size_that_is_sent_again_is_dropped_also_after_a_restart() {
+    // pages of 40 rows share an LSN; all of it comes before the first commit that Debezium could name
+    let first = |id: i64| Row {
+        commit_lsn: None,
+        lsn: 5000 + u64::try_from(id / 40).unwrap(),
+        ..insert(id, 7)
+    };
+    let rows: Vec<_> = (0..9000).map(first).collect();
+    let mut model = Model {
+        topic: vec![Some(snapshot_row(LATER))],
+        output: Vec::new(),
+    };
+    model.topic.extend(rows[..8765].iter().cloned().map(Some));
+    model.run(usize::MAX, None).unwrap();
+    model.topic.extend(rows.iter().cloned().map(Some));
+    model.run(5000, None).unwrap();
+    model.run(usize::MAX, None).unwrap();
+    let ids: Vec<_> = model.output.iter().map(|out| out.row.id).collect();
+    assert_eq!(
+        ids,
+        std::iter::once(LATER).chain(0..9000).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_first_transaction_after_a_later_snapshot_is_new_and_known_again() {
+    let first = |id: i64, lsn: u64| Row {
+        commit_lsn: None,
+        lsn,
+        ..insert(id, 9)
+    };
+    let mut chain = start();
+    assert_eq!(judge(&mut chain, &record(0, &insert(1, 1))), "emit");
+    assert_eq!(judge(&mut chain, &record(1, &snapshot_row(1))), "emit");
+    for (offset, id, lsn) in [(2, 10, 900), (3, 11, 900), (4, 12, 950)] {
+        assert_eq!(judge(&mut chain, &record(offset, &first(id, lsn))), "emit");
+    }
+    for (offset, id, lsn) in [(5, 10, 900), (6, 11, 900), (7, 12, 950)] {
+        let verdict = judge(&mut chain, &record(offset, &first(id, lsn)));
+        assert_eq!(verdict, "duplicate", "event {id}");
+    }
+    assert_eq!(judge(&mut chain, &record(8, &insert(2, 12))), "emit");
+    let verdict = judge(&mut chain, &record(9, &first(12, 950)));
+    assert_eq!(verdict, "duplicate", "behind the next transaction");
+}
+
+#[test]
+fn the_changes_at_the_mark_are_known_again_however_much_was_read_or_sent_again_since() {
+    const ROWS: i64 = 201_000;
+    let copy = |id| Row { id, ..insert(9, 9) };
+    let mut topic: Vec<_> = (1..=8).map(|tx| insert(tx, tx)).collect();
+    topic.extend([copy(20), copy(21), copy(22)]);
+    // sent again, but not as far as the mark; then a snapshot
+    topic.extend((1..=8).map(|tx| insert(tx, tx)));
+    topic.extend((0..ROWS).map(|id| snapshot_row(LATER + id)));
+    let mut model = Model {
+        topic: topic.into_iter().map(Some).collect(),
+        output: Vec::new(),
+    };
+    model.run(usize::MAX, None).unwrap();
+    let written = model.output.len();
+    model
+        .topic
+        .extend([copy(20), copy(21), copy(22), copy(23)].map(Some));
+    model.run(usize::MAX, None).unwrap();
+    let ids: Vec<_> = model.output[written..]
+        .iter()
+        .map(|out| out.row.id)
+        .collect();
+    assert_eq!(ids, [23]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
@@ -493,10 +603,12 @@ proptest! {
         transactions in proptest::collection::vec((1_u8..9, 1_u8..5, 0_u8..8), 1..10),
         crashes in proptest::collection::vec((any::<Index>(), any::<Index>()), 0..5),
         poison in proptest::collection::vec(any::<Index>(), 0..4),
+        again in proptest::collection::vec((any::<Index>(), 1_i64..9), 0..3),
         runs in proptest::collection::vec((1_usize..20, any::<Index>(), any::<Index>(), 0_usize..6), 0..12),
     ) {
         let log = log(snapshot, &transactions);
         let mut model = Model { topic: topic(&log, &crashes, &poison), output: Vec::new() };
+        let snapshots = read_again(&mut model.topic, &again);
         for (count, kept, from, length) in runs {
             model.run(count, Some(kept))?;
             model.zombie(from, length);
@@ -510,6 +622,8 @@ proptest! {
                 other => prop_assert!(false, "{other:?} at {:?}", out.source),
             }
         }
+        let (later, read): (Vec<_>, Vec<_>) = read.into_iter().partition(|row| row.id >= LATER);
+        prop_assert_eq!(later.len(), snapshots);
         prop_assert_eq!(read, log);
     }
 }

@@ -1,4 +1,4 @@
-//! How fast a release build is. Not part of the usual run:
+//! How fast a release build drains a backlog of five minutes at 3,333 events per second, and in how much memory. Not part of the usual run:
 //! `cargo build --release -p enricher && ENRICHER_BIN=target/release/enricher cargo test -p enricher --test it -- --ignored --nocapture`
 
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, meaningful for a release build only"]
-async fn fifty_thousand_events_per_second_and_core() {
-    const EACH: i64 = 250_000;
-    const PARTITIONS: i32 = 4;
+async fn a_backlog_of_a_million_changes_drains_at_fifty_thousand_per_second_and_core_in_100_mib() {
+    const EACH: i64 = 62_500;
+    const PARTITIONS: i32 = 16;
     let world = World::new(PARTITIONS).await;
     world.publish_content();
     let changes = World::inserts(1..=EACH);
@@ -39,6 +39,7 @@ async fn fifty_thousand_events_per_second_and_core() {
     println!(
         "{events} events: {wall:.1} s, {cpu:.1} s of processor time; {per_wall:.0}/s, {per_cpu:.0}/s and core; {peak} KiB resident at most"
     );
+    assert!(peak <= 100 * 1024, "{peak} KiB resident");
     assert!(
         per_cpu >= 50_000.0,
         "{per_cpu:.0} events per second and core"
