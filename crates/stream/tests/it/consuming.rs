@@ -117,7 +117,7 @@ async fn commits_reach_the_broker_while_the_lane_runs() {
         list.add_partition(&topic, 0);
         let list = reader
             .committed_offsets(list, Duration::from_secs(5))
-            .unwrap();
+            .map_err(|error| error.to_string())?;
         let element = list.find_partition(&topic, 0).unwrap();
         let found = (element.offset(), element.metadata().to_owned());
         if found == (rdkafka::Offset::Offset(10), "after 9".to_owned()) {

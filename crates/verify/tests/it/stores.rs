@@ -199,5 +199,6 @@ pub(crate) fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &[(i32,
         list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
             .unwrap();
     }
-    consumer.commit(&list, CommitMode::Sync).unwrap();
+    let commit = || consumer.commit(&list, CommitMode::Sync);
+    stream::scan::once_coordinated(Duration::from_secs(120), commit).unwrap();
 }

@@ -12,6 +12,7 @@ use rdkafka::groups::GroupInfo;
 use rdkafka::{Offset, TopicPartitionList};
 use service::Failure;
 use stream::probe::Probe;
+use stream::scan::once_coordinated;
 use stream::{Committed, KafkaSettings, LaneError, Record, Watermarks};
 
 use crate::config::{Config, Groups};
@@ -206,7 +207,7 @@ impl Broker {
             for partition in 0..count {
                 list.add_partition(&topic, partition);
             }
-            let found = consumer.committed_offsets(list, ASK)?;
+            let found = once_coordinated(ASK, || consumer.committed_offsets(list.clone(), ASK))?;
             let elements = found.elements();
             Ok(elements
                 .iter()

@@ -12,6 +12,8 @@ use rdkafka::message::{Headers as _, Message, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
+use stream::scan::once_coordinated;
+
 use crate::cdc::Change;
 use crate::world::PATIENCE;
 
@@ -189,10 +191,9 @@ impl Broker {
     ) -> Option<(i64, String)> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(topic, partition);
-        let told = self
-            .reader(group)
-            .committed_offsets(asked, PATIENCE)
-            .unwrap();
+        let reader = self.reader(group);
+        let ask = || reader.committed_offsets(asked.clone(), PATIENCE);
+        let told = once_coordinated(PATIENCE, ask).unwrap();
         let element = &told.elements()[0];
         let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
         Some((offset, element.metadata().to_owned()))
@@ -204,9 +205,8 @@ impl Broker {
         wanted
             .add_partition_offset(topic, partition, Offset::Offset(offset))
             .unwrap();
-        self.reader(group)
-            .commit(&wanted, CommitMode::Sync)
-            .unwrap();
+        let reader = self.reader(group);
+        once_coordinated(PATIENCE, || reader.commit(&wanted, CommitMode::Sync)).unwrap();
     }
 
     /// [`Broker::rewind`] with metadata.
@@ -222,9 +222,8 @@ impl Broker {
         let mut element = wanted.add_partition(topic, partition);
         element.set_offset(Offset::Offset(offset)).unwrap();
         element.set_metadata(metadata);
-        self.reader(group)
-            .commit(&wanted, CommitMode::Sync)
-            .unwrap();
+        let reader = self.reader(group);
+        once_coordinated(PATIENCE, || reader.commit(&wanted, CommitMode::Sync)).unwrap();
     }
 
     pub(crate) async fn delete_group(&self, group: &str) {

@@ -240,7 +240,8 @@ pub(crate) async fn commit_offset(config: &Config, partition: i32, offset: i64) 
                 Offset::Offset(offset),
             )
             .unwrap();
-        consumer.commit(&offsets, CommitMode::Sync).unwrap();
+        let commit = || consumer.commit(&offsets, CommitMode::Sync);
+        stream::scan::once_coordinated(PATIENCE, commit).unwrap();
     });
     done.await.unwrap();
 }

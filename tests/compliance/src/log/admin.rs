@@ -7,8 +7,10 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use stream::Committed;
+use stream::scan::once_coordinated;
 
 use super::{ANSWER, Log, PARTITIONS};
 
@@ -25,7 +27,8 @@ impl Log {
             for partition in 0..PARTITIONS {
                 list.add_partition(&topic, partition);
             }
-            let found = consumer.committed_offsets(list, ANSWER).unwrap();
+            let ask = || consumer.committed_offsets(list.clone(), ANSWER);
+            let found = once_coordinated(ANSWER, ask).unwrap();
             let of =
                 |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element
                     .offset()
@@ -46,13 +49,16 @@ impl Log {
     /// # Panics
     /// Where the broker refuses.
     pub async fn delete_group(&self, group: &str) {
-        let deleted = self
-            .admin()
-            .delete_groups(&[group], &AdminOptions::new())
-            .await;
-        deleted.unwrap().into_iter().for_each(|one| {
-            one.unwrap();
-        });
+        // a member that has just left may still be counted
+        crate::wait::eventually("the group is deleted", async || {
+            let options = AdminOptions::new();
+            let deleted = self.admin().delete_groups(&[group], &options).await;
+            match deleted.unwrap().remove(0) {
+                Err((_, RDKafkaErrorCode::NonEmptyGroup)) => Err("it has members".to_owned()),
+                other => Ok(drop(other.unwrap())),
+            }
+        })
+        .await;
     }
 
     /// From now on the dead-letter topic takes no larger record.
@@ -70,6 +76,16 @@ impl Log {
         altered.unwrap().into_iter().for_each(|one| {
             one.unwrap();
         });
+        crate::wait::eventually("the limit is in force", async || {
+            let options = AdminOptions::new();
+            let described = self.admin().describe_configs([&topic], &options).await;
+            let found = described.unwrap().remove(0).unwrap();
+            let found = found.get("max.message.bytes").and_then(|e| e.value.clone());
+            (found.as_ref() == Some(&limit))
+                .then_some(())
+                .ok_or_else(|| format!("{found:?}"))
+        })
+        .await;
     }
 
     /// Creates a topic.

@@ -13,6 +13,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 use stream::KafkaSettings;
 use stream::probe::Probe;
+use stream::scan::once_coordinated;
 
 use super::PATIENCE;
 
@@ -137,7 +138,8 @@ impl Topics {
         for partition in 0..self.partitions {
             list.add_partition(&self.enriched, partition);
         }
-        let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+        let ask = || consumer.committed_offsets(list.clone(), PATIENCE);
+        let committed = once_coordinated(PATIENCE, ask).unwrap();
         (0..self.partitions)
             .map(|partition| {
                 match committed
@@ -158,8 +160,7 @@ impl Topics {
         let mut element = list.add_partition(&self.enriched, partition);
         element.set_offset(Offset::Offset(offset)).unwrap();
         element.set_metadata(metadata);
-        consumer
-            .commit(&list, rdkafka::consumer::CommitMode::Sync)
-            .unwrap();
+        let commit = || consumer.commit(&list, rdkafka::consumer::CommitMode::Sync);
+        once_coordinated(PATIENCE, commit).unwrap();
     }
 }
