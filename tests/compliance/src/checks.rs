@@ -31,7 +31,12 @@ pub async fn duplicates_are_dropped(mut bench: Bench) {
     let dropped = instance
         .metric("engage_duplicates_dropped_total", &[])
         .await;
-    assert_eq!(dropped, Some(8.0), "{}", instance.tail());
+    let opened_again = instance.metric("engage_lane_retries_total", &[]).await;
+    match opened_again {
+        None | Some(0.0) => assert_eq!(dropped, Some(8.0), "{}", instance.tail()),
+        // a lane that waited for its store has read some records twice
+        Some(_) => assert!(dropped >= Some(8.0), "{dropped:?}\n{}", instance.tail()),
+    }
     let violations = instance
         .metric("engage_lineage_violations_total", &[])
         .await;
@@ -214,7 +219,14 @@ pub async fn a_hole_stops_its_lane_and_names_the_command(mut bench: Bench) {
         shown == 78 && text.contains("records are missing"),
         "{shown}: {text}"
     );
-    let (adopted, text) = bench.lineage(&["adopt", "--execute"]).await;
+    // a member that has just left may still be counted
+    let (adopted, text) = eventually("adopted", async || {
+        match bench.lineage(&["adopt", "--execute"]).await {
+            (75, text) => Err(text),
+            answer => Ok(answer),
+        }
+    })
+    .await;
     assert_eq!(adopted, 0, "{text}");
     bench.expect(behind);
     let instance = bench.start();

@@ -71,7 +71,7 @@ impl Instance {
     /// SIGTERM, and its end in good order.
     ///
     /// # Panics
-    /// Where it does not end within 20 s, or not with 0.
+    /// Where it does not end, or not with 0.
     pub async fn terminate(&mut self) {
         self.process.terminate();
         let end = self.ended().await;
@@ -81,7 +81,7 @@ impl Instance {
     /// Waits until the process has ended by itself; answers how.
     ///
     /// # Panics
-    /// Where it still runs after a minute.
+    /// Where it still runs at the deadline.
     pub async fn ended(&mut self) -> String {
         let log = self.log.clone();
         eventually("the end of the process", async || {
@@ -129,7 +129,10 @@ impl Instance {
     /// # Panics
     /// Where the admin port does not answer.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
-        let (_, text) = self.page("/metrics").await.expect("/metrics answers");
+        let asked = eventually("/metrics answers", async || {
+            self.page("/metrics").await.ok_or_else(|| self.tail())
+        });
+        let (_, text) = asked.await;
         let of_name = text.lines().filter(|line| {
             let rest = line.strip_prefix(name);
             rest.is_some_and(|rest| rest.starts_with([' ', '{']))

@@ -16,7 +16,7 @@ use stream::{KafkaSettings, Record};
 
 use crate::world::World;
 
-const ANSWER: Duration = Duration::from_secs(20);
+const ANSWER: Duration = Duration::from_secs(120);
 
 /// Partitions of every topic of a check.
 pub(crate) const PARTITIONS: i32 = 2;

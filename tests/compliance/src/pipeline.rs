@@ -162,7 +162,7 @@ impl Pipeline {
             .key(&key)
             .payload(&value);
         self.producer
-            .send(record, Duration::from_secs(20))
+            .send(record, Duration::from_secs(120))
             .await
             .unwrap();
     }

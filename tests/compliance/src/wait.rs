@@ -5,13 +5,13 @@
 use std::time::{Duration, Instant};
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(40);
 
 /// Looks until the answer is `Ok`.
 ///
 /// # Panics
-/// After a minute, with what was seen last.
+/// At the deadline, with what was seen last.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let begun = Instant::now();
     loop {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: they are private to this process and end with it; every check has names of its own on them.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -79,8 +79,7 @@ impl World {
     }
 }
 
-/// An address of 127.0.0.1 that nobody listens on now.
+/// An address of 127.0.0.1 for a service, which nobody else gets.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    ([127, 0, 0, 1], devstack::free_port().unwrap()).into()
 }

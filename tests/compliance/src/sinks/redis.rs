@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 
 use super::{Names, SinkUnderTest};
 use crate::World;
+use crate::wait::PATIENCE;
 
 /// A server has sixteen databases unless configured otherwise.
 const DATABASES: u32 = 16;
@@ -39,16 +40,16 @@ pub(super) fn make(world: &'static World, _: String) -> BoxFuture<'static, Box<d
 }
 
 impl Sink {
-    /// A busy machine may need longer than the client's own patience.
+    /// A busy machine may need longer than the client's own half second.
     async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        let mut refused = None;
-        for _ in 0..20 {
-            match self.client.get_multiplexed_async_connection().await {
-                Ok(connection) => return connection,
-                Err(error) => refused = Some(error),
-            }
-        }
-        panic!("redis does not answer: {refused:?}")
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let connected = self
+            .client
+            .get_multiplexed_async_connection_with_config(&patient)
+            .await;
+        connected.unwrap_or_else(|error| panic!("redis does not answer: {error}"))
     }
 }
 
