@@ -29,7 +29,7 @@ pub const SERVICES: [&str; 4] = [
 /// The demo's webhook receiver, which runs beside them.
 pub const RECEIVER: &str = "receiver";
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(180);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// The running services.
@@ -159,7 +159,7 @@ impl Pipeline {
     /// Waits until a service answers `/readyz` with 200.
     ///
     /// # Errors
-    /// Its last answer and the end of its log, after a minute or once its process has ended (69).
+    /// Its last answer and the end of its log, at the deadline or once its process has ended (69).
     pub async fn wait_ready(&mut self, name: &'static str) -> Result<(), Failure> {
         let url = format!("http://{}/readyz", self.addresses.admin(name));
         let client = reqwest::Client::builder()
