@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Nothing takes as long, however busy the machine is.
-pub(crate) const WAIT: Duration = Duration::from_secs(120);
+pub(crate) const WAIT: Duration = Duration::from_secs(180);
 /// A member that a busy machine keeps from saying so for some seconds is not to be taken for dead.
 const SESSION: (&str, &str) = ("session.timeout.ms", "45000");
 

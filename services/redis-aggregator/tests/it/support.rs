@@ -17,7 +17,7 @@ use secrecy::SecretString;
 use crate::model::Aggregates;
 
 /// Nothing takes as long, however busy the machine is.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) fn stack() -> &'static Stack {
     devstack::shared_for_tests(Needs::none().kafka().redis())

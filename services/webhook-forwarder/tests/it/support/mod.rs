@@ -11,7 +11,7 @@ pub(crate) use receiver::{Call, Receiver, Reply};
 pub(crate) use topics::{Letter, Topics};
 
 /// How long anything may take before a test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Waits until `look` answers `Ok`; fails with what it said last.
 pub(crate) async fn eventually<T>(
