@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -14,7 +14,7 @@ use crate::plan::{Action, Component, Plan};
 use crate::postgres::{HEARTBEAT_TABLE, PUBLICATION};
 use crate::{PlatformError, Settings, slot};
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(180);
 
 /// Where Kafka Connect is, and how it reaches Postgres.
 #[derive(Clone, Debug, Deserialize)]
@@ -138,12 +138,7 @@ pub(crate) async fn register(settings: &Settings, config: &Value) -> Result<(), 
     let Some(connect) = &settings.connect else {
         return Ok(());
     };
-    let response = client()
-        .put(connect.endpoint("config"))
-        .json(config)
-        .send()
-        .await
-        .map_err(|e| unreachable(connect, &e))?;
+    let response = put(connect, config).await?;
     let status = response.status();
     if !status.is_success() {
         let body = response.text().await.unwrap_or_default();
@@ -154,6 +149,24 @@ pub(crate) async fn register(settings: &Settings, config: &Value) -> Result<(), 
         ));
     }
     wait_until_running(connect).await
+}
+
+/// Puts the configuration; saying it twice changes nothing. A worker that has just started, or whose group is between two
+/// generations, calls that a conflict, and one that is busy takes its time to try the connection to the database.
+async fn put(connect: &ConnectSettings, config: &Value) -> Result<Response, PlatformError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let request = client().put(connect.endpoint("config")).json(config);
+        let answer = request.send().await;
+        let again = match &answer {
+            Ok(response) => response.status() == StatusCode::CONFLICT,
+            Err(error) => error.is_timeout(),
+        };
+        if !again || Instant::now() >= deadline {
+            return answer.map_err(|error| unreachable(connect, &error));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 async fn wait_until_running(connect: &ConnectSettings) -> Result<(), PlatformError> {
@@ -286,7 +299,7 @@ fn first_difference(wanted: &Value, found: &Map<String, Value>) -> Option<String
 fn client() -> Client {
     Client::builder()
         .no_proxy()
-        .timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(30))
         .build()
         .expect("a client without certificates of its own builds")
 }
@@ -318,6 +331,43 @@ mod tests {
             config["message.key.columns"],
             "public.engagement_events:content_id"
         );
+    }
+
+    /// Answers one request after the other with these statuses.
+    fn worker(statuses: &'static [&'static str]) -> Url {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for status in statuses {
+                let (mut stream, _) = listener.accept().unwrap();
+                let (mut request, mut part) = (Vec::new(), [0; 4096]);
+                while !request.ends_with(b"{\"a\":\"1\"}") {
+                    let length = stream.read(&mut part).unwrap();
+                    request.extend_from_slice(&part[..length]);
+                }
+                let answer =
+                    format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        format!("http://{address}").parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_worker_between_two_generations_is_asked_again_and_a_refusal_is_final() {
+        let config = serde_json::json!({"a": "1"});
+        for (statuses, last) in [
+            (&["409 Conflict", "409 Conflict", "201 Created"][..], 201),
+            (&["400 Bad Request", "201 Created"][..], 400),
+        ] {
+            let connect = ConnectSettings {
+                url: worker(statuses),
+                ..ConnectSettings::default()
+            };
+            let response = put(&connect, &config).await.unwrap();
+            assert_eq!(response.status().as_u16(), last);
+        }
     }
 
     #[test]
