@@ -7,6 +7,7 @@ pub mod config;
 pub mod connection;
 pub mod content;
 pub mod decode;
+pub mod emitted;
 pub mod error;
 pub mod history;
 pub mod metrics;
@@ -22,6 +23,7 @@ pub mod sink;
 pub mod spans;
 pub mod store;
 pub mod sums;
+pub mod weights;
 pub mod window;
 pub mod write;
 

@@ -4,12 +4,11 @@
 //! nobody was there to write.
 
 use faults::Point;
-use redis::aio::ConnectionLike as _;
 use redis::{Cmd, RedisResult, cmd, pipe};
 
 use crate::connection::Connection;
+use crate::emitted;
 use crate::error::StoreError;
-use crate::msgpack::{Packed, unpack};
 use crate::position::State;
 use crate::store::{Lease, Store, pass};
 
@@ -38,7 +37,7 @@ async fn everything(
 ) -> RedisResult<()> {
     let connection = &mut lease.connection;
     if matches!(connection, Connection::Cluster(_)) {
-        handed_back(store, connection, partition).await?;
+        emitted::send_pending(connection, &store.pending_key(partition)).await?;
     }
     if store.config.keys.minute_bucket.enabled {
         minutes(store, connection, partition, state).await?;
@@ -98,48 +97,6 @@ async fn minutes(
 fn left_to_live(minute: i64, state: &State, ttl: i64) -> i64 {
     let now = state.watermark.saturating_mul(state.bucket_us) / 1_000_000;
     ((minute + 1) * 60 + ttl - now).clamp(1, ttl)
-}
-
-async fn handed_back(
-    store: &Store,
-    connection: &mut Connection,
-    partition: i32,
-) -> RedisResult<()> {
-    let pending: Option<Vec<u8>> = cmd("GET")
-        .arg(store.key(partition, "pending"))
-        .query_async(connection)
-        .await?;
-    let Some(commands) = pending.and_then(|bytes| unpack(&bytes)) else {
-        return Ok(());
-    };
-    for command in commands
-        .iter()
-        .flat_map(list)
-        .map(|words| as_command(list(words)))
-    {
-        connection.req_packed_command(&command).await?;
-    }
-    Ok(())
-}
-
-fn list(value: &Packed) -> &[Packed] {
-    if let Packed::Array(values) = value {
-        values
-    } else {
-        &[]
-    }
-}
-
-fn as_command(words: &[Packed]) -> Cmd {
-    let mut command = Cmd::new();
-    for word in words {
-        match word {
-            Packed::Int(value) => command.arg(*value),
-            Packed::Bytes(value) => command.arg(&value[..]),
-            Packed::Array(_) => &mut command,
-        };
-    }
-    command
 }
 
 /// Sends commands that may belong to different slots and returns the answers in order.

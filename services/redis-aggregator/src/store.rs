@@ -119,6 +119,12 @@ impl Store {
         self.key(partition, "pos")
     }
 
+    /// Where, in cluster mode, the script keeps the commands of the last batch.
+    #[must_use]
+    pub fn pending_key(&self, partition: i32) -> String {
+        self.key(partition, "pending")
+    }
+
     /// Any key of a partition.
     #[must_use]
     pub fn key(&self, partition: i32, rest: &str) -> String {

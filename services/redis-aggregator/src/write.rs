@@ -10,10 +10,10 @@ use std::time::Duration;
 use engagement::event::Micros;
 use faults::Point;
 use redis::RedisResult;
-use redis::aio::ConnectionLike as _;
 use service::Backoff;
 use tokio_util::sync::CancellationToken;
 
+use crate::emitted;
 use crate::error::StoreError;
 use crate::history::History;
 use crate::metrics;
@@ -164,23 +164,25 @@ impl Writer {
         }
     }
 
-    /// In cluster mode reader keys live in other slots; the script hands the commands back.
+    /// In cluster mode reader keys live in other slots; the script hands the commands back. Where it has run before, its
+    /// answer was lost, or only a part of them was sent: they are kept beside the state.
     async fn forward(&self, lease: &mut Lease, answer: &Answer) -> Result<(), StoreError> {
-        if answer.emitted.is_empty() {
+        if !self.store.config.redis.cluster {
             return Ok(());
         }
-        for words in &answer.emitted {
-            let mut command = redis::Cmd::new();
-            for word in words {
-                let text: Vec<u8> =
-                    redis::FromRedisValue::from_redis_value_ref(word).unwrap_or_default();
-                command.arg(text);
+        let connection = &mut lease.connection;
+        let sent = match answer.verdict {
+            Verdict::Applied => emitted::send_answered(connection, &answer.emitted).await,
+            Verdict::Already => {
+                let key = self.store.pending_key(self.partition);
+                emitted::send_pending(connection, &key).await
             }
-            if let Err(cause) = lease.connection.req_packed_command(&command).await {
-                return Err(self.store.failed(lease, cause).await);
-            }
+            Verdict::Gap | Verdict::Wiped => Ok(()),
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(cause) => Err(self.store.failed(lease, cause).await),
         }
-        Ok(())
     }
 
     fn judge(&self, answer: Answer, target: Applied) -> Result<Answer, StoreError> {

@@ -5,6 +5,7 @@
     reason = "where the setting of a test cannot be made, the test has failed"
 )]
 
+mod cluster;
 mod faults;
 mod model;
 mod scripts;
@@ -12,3 +13,4 @@ mod service_runs;
 mod support;
 mod support_kafka;
 mod torn;
+mod verdict;
