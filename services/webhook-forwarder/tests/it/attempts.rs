@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::delivery::events;
-use crate::support::{Call, Forwarder, Receiver, Reply, Topics, config, endpoint};
+use crate::support::{Forwarder, Receiver, Reply, Topics, config, endpoint};
 
 #[tokio::test]
 async fn a_repeat_has_the_same_id_and_the_same_body() {
@@ -70,19 +70,13 @@ async fn an_outage_loses_nothing_opens_the_breaker_and_ends_with_one_probe() {
     );
 }
 
-/// The second in which an attempt was begun, by its signature.
-fn begun(call: &Call) -> i64 {
-    let second = call.headers["webhook-timestamp"].to_str().unwrap();
-    second.parse().unwrap()
-}
-
 #[tokio::test]
 async fn retry_after_is_honoured_by_the_whole_endpoint() {
     let topics = Topics::new("attempts-retry-after", 1).await;
     // when the first call came: by this test's clock, and in seconds since 1970 as attempts are signed
     let mut first: Option<(Instant, i64)> = None;
     let receiver = Receiver::deciding(move |call| {
-        let begun = begun(call);
+        let begun = call.begun();
         match first {
             None => {
                 first = Some((Instant::now(), begun));

@@ -55,7 +55,10 @@ impl Log {
             let deleted = self.admin().delete_groups(&[group], &options).await;
             match deleted.unwrap().remove(0) {
                 Err((_, RDKafkaErrorCode::NonEmptyGroup)) => Err("it has members".to_owned()),
-                other => Ok(drop(other.unwrap())),
+                other => {
+                    other.unwrap();
+                    Ok(())
+                }
             }
         })
         .await;

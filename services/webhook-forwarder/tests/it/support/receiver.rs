@@ -38,6 +38,12 @@ impl Call {
             .to_owned()
     }
 
+    /// The second since 1970 in which the attempt was begun, by its signature.
+    pub(crate) fn begun(&self) -> i64 {
+        let second = self.headers["webhook-timestamp"].to_str().unwrap();
+        second.parse().unwrap()
+    }
+
     pub(crate) fn webhook_id(&self) -> String {
         self.headers["webhook-id"].to_str().unwrap().to_owned()
     }
