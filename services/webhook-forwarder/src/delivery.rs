@@ -68,12 +68,13 @@ fn trace_of(record: &Record) -> Headers {
 }
 
 fn note(runtime: &Runtime, job: &Job, answer: &Answer) {
-    metrics::attempt(&runtime.endpoint.name, answer.outcome.label());
     if answer.outcome == Outcome::Delivered {
+        runtime.delivered.increment(1);
         let micros = answer.at.saturating_sub(job.message.committed_at.0).max(0);
         runtime.freshness.record(seconds(micros));
         return;
     }
+    metrics::attempts(&runtime.endpoint.name, answer.outcome.label()).increment(1);
     service::metrics::sink_error(crate::NAME, answer.outcome.label());
     tracing::debug!(
         endpoint = runtime.endpoint.name,

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use engagement::event::Micros;
 use faults::Point;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use stream::dead_letter::Reject;
 use stream::ledger::Ledger;
 use stream::lineage::{Checkpoint, Reader};
@@ -94,15 +94,39 @@ impl Lane {
             let due = self.schedule.next_due().filter(|_| self.has_slots());
             tokio::select! {
                 () = stopping.cancelled() => return Ok(()),
-                Some(finished) = self.under_way.next() => self.settle(finished)?,
+                Some(finished) = self.under_way.next() => self.settle_all(finished)?,
                 () = sleep_until(due) => {}
                 record = handle.recv(), if self.has_room() => match record {
-                    Some(record) => self.take(record)?,
+                    Some(record) => self.take_all(record, handle)?,
                     None => return Ok(()),
                 },
             }
             self.commit(handle);
         }
+    }
+
+    /// What has come back meanwhile is settled in one go: one turn of the loop, one commit.
+    fn settle_all(&mut self, first: Finished) -> Result<(), LaneError> {
+        let mut next = Some(first);
+        while let Some(finished) = next {
+            self.settle(finished)?;
+            next = self.under_way.next().now_or_never().flatten();
+        }
+        Ok(())
+    }
+
+    /// The same with the records that are there.
+    fn take_all(&mut self, first: Record, handle: &mut LaneHandle) -> Result<(), LaneError> {
+        let mut next = Some(first);
+        while let Some(record) = next {
+            self.take(record)?;
+            next = if self.has_room() {
+                handle.try_recv()
+            } else {
+                None
+            };
+        }
+        Ok(())
     }
 
     fn has_room(&self) -> bool {

@@ -3,6 +3,8 @@
 //! Invariant: id and body depend on the record alone, so that every repeat, after a retry or after
 //! a restart, is the same message byte for byte.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use engagement::event::{EnrichedEvent, Micros};
 use engagement::profile::{Profile, RenderOptions};
@@ -88,8 +90,13 @@ impl MessageShape {
 #[must_use]
 pub fn webhook_id(uid: &str, revision: u64, operation: &str) -> String {
     let digest = Sha256::digest(format!("{operation}/{revision}/{uid}"));
-    let hex = digest[..ID_BYTES].iter().map(|byte| format!("{byte:02x}"));
-    std::iter::once("msg_".to_owned()).chain(hex).collect()
+    let mut id = String::with_capacity(4 + 2 * ID_BYTES);
+    id.push_str("msg_");
+    for byte in &digest[..ID_BYTES] {
+        // writing to a String cannot fail
+        let _ = write!(id, "{byte:02x}");
+    }
+    id
 }
 
 /// Events of one content keep order; an event without content only with itself.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: labels are configured names and enumerations, never data.
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
 
 /// Attempts by endpoint and outcome (labels `endpoint`, `outcome`).
 pub const ATTEMPTS: &str = "engage_webhook_attempts_total";
@@ -23,9 +23,10 @@ pub fn describe() {
     describe_counter!(SKIPPED, "Records that an endpoint does not want.");
 }
 
-/// Counts an attempt.
-pub fn attempt(endpoint: &str, outcome: &'static str) {
-    counter!(ATTEMPTS, "endpoint" => endpoint.to_owned(), "outcome" => outcome).increment(1);
+/// Attempts that end so; who counts many keeps it.
+#[must_use]
+pub fn attempts(endpoint: &str, outcome: &'static str) -> Counter {
+    counter!(ATTEMPTS, "endpoint" => endpoint.to_owned(), "outcome" => outcome)
 }
 
 /// Shows the state of an endpoint.

@@ -5,13 +5,14 @@
 use std::sync::{Mutex, PoisonError};
 
 use engagement::event::Micros;
-use metrics::Histogram;
+use metrics::{Counter, Histogram};
 use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
 use stream::{LaneError, Record};
 
 use crate::client::Poster;
 use crate::endpoint::Endpoint;
 use crate::gate::Gate;
+use crate::outcome::Outcome;
 use crate::rejection;
 
 /// Records over which the share of dead letters is judged: above half of them the endpoint stops.
@@ -29,6 +30,8 @@ pub struct Runtime {
     pub poster: Poster,
     /// Commit in Postgres to 2xx.
     pub freshness: Histogram,
+    /// Attempts that delivered.
+    pub delivered: Counter,
     /// Attempts and dead letters under way at once, per partition.
     pub most_under_way: usize,
     dead_letters: DeadLetters,
@@ -49,6 +52,7 @@ impl Runtime {
             gate: Gate::new(&endpoint),
             poster: Poster::new(&endpoint)?,
             freshness: service::metrics::freshness(crate::NAME),
+            delivered: crate::metrics::attempts(&endpoint.name, Outcome::Delivered.label()),
             most_under_way: usize::try_from(endpoint.concurrency.get()).unwrap_or(usize::MAX),
             budget: Mutex::new(RejectBudget::new(JUDGED_RECORDS)),
             endpoint,
