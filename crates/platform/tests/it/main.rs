@@ -38,10 +38,10 @@ async fn a_plan_is_applied_once_and_then_empty_and_a_wrong_partition_count_is_a_
 
     let second = platform::plan(&settings).await.unwrap();
     assert!(second.changes.is_empty(), "{:#?}", second.changes);
-    assert_eq!(
-        second.present.len(),
-        first.changes.len() + first.present.len()
-    );
+    // the slot counts from the connector's first delivery on, which may come before this plan or after it
+    let present = second.present.iter();
+    let made = present.filter(|(_, what)| !what.starts_with("slot "));
+    assert_eq!(made.count(), first.changes.len() + first.present.len());
 
     let mut other = settings;
     other.topics.partitions = 8;
