@@ -9,6 +9,7 @@ use service::config::EnvKey;
 use service::{Backoff, Condition, Context, Exit, Failure, Finding, backoff, clock};
 use stream::dead_letter::DeadLetters;
 use stream::probe::Probe;
+use stream::settings::InboxLimits;
 use stream::{LanesOptions, RunError, RunErrorKind, Status, lanes};
 use tokio::sync::Semaphore;
 
@@ -21,6 +22,13 @@ use crate::outage::Outage;
 use crate::server::{Found, TableError, inspect};
 use crate::sink::{Sink, lane};
 use crate::write::Writer;
+
+/// What a lane holds unread: a second's worth, because rows wait in batches already, and each partition has one of these.
+const INBOX: InboxLimits = InboxLimits {
+    records: 500,
+    kib: 256,
+    fetch_kib: 16,
+};
 
 /// The service.
 pub struct ClickHouseSink;
@@ -62,12 +70,13 @@ async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
     ctx.health.readiness("kafka", move || ready.readiness());
     ctx.health.liveness("consumer", move || alive.liveness());
     let kafka = &config.kafka;
-    let options = LanesOptions::new(
+    let mut options = LanesOptions::new(
         kafka.connection.clone(),
         &kafka.group_id,
         &kafka.enriched_topic,
         clock::now,
     );
+    options.inbox = INBOX;
     let ended = lanes::run(options, stop, status, move |handle| {
         lane(Arc::clone(&sink), handle)
     })

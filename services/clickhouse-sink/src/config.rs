@@ -135,9 +135,9 @@ impl Default for Batching {
     fn default() -> Self {
         Self {
             rows: NonZeroUsize::new(50_000).unwrap_or(NonZeroUsize::MIN),
-            kib: positive(4 * 1024),
+            kib: positive(2 * 1024),
             interval: Duration::from_secs(1),
-            total_kib: positive(10 * 1024),
+            total_kib: positive(6 * 1024),
             concurrent_inserts: positive(2),
         }
     }

@@ -218,7 +218,8 @@ impl Deliverer {
     async fn send(&self, rows: &[Planned], batch: &Batch, fence: Fence) -> Result<(), ServerError> {
         // The semaphore is never closed; without a slot the insert would only be one more at a time.
         let _slot = self.sink.inserts.acquire().await.ok();
-        let mut data = Vec::with_capacity(batch.bytes());
+        let bytes = rows.iter().map(|row| row.size(batch.entries())).sum();
+        let mut data = Vec::with_capacity(bytes);
         rows.iter()
             .for_each(|row| row.write(batch.entries(), &mut data));
         let (parent, started) = (traceparent(), Instant::now());

@@ -126,6 +126,13 @@ impl Planned {
         }
     }
 
+    /// bytes of its RowBinary, at most.
+    #[must_use]
+    pub fn size(&self, entries: &[Entry]) -> usize {
+        let key = self.deletes.as_ref().map_or(0, |key| key.bytes.len());
+        entries[self.entry].row.bytes().len() + key
+    }
+
     /// Appends its RowBinary.
     pub fn write(&self, entries: &[Entry], out: &mut Vec<u8>) {
         let row = &entries[self.entry].row;

@@ -47,6 +47,9 @@ impl Log {
         let producer = config
             .clone()
             .set("linger.ms", "5")
+            // as the enricher does: a batch is the least that a consumer holds
+            .set("batch.size", "262144")
+            .set("compression.codec", "lz4")
             .set("queue.buffering.max.messages", "1000000")
             .create()
             .unwrap();

@@ -9,6 +9,7 @@ mod doubt;
 mod exactness;
 mod late;
 mod log;
+mod memory;
 mod proxy;
 mod refusal;
 mod sink;
