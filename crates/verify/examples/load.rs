@@ -65,8 +65,10 @@ async fn main() {
     fill_topic(&sources.kafka, records).await;
     println!("filled in {:.0} s", begun.elapsed().as_secs_f64());
 
+    let servers = Servers::of(&stack);
     measure(
         "Postgres against ClickHouse",
+        &servers,
         &sources,
         "big",
         Sink::Clickhouse,
@@ -74,6 +76,7 @@ async fn main() {
     .await;
     measure(
         "Postgres against the topic",
+        &servers,
         &sources,
         "small",
         Sink::Enriched,
@@ -82,7 +85,7 @@ async fn main() {
     stack.shutdown().await;
 }
 
-async fn measure(what: &str, sources: &Sources, schema: &str, sink: Sink) {
+async fn measure(what: &str, servers: &Servers, sources: &Sources, schema: &str, sink: Sink) {
     let mut sources = sources.clone();
     sources.postgres.table = format!("{schema}.engagement_events");
     let options = Options {
@@ -91,22 +94,47 @@ async fn measure(what: &str, sources: &Sources, schema: &str, sink: Sink) {
     };
     // Forget the peak of what was done before.
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    let (before, cpu) = (memory("VmRSS:"), cpu());
+    let (before, used) = (memory("VmRSS:"), servers.cpu());
     let report = verify::run(&sources, &options).await.unwrap();
+    let ended = servers.cpu();
+    let of = |index: usize| ended[index] - used[index];
     println!(
-        "{what}: {:.1} s, {:.1} s of CPU, {before} MiB resident before, peak {} MiB\n{report}",
+        "{what}: {:.1} s; CPU seconds: {:.1} here, {:.1} Postgres, {:.1} ClickHouse; {before} MiB resident before, peak {} MiB\n{report}",
         report.elapsed.as_secs_f64(),
-        self::cpu() - cpu,
+        of(0),
+        of(1),
+        of(2),
         memory("VmHWM:")
     );
     assert!(report.is_equal());
 }
 
-/// Seconds of CPU that this process has used (fields 14 and 15 of its `stat`, in hundredths).
-fn cpu() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+/// Whose CPU seconds count.
+struct Servers {
+    postgres: u32,
+    clickhouse: u32,
+}
+
+impl Servers {
+    fn of(stack: &Stack) -> Self {
+        Self {
+            postgres: stack.postgres().pid().unwrap(),
+            clickhouse: stack.clickhouse().pid().unwrap(),
+        }
+    }
+
+    /// This process, Postgres, ClickHouse.
+    fn cpu(&self) -> [f64; 3] {
+        [std::process::id(), self.postgres, self.clickhouse].map(cpu)
+    }
+}
+
+/// Seconds of CPU of a process and of its children that have ended, as a backend has when its connection is closed
+/// (fields 14 to 17 of its `stat`, in hundredths).
+fn cpu(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
-    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks = fields.split_whitespace().skip(11).take(4);
     ticks.map(|text| text.parse::<f64>().unwrap()).sum::<f64>() / 100.0
 }
 

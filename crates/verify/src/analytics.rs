@@ -2,15 +2,15 @@
 //!
 //! Invariant: one row of each side is in memory at a time.
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use crate::clickhouse::{Answer, Store};
 use crate::error::Error;
 use crate::log::Log;
+use crate::naming::name;
 use crate::postgres::Source;
 use crate::report::{Kind, SinkReport};
-use crate::rows::{Step, step};
 use crate::slots::Slots;
 use crate::sources::{Options, Sink};
 use crate::tally::{Tally, merge};
@@ -46,7 +46,11 @@ pub(crate) async fn compare(
     if !differing.is_empty() {
         options.say("naming the rows that differ in ClickHouse");
         let answer = store.rows(&differing, options, without).await?;
-        name(source, answer, &differing, options, without, &mut report).await?;
+        let found = stream::try_unfold(answer, async |mut answer: Answer| {
+            Ok::<_, Error>(answer.row().await?.map(|row| (row, answer)))
+        });
+        let rows = source.rows(&differing, options, without);
+        name(rows, Box::pin(found), options.limit, &mut report).await?;
     }
     options.say("looking for rows that ClickHouse holds twice");
     doubled(store, options, &mut report).await?;
@@ -79,47 +83,6 @@ async fn join(
         }
     }
     Ok(tally)
-}
-
-async fn name(
-    source: &mut Source,
-    mut answer: Answer,
-    cells: &[crate::cell::Cell],
-    options: &Options,
-    without: &[String],
-    report: &mut SinkReport,
-) -> Result<(), Error> {
-    let mut rows = source.rows(cells, options, without);
-    let (mut left, mut right) = (rows.next().await.transpose()?, answer.row().await?);
-    while report.differences.len() < options.limit {
-        let id = |row: &Option<crate::rows::NamedRow>| {
-            row.as_ref().map(|row| row.id.clone()).unwrap_or_default()
-        };
-        let (of_left, of_right) = match step(left.as_ref(), right.as_ref()) {
-            Step::End => break,
-            Step::Both(found) => {
-                if let Some((kind, what)) = found {
-                    report.name(options.limit, kind, id(&left), what);
-                }
-                (true, true)
-            }
-            Step::Source(what) => {
-                report.name(options.limit, Kind::Missing, id(&left), what);
-                (true, false)
-            }
-            Step::Sink(what) => {
-                report.name(options.limit, Kind::Surplus, id(&right), what);
-                (false, true)
-            }
-        };
-        if of_left {
-            left = rows.next().await.transpose()?;
-        }
-        if of_right {
-            right = answer.row().await?;
-        }
-    }
-    Ok(())
 }
 
 async fn doubled(

@@ -1,5 +1,7 @@
 //! The messages that the enriched topic implies for one endpoint. Pure.
 //!
+//! The shape of id and body stands here a second time on purpose: a check that calls what it checks proves nothing.
+//!
 //! Invariant: told independently of the forwarder; what lies behind the group's position may be there or not.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

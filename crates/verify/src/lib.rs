@@ -14,6 +14,7 @@ mod late;
 mod letters;
 mod log;
 mod msgpack;
+mod naming;
 mod postgres;
 mod reader_keys;
 mod redis_state;

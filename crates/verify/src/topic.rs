@@ -5,16 +5,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 
 use crate::cell::Cell;
 use crate::error::Error;
 use crate::fold::{Counted, Focus, Fold, Into};
 use crate::implied::Implied;
 use crate::log::Log;
+use crate::naming;
 use crate::postgres::Source;
 use crate::report::{Kind, SinkReport};
-use crate::rows::{NamedRow, Step, step};
 use crate::slots::Slots;
 use crate::sources::{Options, Sink};
 use crate::sums::Recount;
@@ -199,7 +199,9 @@ pub(crate) async fn name(
     cells.extend(found.iter().map(|row| row.cell.clone()));
     cells.sort_unstable();
     cells.dedup();
-    compare(postgres, &cells, found, options, without, report).await?;
+    let rows = postgres.rows(&cells, options, without);
+    let found = stream::iter(found.into_iter().map(Ok));
+    naming::name(rows, found, options.limit, report).await?;
     Ok(reading)
 }
 
@@ -218,43 +220,4 @@ async fn cells_of(
         }
     }
     Ok(cells)
-}
-
-async fn compare(
-    postgres: &mut Source,
-    cells: &[Cell],
-    found: Vec<NamedRow>,
-    options: &Options,
-    without: &[String],
-    report: &mut SinkReport,
-) -> Result<(), Error> {
-    let mut rows = postgres.rows(cells, options, without);
-    let mut found = found.into_iter();
-    let (mut left, mut right) = (rows.next().await.transpose()?, found.next());
-    loop {
-        let id =
-            |row: &Option<NamedRow>| row.as_ref().map(|row| row.id.clone()).unwrap_or_default();
-        let (of_left, of_right) = match step(left.as_ref(), right.as_ref()) {
-            Step::End => return Ok(()),
-            Step::Both(None) => (true, true),
-            Step::Both(Some((kind, what))) => {
-                report.name(options.limit, kind, id(&left), what);
-                (true, true)
-            }
-            Step::Source(what) => {
-                report.name(options.limit, Kind::Missing, id(&left), what);
-                (true, false)
-            }
-            Step::Sink(what) => {
-                report.name(options.limit, Kind::Surplus, id(&right), what);
-                (false, true)
-            }
-        };
-        if of_left {
-            left = rows.next().await.transpose()?;
-        }
-        if of_right {
-            right = found.next();
-        }
-    }
 }
