@@ -1,15 +1,18 @@
 //! The Debezium connector: its configuration is `deploy/debezium/connector.json` plus what only the
 //! installation knows (host, role, table and key names).
 
+pub(crate) mod worker;
+
 use std::time::Duration;
 
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use url::Url;
 
+use self::worker::{RESTART, Status, ask, client, unreachable};
 use crate::plan::{Action, Component, Plan};
 use crate::postgres::{HEARTBEAT_TABLE, PUBLICATION};
 use crate::{PlatformError, Settings, slot};
@@ -105,7 +108,7 @@ async fn check_capture(
             ),
             format!(
                 "repair what it names, then: curl -X POST '{}'",
-                connect.endpoint("restart?includeTasks=true&onlyFailed=true")
+                connect.endpoint(RESTART)
             ),
         );
     }
@@ -114,24 +117,6 @@ async fn check_capture(
     let found = slot::read(&mut connection, &connect.slot).await?;
     slot::judge(connect, offsets.delivered(), found.as_ref(), plan);
     Ok(())
-}
-
-/// What the worker does not tell is as if it were empty: a 404 is normal for a moment after a change.
-async fn ask<T: Default + serde::de::DeserializeOwned>(
-    connect: &ConnectSettings,
-    what: &str,
-) -> Result<T, PlatformError> {
-    let response = client()
-        .get(connect.endpoint(what))
-        .send()
-        .await
-        .map_err(|e| unreachable(connect, &e))?;
-    if !response.status().is_success() {
-        return Ok(T::default());
-    }
-    let what = format!("reading the connector's {what}");
-    let told = response.json().await;
-    told.map_err(|e| PlatformError::refused(Component::Connect, what, e))
 }
 
 pub(crate) async fn register(settings: &Settings, config: &Value) -> Result<(), PlatformError> {
@@ -196,51 +181,6 @@ async fn wait_until_running(connect: &ConnectSettings) -> Result<(), PlatformErr
     ))
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Status {
-    #[serde(default)]
-    connector: WorkerState,
-    #[serde(default)]
-    tasks: Vec<WorkerState>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct WorkerState {
-    #[serde(default)]
-    state: String,
-    #[serde(default)]
-    trace: String,
-}
-
-impl Status {
-    fn is_running(&self) -> bool {
-        self.connector.state == "RUNNING"
-            && !self.tasks.is_empty()
-            && self.tasks.iter().all(|t| t.state == "RUNNING")
-    }
-
-    fn has_failed(&self) -> bool {
-        let mut workers = std::iter::once(&self.connector).chain(&self.tasks);
-        workers.any(|worker| worker.state == "FAILED")
-    }
-
-    fn trouble(&self) -> String {
-        let failed = std::iter::once(&self.connector)
-            .chain(&self.tasks)
-            .find(|w| w.state == "FAILED");
-        failed.map_or_else(
-            || {
-                format!(
-                    "connector {:?}, {} tasks",
-                    self.connector.state,
-                    self.tasks.len()
-                )
-            },
-            |worker| worker.trace.lines().take(6).collect::<Vec<_>>().join(" | "),
-        )
-    }
-}
-
 fn config(settings: &Settings, connect: &ConnectSettings) -> Result<Value, PlatformError> {
     let database = settings.database.parsed()?;
     let mut config: Map<String, Value> =
@@ -294,25 +234,6 @@ fn first_difference(wanted: &Value, found: &Map<String, Value>) -> Option<String
         .iter()
         .find(|(key, value)| found.get(*key) != Some(*value))
         .map(|(key, _)| key.clone())
-}
-
-fn client() -> Client {
-    Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_secs(30))
-        .build()
-        .expect("a client without certificates of its own builds")
-}
-
-fn unreachable(connect: &ConnectSettings, error: &reqwest::Error) -> PlatformError {
-    let cause =
-        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    PlatformError::Unreachable {
-        component: Component::Connect,
-        address: connect.url.to_string(),
-        cause,
-        setting: "CONNECT_URL",
-    }
 }
 
 #[cfg(test)]

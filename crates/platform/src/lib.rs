@@ -10,6 +10,7 @@
 mod clickhouse;
 mod connector;
 mod error;
+mod keeper;
 mod plan;
 mod postgres;
 mod settings;
@@ -19,6 +20,7 @@ mod topics;
 pub use clickhouse::{ClickHouseSettings, EventIdType};
 pub use connector::ConnectSettings;
 pub use error::PlatformError;
+pub use keeper::{Keeper, Look};
 pub use plan::{Change, Component, Plan, Problem, inspect, plan};
 pub use postgres::DatabaseSettings;
 pub use settings::{Schema, Settings};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use engagement::envelope::TableSchema;
 use engagement::wire::Format;
+use platform::ConnectSettings;
 use secrecy::SecretString;
 use serde::Deserialize;
 use service::config::EnvKey;
@@ -24,6 +25,8 @@ pub struct Config {
     pub output: Output,
     /// The source database, asked only for contents that the content topic did not bring.
     pub database: Database,
+    /// The connector to start again when it has failed; without it, somebody else does.
+    pub connect: Option<ConnectSettings>,
     /// Names of the key columns, meaning of numeric times.
     pub schema: TableSchema,
     /// Epoch and exceptions of the lineage.
@@ -177,6 +180,8 @@ pub const ENV: &[EnvKey] = &[
     EnvKey::plain("EVENT_KEY", "schema.event_key"),
     EnvKey::plain("CONTENT_KEY", "schema.content_id"),
     EnvKey::plain("EVENT_CONTENT_KEY", "schema.content_key"),
+    EnvKey::plain("CONNECT_URL", "connect.url"),
+    EnvKey::plain("CONNECT_CONNECTOR", "connect.name"),
     EnvKey::plain("LINEAGE_EPOCH", "lineage.epoch"),
 ];
 

@@ -7,6 +7,7 @@
 //!
 //! Invariant: every change is in the output exactly once by position, or in the dead letters with its original bytes.
 
+mod capture;
 pub mod chain;
 pub mod config;
 pub mod contents;

@@ -16,6 +16,9 @@ pub const CONTENT_REJECTED: &str = "engage_content_rejected_total";
 /// Records that need no output. Labels: `reason` (tombstone, message, listed).
 pub const SKIPPED: &str = "engage_records_skipped_total";
 
+/// Failed connectors or tasks that were started again. Labels: none.
+pub const CONNECTOR_RESTARTS: &str = "engage_connector_restarts_total";
+
 const STATUSES: [EnrichmentStatus; 3] = [
     EnrichmentStatus::Ok,
     EnrichmentStatus::Missing,
@@ -73,6 +76,10 @@ fn describe() {
         "Records of the content topic that were not understood."
     );
     describe_counter!(SKIPPED, "Records that need no output.");
+    describe_counter!(
+        CONNECTOR_RESTARTS,
+        "Failed connectors or tasks that were started again."
+    );
 }
 
 pub(crate) fn catalog_entries(entries: usize) {
@@ -85,6 +92,10 @@ pub(crate) fn catalog_entries(entries: usize) {
 
 pub(crate) fn content_rejected(reason: &'static str) {
     counter!(CONTENT_REJECTED, "reason" => reason).increment(1);
+}
+
+pub(crate) fn connector_restarted() {
+    counter!(CONNECTOR_RESTARTS).increment(1);
 }
 
 pub(crate) fn skipped(reason: &'static str) {

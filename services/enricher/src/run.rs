@@ -12,6 +12,7 @@ use service::{App, Context, Failure, Finding};
 use stream::Status;
 use stream::lanes::{self, LanesOptions};
 use stream::lineage::Database;
+use stream::settings::InboxLimits;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +21,14 @@ use crate::contents::Contents;
 use crate::follower::Follower;
 use crate::lookup::postgres::PostgresContents;
 use crate::state::Shared;
-use crate::{error, identity, lane, startup};
+use crate::{capture, error, identity, lane, startup};
 
+/// Change records are large beside what is made of them, and with a backlog all inboxes are full.
+const INBOX: InboxLimits = InboxLimits {
+    records: 1000,
+    kib: 256,
+    fetch_kib: 16,
+};
 /// How often the source database's identity is read.
 const IDENTITY_EVERY: Duration = Duration::from_secs(30);
 /// How often it is read while it is not known.
@@ -48,6 +55,7 @@ impl App for Enricher {
         let postgres = connect(&config)?;
         let contents = follow(&config, &ctx)?;
         let database = identify(&postgres, config.database.content_wait, &ctx).await;
+        capture::keep(&config, &ctx);
         let shared = Arc::new(Shared::new(
             config,
             Arc::clone(&contents),
@@ -170,12 +178,13 @@ async fn consume(
         .readiness("partitions", move || ready.readiness());
     ctx.health.liveness("consumer", move || live.liveness());
     let input = &shared.config.input;
-    let options = LanesOptions::new(
+    let mut options = LanesOptions::new(
         shared.config.kafka.clone(),
         &input.group_id,
         &input.cdc_topic,
         service::clock::now,
     );
+    options.inbox = INBOX;
     let open = Arc::clone(&shared);
     lanes::run(options, stop, status, move |handle| {
         lane::run(handle, Arc::clone(&open))

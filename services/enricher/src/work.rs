@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use engagement::envelope::EventChange;
 use engagement::event::Micros;
-use stream::dead_letter::{Reject, RejectBudget};
+use stream::dead_letter::{self, Reject, RejectBudget};
+use stream::headers::last_text;
 use stream::lineage::Mark;
 use stream::producer::ProducerLane;
 use stream::{LaneError, LaneHandle, Record, SendError};
@@ -234,7 +236,8 @@ impl Work {
         now: Micros,
     ) -> Result<(), LaneError> {
         self.out.drained().await?;
-        self.shared.dead_letters.send(record, reject, now).await?;
+        let letter = letter(record, self.chain.epoch());
+        self.shared.dead_letters.send(&letter, reject, now).await?;
         tracing::warn!(
             partition = record.partition,
             offset = record.offset,
@@ -269,6 +272,41 @@ impl Work {
     }
 }
 
+/// The record with the epoch it belongs to: redriven after another one was opened, it must stay older than what is newer.
+fn letter(record: &Record, epoch: u8) -> Record {
+    let mut letter = record.clone();
+    if last_text(&letter.headers, dead_letter::EPOCH).is_none() {
+        let epoch = Bytes::from(epoch.to_string());
+        letter
+            .headers
+            .push((dead_letter::EPOCH.to_owned(), Some(epoch)));
+    }
+    letter
+}
+
 fn unsendable(kind: &'static str, message: String) -> Reject {
     Reject::new(kind, "produce", "stream::producer", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_names_the_epoch_of_its_first_failure() {
+        let record = Record {
+            topic: Arc::from("cdc"),
+            partition: 0,
+            offset: 1,
+            timestamp_ms: None,
+            key: None,
+            payload: None,
+            headers: Vec::new(),
+        };
+        let first = letter(&record, 1);
+        assert_eq!(last_text(&first.headers, dead_letter::EPOCH), Some("1"));
+        let again = letter(&first, 2);
+        assert_eq!(last_text(&again.headers, dead_letter::EPOCH), Some("1"));
+        assert_eq!(again.headers.len(), 1);
+    }
 }

@@ -33,6 +33,7 @@ pub fn launch(name: &'static str, addresses: &Addresses, site: &Site) -> Launch 
     match name {
         "enricher" => launch
             .env("DATABASE_URL", &addresses.postgres_url)
+            .env("CONNECT_URL", &addresses.connect_url)
             .env("EVENT_KEY", addresses.schema.event_key())
             .env("CONTENT_KEY", addresses.schema.content_key()),
         "clickhouse-sink" => launch
