@@ -24,7 +24,6 @@ pub fn describe() {
 }
 
 /// Attempts that end so; who counts many keeps it.
-#[must_use]
 pub fn attempts(endpoint: &str, outcome: &'static str) -> Counter {
     counter!(ATTEMPTS, "endpoint" => endpoint.to_owned(), "outcome" => outcome)
 }
