@@ -12,7 +12,7 @@ use stream::lineage::Contradiction;
     reason = "nearly all are the large one, and a box per record costs more than the space"
 )]
 pub enum Verdict<'a> {
-    /// A change to enrich; tell [`Chain::emitted`] once it is on its way.
+    /// A change to enrich; tell [`super::Chain::emitted`] once it is on its way.
     Emit(EventChange<'a>),
     /// Nothing to do.
     Skip(Skip),
