@@ -1,6 +1,7 @@
 #![doc = include_str!("../docs/architecture.md")]
 
 mod admin;
+mod allocator;
 mod app;
 pub mod backoff;
 mod cli;

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::allocator;
 use crate::cli::{self, Cli, Command, ConfigCommand, Output};
 use crate::config::{CommonConfig, Loaded, Loader, ServiceConfig, render};
 use crate::telemetry::{self, LogTo};
@@ -17,6 +18,7 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(60);
 /// Runs the service as a process: the whole of its `main`.
 #[must_use]
 pub fn main<A: App>() -> ExitCode {
+    allocator::keep_one_arena();
     // One provider for all TLS in the process; an Err means that somebody installed it already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     if let Err(error) = faults::arm() {
