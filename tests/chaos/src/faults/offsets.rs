@@ -148,7 +148,7 @@ async fn refuses_a_foreign_position(arena: &Arena, group: Group) -> anyhow::Resu
     arena.fleet.release(group.service);
     let before = before?;
     let named = refusal
-        .is_named(&["carries no usable checkpoint", "engagectl reset"])
+        .is_named(&["carries no usable checkpoint", "engagectl lineage adopt"])
         .await;
     arena.fleet.hold(group.service).await?;
     let put_back = group.commit(arena, before).await;
