@@ -29,13 +29,18 @@ pub const CLASSES: &[Class] = &[
     },
 ];
 
+/// How long a newcomer may take to be a member.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
 async fn cooperative(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let service = SERVICES[rng.random_range(0..SERVICES.len())];
     let turns = storm(arena, service, rng).await?;
     Ok(format!("{service}, {turns} joins and leaves"))
 }
 
-/// The members of a group change its protocol one after the other, and back.
+/// The members of a group change its protocol one after the other, and back. A broker that makes a consumer group a
+/// classic one again, because the last static member came back as such, does not share out what was still moving between
+/// members (seen with Kafka 4: three partitions of sixteen had no owner for minutes); the next newcomer brings that about.
 async fn kip848(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let service = SERVICES[rng.random_range(0..SERVICES.len())];
     let protocol = (
@@ -47,6 +52,10 @@ async fn kip848(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let turns = storm(arena, service, rng).await;
     arena.fleet.set_service_env(service, Vec::new());
     restart_all(arena, service).await?;
+    let newcomer = arena.fleet.add(service)?;
+    let joined = arena.fleet.wait_ready(service, READY_WITHIN).await;
+    arena.fleet.remove(newcomer).await?;
+    joined?;
     Ok(format!("{service}, {} joins and leaves", turns?))
 }
 
