@@ -19,9 +19,13 @@ use crate::http::Http;
 use crate::memory::Budget;
 use crate::metrics::{Metrics, SERVICE};
 use crate::outage::Outage;
+use crate::schema::SchemaError;
 use crate::server::{Found, TableError, inspect};
 use crate::sink::{Sink, lane};
 use crate::write::Writer;
+
+/// A server that has just started may answer before it knows its tables.
+const MISSING_GRACE: Duration = Duration::from_secs(10);
 
 /// What a lane holds unread: a second's worth, because rows wait in batches already, and each partition has one of these.
 const INBOX: InboxLimits = InboxLimits {
@@ -103,17 +107,15 @@ fn share(config: &Config, writer: Writer, outage: Outage) -> Result<Sink, Failur
 async fn open(config: &Config, condition: &Condition) -> Result<Writer, Failure> {
     let http = Http::new(&config.clickhouse)
         .map_err(|error| Failure::internal("no HTTP client").cause(error))?;
-    let (until, mut pause) = (
-        Instant::now() + config.clickhouse.startup,
-        Backoff::default(),
-    );
+    let begun = Instant::now();
+    let (until, mut pause) = (begun + config.clickhouse.startup, Backoff::default());
     loop {
         match Writer::open(http.clone(), &config.clickhouse, backoff::random()).await {
             Ok((writer, found)) => {
                 report(config, &found);
                 return Ok(writer);
             }
-            Err(error) if is_final(&error) || Instant::now() >= until => {
+            Err(error) if is_final(&error, begun.elapsed()) || Instant::now() >= until => {
                 return Err(refusal(&error));
             }
             Err(error) => {
@@ -147,8 +149,9 @@ fn report(config: &Config, found: &Found) {
     }
 }
 
-fn is_final(error: &TableError) -> bool {
+fn is_final(error: &TableError, waited: Duration) -> bool {
     match error {
+        TableError::Schema(SchemaError::NoTable { .. }) => waited >= MISSING_GRACE,
         TableError::Schema(_) => true,
         TableError::Server(error) => error.reaction() == Reaction::Stop,
     }

@@ -216,38 +216,34 @@ impl Server {
         stored.map_err(told)
     }
 
-    /// Until a rewrite that began in this run of the server has ended well. `aof_last_rewrite_time_sec` is -1 before.
+    /// Until a rewrite that began in this run of the server has ended well. `aof_last_rewrite_time_sec` is -1 before. One
+    /// that failed, for want of space for example, is asked for again, once at each opening.
     async fn rewrite(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
         let told = |cause| self.error(cause);
+        let mut asked = false;
         loop {
             let state = info(connection, "persistence").await.map_err(told)?;
             let is =
                 |field: &str, value: &str| state.get(field).is_some_and(|found| found == value);
-            let waiting = is("aof_rewrite_in_progress", "1") || is("aof_rewrite_scheduled", "1");
-            if !waiting && is("aof_last_rewrite_time_sec", "-1") {
-                cmd("BGREWRITEAOF")
-                    .exec_async(connection)
-                    .await
-                    .map_err(told)?;
-            } else if !waiting {
-                return if is("aof_last_bgrewrite_status", "ok") {
-                    Ok(())
-                } else {
-                    Err(self.not_rewritten())
-                };
+            if !is("aof_rewrite_in_progress", "1") && !is("aof_rewrite_scheduled", "1") {
+                let never = is("aof_last_rewrite_time_sec", "-1");
+                match is("aof_last_bgrewrite_status", "ok") {
+                    true if !never => return Ok(()),
+                    false if asked => return Err(self.unwritten()),
+                    _ => {
+                        asked = true;
+                        let ask = cmd("BGREWRITEAOF");
+                        ask.exec_async(connection).await.map_err(told)?;
+                    }
+                }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    fn not_rewritten(&self) -> StoreError {
-        StoreError::Damaged {
-            what: format!(
-                "redis at {} could not rewrite its append-only file after its start",
-                self.address
-            ),
-            remedy: "see the server's log (disk full? fork refused?), then: redis-cli BGREWRITEAOF"
-                .into(),
+    fn unwritten(&self) -> StoreError {
+        StoreError::Unwritten {
+            server: self.address.clone(),
         }
     }
 

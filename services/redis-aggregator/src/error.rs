@@ -17,6 +17,14 @@ pub enum StoreError {
         /// What the client reported.
         cause: RedisError,
     },
+    /// The server was started anew and could not write its append-only file whole; it is asked again.
+    #[error(
+        "redis at {server} could not rewrite its append-only file after its start (disk full? fork refused?)"
+    )]
+    Unwritten {
+        /// Address without credentials.
+        server: String,
+    },
     /// The URL is none.
     #[error("redis.url (REDIS_URL) is not usable: {cause}")]
     Url {
@@ -111,14 +119,14 @@ impl StoreError {
     /// Whether trying again, without a person, is right.
     #[must_use]
     pub const fn is_doubt(&self) -> bool {
-        matches!(self, Self::Doubt { .. })
+        matches!(self, Self::Doubt { .. } | Self::Unwritten { .. })
     }
 
     /// The fixed word for `engage_sink_errors_total{kind}`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::Doubt { .. } => "outage",
+            Self::Doubt { .. } | Self::Unwritten { .. } => "outage",
             Self::Url { .. } | Self::Denied { .. } | Self::Evicts { .. } => "configuration",
             Self::Damaged { .. } => "damaged",
             Self::Wiped { .. } => "wiped",
@@ -132,6 +140,7 @@ impl StoreError {
     pub fn remedy(&self) -> String {
         match self {
             Self::Doubt { .. } => "check REDIS_URL and that the server runs: redis-aggregator check".into(),
+            Self::Unwritten { .. } => "see the server's log; it goes on by itself when a rewrite has ended well".into(),
             Self::Url { .. } => "it looks like redis://user:password@host:6379/0, or rediss:// for TLS".into(),
             Self::Denied { .. } => "check the user and password in REDIS_URL and the user's ACL; the scripts need EVALSHA and SCRIPT LOAD".into(),
             Self::Evicts { .. } => "set it: redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf".into(),
@@ -151,7 +160,9 @@ pub const REBUILD: &str = "rebuild the aggregates: engagectl rebuild redis";
 impl From<StoreError> for LaneError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Doubt { .. } | StoreError::Moved { .. } => Self::retry(error.to_string()),
+            StoreError::Doubt { .. } | StoreError::Unwritten { .. } | StoreError::Moved { .. } => {
+                Self::retry(error.to_string())
+            }
             StoreError::Url { .. }
             | StoreError::Denied { .. }
             | StoreError::Evicts { .. }
@@ -165,7 +176,7 @@ impl From<StoreError> for LaneError {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = match &error {
-            StoreError::Doubt { .. } | StoreError::Moved { .. } => {
+            StoreError::Doubt { .. } | StoreError::Unwritten { .. } | StoreError::Moved { .. } => {
                 Self::unavailable(error.to_string())
             }
             StoreError::Url { .. } => Self::usage(error.to_string()),
