@@ -1,6 +1,8 @@
 //! Planning and creating against the real servers.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod keeper;
+
 use devstack::{Needs, Stack};
 use platform::{ClickHouseSettings, Component, ConnectSettings, PlatformError, Settings};
 use secrecy::SecretString;
