@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use rdkafka::error::KafkaError;
+use service::{Exit, Failure};
 
 /// How a lane ended, other than by being told to stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -152,6 +153,24 @@ pub enum RunError {
         /// What it reported.
         cause: String,
     },
+}
+
+impl From<RunErrorKind> for Exit {
+    fn from(kind: RunErrorKind) -> Self {
+        match kind {
+            RunErrorKind::Usage => Self::Usage,
+            RunErrorKind::Unavailable => Self::Unavailable,
+            RunErrorKind::Internal => Self::Internal,
+            RunErrorKind::TryAgain => Self::TryAgain,
+            RunErrorKind::Repair => Self::Repair,
+        }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        Self::new(error.kind().into(), error.to_string()).remedy(error.remedy())
+    }
 }
 
 impl RunError {

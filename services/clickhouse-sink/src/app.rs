@@ -10,7 +10,7 @@ use service::{Backoff, Condition, Context, Exit, Failure, Finding, backoff, cloc
 use stream::dead_letter::DeadLetters;
 use stream::probe::Probe;
 use stream::settings::InboxLimits;
-use stream::{LanesOptions, RunError, RunErrorKind, Status, lanes};
+use stream::{LanesOptions, Status, lanes};
 use tokio::sync::Semaphore;
 
 use crate::config::{Config, ENV};
@@ -19,12 +19,11 @@ use crate::http::Http;
 use crate::memory::Budget;
 use crate::metrics::{Metrics, SERVICE};
 use crate::outage::Outage;
-use crate::schema::SchemaError;
 use crate::server::{Found, TableError, inspect};
 use crate::sink::{Sink, lane};
 use crate::write::Writer;
 
-/// A server that has just started may answer before it knows its tables.
+/// A server that has just started may answer before it knows its tables; after that a missing table is believed.
 const MISSING_GRACE: Duration = Duration::from_secs(10);
 
 /// What a lane holds unread: a second's worth, because rows wait in batches already, and each partition has one of these.
@@ -85,7 +84,7 @@ async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
         lane(Arc::clone(&sink), handle)
     })
     .await;
-    ended.map_err(|error| failure(&error))
+    Ok(ended?)
 }
 
 fn share(config: &Config, writer: Writer, outage: Outage) -> Result<Sink, Failure> {
@@ -150,39 +149,24 @@ fn report(config: &Config, found: &Found) {
 }
 
 fn is_final(error: &TableError, waited: Duration) -> bool {
-    match error {
-        TableError::Schema(SchemaError::NoTable { .. }) => waited >= MISSING_GRACE,
-        TableError::Schema(_) => true,
-        TableError::Server(error) => error.reaction() == Reaction::Stop,
+    match error.reaction() {
+        Reaction::Missing => waited >= MISSING_GRACE,
+        Reaction::Stop => true,
+        Reaction::Retry | Reaction::Halve => false,
     }
 }
 
 fn refusal(error: &TableError) -> Failure {
-    let (exit, remedy) = verdict(error);
-    Failure::new(exit, error.to_string())
-        .remedy(remedy)
+    Failure::new(exit(error), error.to_string())
+        .remedy(error.remedy())
         .next(format!("{SERVICE} check"))
 }
 
-fn verdict(error: &TableError) -> (Exit, &'static str) {
-    match error {
-        TableError::Schema(error) => (Exit::Repair, error.remedy()),
-        TableError::Server(error) if error.reaction() == Reaction::Stop => {
-            (Exit::Repair, error.remedy())
-        }
-        TableError::Server(error) => (Exit::Unavailable, error.remedy()),
+fn exit(error: &TableError) -> Exit {
+    match error.reaction() {
+        Reaction::Missing | Reaction::Stop => Exit::Repair,
+        Reaction::Retry | Reaction::Halve => Exit::Unavailable,
     }
-}
-
-fn failure(error: &RunError) -> Failure {
-    let exit = match error.kind() {
-        RunErrorKind::Usage => Exit::Usage,
-        RunErrorKind::Unavailable => Exit::Unavailable,
-        RunErrorKind::Internal => Exit::Internal,
-        RunErrorKind::TryAgain => Exit::TryAgain,
-        RunErrorKind::Repair => Exit::Repair,
-    };
-    Failure::new(exit, error.to_string()).remedy(error.remedy())
 }
 
 fn problems(config: &Config) -> Vec<Finding> {
@@ -219,10 +203,7 @@ async fn check_table(config: &Config) -> Finding {
             what,
             "an answered insert may be lost with the machine's power (fsync_after_insert is off)",
         ),
-        Err(error) => {
-            let (exit, remedy) = verdict(&error);
-            Finding::problem(what, exit, error.to_string(), remedy)
-        }
+        Err(error) => Finding::problem(what, exit(&error), error.to_string(), error.remedy()),
     }
 }
 

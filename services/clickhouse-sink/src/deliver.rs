@@ -165,7 +165,7 @@ impl Deliverer {
             self.owner = self.take().await?;
         }
         let held = self.sink.writer.read_back(batch).await;
-        let held = held.map_err(|error| self.trouble(&error))?;
+        let held = held.map_err(|error| self.trouble(error))?;
         self.sink.metrics.read_back(held.positions.len());
         delivery.resolved(plan(batch.entries(), held, delivery.buried_entries()));
         Ok(())
@@ -175,14 +175,14 @@ impl Deliverer {
     async fn take(&mut self) -> Result<Owner, Trouble> {
         let (writer, partition) = (&self.sink.writer, self.partition);
         let fence = writer.take(partition).await;
-        let fence = fence.map_err(|error| self.trouble(&error))?;
+        let fence = fence.map_err(|error| self.trouble(error))?;
         if self.suspicious {
             let checked = writer.check(partition, fence).await;
-            checked.map_err(|error| self.table_trouble(error))?;
+            checked.map_err(|error| self.trouble(error))?;
             self.suspicious = false;
         }
         let highest = self.sink.writer.highest(partition).await;
-        let highest = highest.map_err(|error| self.trouble(&error))?;
+        let highest = highest.map_err(|error| self.trouble(error))?;
         Ok(Owner::Holds(fence, highest))
     }
 
@@ -206,13 +206,13 @@ impl Deliverer {
         };
         self.suspicious = true;
         if error.reaction() == Reaction::Halve {
-            self.sink.metrics.failed(&error);
+            self.sink.metrics.failed(error.kind());
             tracing::warn!(partition = self.partition, rows, %error, "a row was refused, halving");
             delivery.refused_for_a_row(error.to_string());
             return Ok(());
         }
         delivery.doubted();
-        Err(self.trouble(&error))
+        Err(self.trouble(error))
     }
 
     async fn send(&self, rows: &[Planned], batch: &Batch, fence: Fence) -> Result<(), ServerError> {
@@ -259,23 +259,18 @@ impl Deliverer {
         self.refused.spend(&record, &reject)
     }
 
-    fn table_trouble(&self, error: TableError) -> Trouble {
-        match error {
-            TableError::Server(error) => self.trouble(&error),
-            TableError::Schema(error) => {
-                service::metrics::sink_error(crate::metrics::SINK, "configuration");
-                Trouble::End(LaneError::stop(error.to_string(), error.remedy()))
-            }
-        }
-    }
-
-    fn trouble(&self, error: &ServerError) -> Trouble {
-        self.sink.metrics.failed(error);
-        if error.reaction() == Reaction::Stop {
-            return Trouble::End(LaneError::stop(error.to_string(), error.remedy()));
+    fn trouble(&self, error: impl Into<TableError>) -> Trouble {
+        let error = error.into();
+        self.sink.metrics.failed(error.kind());
+        let (reaction, remedy) = (error.reaction(), error.remedy());
+        if reaction == Reaction::Stop {
+            return Trouble::End(LaneError::stop(error.to_string(), remedy));
         }
         tracing::warn!(partition = self.partition, %error, "insert in doubt, reading back");
-        Trouble::Wait(error.to_string())
+        Trouble::Wait(match reaction {
+            Reaction::Missing => format!("{error}; {remedy}"),
+            _ => error.to_string(),
+        })
     }
 }
 

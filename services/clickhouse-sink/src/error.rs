@@ -12,6 +12,8 @@ pub enum Reaction {
     Retry,
     /// Something in these rows: fewer rows at a time, until the bad one is alone.
     Halve,
+    /// The table is not there: wait, because a server that has just started says so too, and a human can create it.
+    Missing,
     /// Nothing will work until a human changes table, user or settings.
     Stop,
 }
@@ -122,7 +124,7 @@ impl ServerError {
     pub fn kind(&self) -> &'static str {
         match (self, self.reaction()) {
             (_, Reaction::Halve) => "bad_row",
-            (_, Reaction::Stop) => "configuration",
+            (_, Reaction::Missing | Reaction::Stop) => "configuration",
             (Self::Superseded(_), _) => "superseded",
             (Self::Transport { .. }, _) => "unreachable",
             (Self::Written { .. } | Self::Answer { .. }, _) => "unclear",
@@ -148,11 +150,12 @@ pub fn reaction(code: u32) -> Reaction {
         // functions and queries this server does not know
         | 1 | 2 | 34 | 35 | 42 | 46 | 48 | 62 | 73 | 80 | 85 | 446 | 477
         // tables and databases
-        | 60 | 81 | 291 | 392 | 620 | 727 | 774
+        | 291 | 392 | 620 | 727 | 774
         // settings
         | 36 | 115 | 137 | 164 | 318 | 452 | 457 | 471 | 472
         // users, roles, rights
         | 180 | 192 | 193 | 194 | 195 | 492 | 496 | 497 | 511 | 512 | 516 | 523 | 720 | 767 => Reaction::Stop,
+        60 | 81 => Reaction::Missing,
         _ => Reaction::Retry,
     }
 }
@@ -163,7 +166,8 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case::unknown_table(60, Reaction::Stop)]
+    #[case::unknown_table(60, Reaction::Missing)]
+    #[case::unknown_database(81, Reaction::Missing)]
     #[case::no_such_column(16, Reaction::Stop)]
     #[case::type_mismatch(53, Reaction::Stop)]
     #[case::access_denied(497, Reaction::Stop)]

@@ -7,7 +7,6 @@ use std::time::Duration;
 use engagement::event::Micros;
 use metrics::{Histogram, counter};
 
-use crate::error::ServerError;
 use crate::plan::Entry;
 
 /// The value of label `sink`.
@@ -46,9 +45,9 @@ impl Metrics {
         }
     }
 
-    /// A request had no clean answer.
-    pub fn failed(&self, error: &ServerError) {
-        service::metrics::sink_error(SINK, error.kind());
+    /// A request had no clean answer, of this kind.
+    pub fn failed(&self, kind: &'static str) {
+        service::metrics::sink_error(SINK, kind);
     }
 
     /// A record at or below the last position of its partition was dropped.

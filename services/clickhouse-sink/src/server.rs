@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::error::ServerError;
+use crate::error::{Reaction, ServerError};
 use crate::http::Http;
 use crate::row::EventIdType;
 use crate::schema::{self, Column, SchemaError};
@@ -20,6 +20,36 @@ pub enum TableError {
     /// The table is not as it must be.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+}
+
+impl TableError {
+    /// What to do about it.
+    #[must_use]
+    pub fn reaction(&self) -> Reaction {
+        match self {
+            Self::Server(error) => error.reaction(),
+            Self::Schema(SchemaError::NoTable { .. }) => Reaction::Missing,
+            Self::Schema(_) => Reaction::Stop,
+        }
+    }
+
+    /// What would be right, and the next command to run.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Server(error) => error.remedy(),
+            Self::Schema(error) => error.remedy(),
+        }
+    }
+
+    /// Label `kind` of `engage_sink_errors_total`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Server(error) => error.kind(),
+            Self::Schema(_) => "configuration",
+        }
+    }
 }
 
 /// What was found out about server and table.

@@ -2,9 +2,9 @@
 //!
 //! Invariant: every failure names what would be right and the next command.
 
-use service::{Exit, Failure};
+use service::Failure;
+use stream::RunError;
 use stream::settings::SettingsError;
-use stream::{RunError, RunErrorKind};
 
 /// A Kafka setting is wrong.
 #[expect(
@@ -19,20 +19,6 @@ pub(crate) fn settings(error: SettingsError) -> Failure {
 }
 
 /// The consumer loop has ended.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err asks for"
-)]
 pub(crate) fn run(error: RunError) -> Failure {
-    let exit = match error.kind() {
-        RunErrorKind::Usage => Exit::Usage,
-        RunErrorKind::Unavailable => Exit::Unavailable,
-        RunErrorKind::Internal => Exit::Internal,
-        RunErrorKind::TryAgain => Exit::TryAgain,
-        RunErrorKind::Repair => Exit::Repair,
-    };
-    let remedy = error.remedy().into_owned();
-    Failure::new(exit, error.to_string())
-        .remedy(remedy)
-        .next("enricher check")
+    Failure::from(error).next("enricher check")
 }

@@ -232,12 +232,24 @@ impl Server {
                     false if asked => return Err(self.unwritten()),
                     _ => {
                         asked = true;
-                        let ask = cmd("BGREWRITEAOF");
-                        ask.exec_async(connection).await.map_err(told)?;
+                        self.ask_to_rewrite(connection).await?;
                     }
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Another lane or process may have asked since the look; the server then says that it is at it.
+    async fn ask_to_rewrite(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), StoreError> {
+        match cmd("BGREWRITEAOF").exec_async(connection).await {
+            Err(cause) if !cause.to_string().contains("already in progress") => {
+                Err(self.error(cause))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -9,11 +9,10 @@ use service::config::EnvKey;
 use service::{App, Backoff, Context, Failure, Finding};
 use stream::dead_letter::DeadLetters;
 use stream::settings::InboxLimits;
-use stream::{LanesOptions, RunError, RunErrorKind, Status};
+use stream::{LanesOptions, Status};
 
 use crate::config::Config;
 use crate::connection::Server;
-use crate::error::StoreError;
 use crate::metrics::SERVICE;
 use crate::publish;
 use crate::sink::{self, Shared};
@@ -89,7 +88,7 @@ pub async fn serve(config: Config, ctx: Context) -> Result<(), Failure> {
         sink::run(handle, Arc::clone(&shared))
     });
     tokio::select! {
-        ended = lanes => ended.map_err(|error| failed(&error)),
+        ended = lanes => Ok(ended?),
         () = publishing => Ok(()),
     }
 }
@@ -104,8 +103,8 @@ async fn reach(store: &Store, ctx: &Context) -> Result<bool, Failure> {
         };
         match opened {
             Ok(_) => return Ok(true),
-            Err(error @ StoreError::Doubt { .. })
-                if began.elapsed() < store.config.redis.start_timeout =>
+            Err(error)
+                if error.is_doubt() && began.elapsed() < store.config.redis.start_timeout =>
             {
                 tracing::warn!(error = %error, "redis is not there yet");
             }
@@ -115,17 +114,6 @@ async fn reach(store: &Store, ctx: &Context) -> Result<bool, Failure> {
             return Ok(false);
         }
     }
-}
-
-fn failed(error: &RunError) -> Failure {
-    let failure = match error.kind() {
-        RunErrorKind::Usage => Failure::usage(error.to_string()),
-        RunErrorKind::Unavailable => Failure::unavailable(error.to_string()),
-        RunErrorKind::Internal => Failure::internal(error.to_string()),
-        RunErrorKind::TryAgain => Failure::try_again(error.to_string()),
-        RunErrorKind::Repair => Failure::repair(error.to_string()),
-    };
-    failure.remedy(error.remedy())
 }
 
 fn misconfigured(problem: String) -> Finding {

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use service::{App, Condition, Context, Exit, Failure, Finding};
+use service::{App, Condition, Context, Failure, Finding};
 use stream::dead_letter::DeadLetters;
 use stream::settings::InboxLimits;
 
-use stream::{KafkaSettings, LanesOptions, RunError, RunErrorKind, Status, lanes};
+use stream::{KafkaSettings, LanesOptions, RunError, Status, lanes};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -217,15 +217,8 @@ fn not_enrolled(error: EnrolError, place: &str) -> Failure {
 }
 
 fn failure(error: RunError, place: &str) -> Failure {
-    let exit = match error.kind() {
-        RunErrorKind::Usage => Exit::Usage,
-        RunErrorKind::Unavailable => Exit::Unavailable,
-        RunErrorKind::Internal => Exit::Internal,
-        RunErrorKind::TryAgain => Exit::TryAgain,
-        RunErrorKind::Repair => Exit::Repair,
-    };
     let remedy = error.remedy().into_owned();
-    Failure::new(exit, format!("{place} cannot go on"))
+    Failure::new(error.kind().into(), format!("{place} cannot go on"))
         .cause(error)
         .remedy(remedy)
 }

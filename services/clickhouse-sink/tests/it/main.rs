@@ -5,6 +5,7 @@
 
 mod bench;
 mod clickhouse;
+mod differential;
 mod doubt;
 mod exactness;
 mod late;

@@ -224,3 +224,32 @@ async fn a_column_dropped_while_running_stops_the_lanes_by_name() {
         Some(10)
     );
 }
+
+#[tokio::test]
+async fn a_table_that_is_not_there_yet_or_for_a_while_is_waited_for() {
+    let bench = Bench::new("away", 1).await;
+    let (run, away) = (
+        |sql: &'static str| bench.database.run(sql),
+        "RENAME TABLE away.events_enriched TO away.elsewhere",
+    );
+    let back = "RENAME TABLE away.elsewhere TO away.events_enriched";
+    bench.log.append(&events(0, 0, 10));
+    run(away).await;
+    let mut sink = bench.setup.start();
+    sink.until_readyz(|said| said.contains("table away.events_enriched does not exist"))
+        .await;
+    run(back).await;
+    sink.until(&totals(10), || bench.database.totals()).await;
+
+    run(away).await;
+    bench.log.append(&events(0, 10, 10));
+    sink.until_readyz(|said| {
+        said.contains("away.events_enriched") && said.contains("engagectl init")
+    })
+    .await;
+    run(back).await;
+    sink.until(&totals(20), || bench.database.totals()).await;
+    sink.until_readyz(|said| !said.contains("partitions wait"))
+        .await;
+    sink.stop().await;
+}

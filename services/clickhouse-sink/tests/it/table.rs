@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::bench::event;
 use crate::clickhouse::Database;
 
-async fn writer(name: &str) -> (Database, Writer) {
+pub(crate) async fn writer(name: &str) -> (Database, Writer) {
     let stack = shared_for_tests(Needs::none().kafka().clickhouse());
     let database = Database::create(stack.clickhouse(), name, "Int64").await;
     let config = ClickHouse {
@@ -61,7 +61,7 @@ fn variety() -> Vec<EnrichedEvent> {
     ]
 }
 
-async fn insert(writer: &Writer, events: &[EnrichedEvent]) -> Vec<u8> {
+pub(crate) async fn insert(writer: &Writer, events: &[EnrichedEvent]) -> Vec<u8> {
     let mut data = Vec::new();
     for event in events {
         data.extend_from_slice(Row::of(event, EventIdType::Int64).unwrap().bytes());
@@ -85,18 +85,22 @@ async fn insert(writer: &Writer, events: &[EnrichedEvent]) -> Vec<u8> {
 async fn what_is_read_from_the_table_is_byte_for_byte_what_was_sent() {
     let (database, writer) = writer("bytes").await;
     let sent = insert(&writer, &variety()).await;
+    assert_eq!(database.bytes(&select_all(&database)).await.unwrap(), sent);
+}
+
+/// Every column as it is sent, in the order of the positions.
+pub(crate) fn select_all(database: &Database) -> String {
     let casts = COLUMNS.map(|(name, sent_as)| {
         format!(
             "CAST({name}, '{}')",
             if sent_as.is_empty() { "Int64" } else { sent_as }.replace('\'', "\\'")
         )
     });
-    let sql = format!(
+    format!(
         "SELECT {} FROM {} ORDER BY src_offset FORMAT RowBinary",
         casts.join(", "),
         database.table()
-    );
-    assert_eq!(database.bytes(&sql).await.unwrap(), sent);
+    )
 }
 
 #[tokio::test]
@@ -138,32 +142,46 @@ async fn the_view_of_each_profile_says_what_the_profile_says() {
     let (database, writer) = writer("profiles").await;
     let events = variety();
     insert(&writer, &events).await;
-    for (profile, view) in [
-        (Profile::Ratio4, "events_ratio4"),
-        (Profile::Ratio2, "events_ratio2"),
-        (Profile::Percent2, "events_percent2"),
-        (Profile::Percentage, "events_percentage"),
-    ] {
-        let key = if profile == Profile::Ratio4 {
-            "id"
-        } else {
-            "event_id"
-        };
-        let rows = database
-            .json(&format!("SELECT * FROM profiles.{view} ORDER BY {key}"))
-            .await;
-        for (event, row) in events.iter().zip(rows) {
-            let expected = profile.value(event, &RenderOptions::complete());
-            let fields = expected.as_object().unwrap();
-            assert_eq!(row.as_object().unwrap().len(), fields.len(), "{view}");
-            for (name, value) in fields {
-                assert_eq!(
-                    plain(&row[name]),
-                    plain(value),
-                    "{view}.{name} of event {}",
-                    event.event_id
-                );
-            }
+    assert_views(&database, &events).await;
+}
+
+/// Profiles that have a view, with its name and its column of the event's id.
+const VIEWS: [(Profile, &str, &str); 4] = [
+    (Profile::Ratio4, "events_ratio4", "id"),
+    (Profile::Ratio2, "events_ratio2", "event_id"),
+    (Profile::Percent2, "events_percent2", "event_id"),
+    (Profile::Percentage, "events_percentage", "event_id"),
+];
+
+/// Each view shows each of these events, sorted by id, as its profile renders it.
+pub(crate) async fn assert_views(database: &Database, events: &[EnrichedEvent]) {
+    for (profile, view, key) in VIEWS {
+        assert_view(database, events, (profile, view, key)).await;
+    }
+}
+
+async fn assert_view(
+    database: &Database,
+    events: &[EnrichedEvent],
+    (profile, view, key): (Profile, &str, &str),
+) {
+    let table = database.table();
+    let (name, _) = table.split_once('.').unwrap();
+    let rows = database
+        .json(&format!("SELECT * FROM {name}.{view} ORDER BY {key}"))
+        .await;
+    assert_eq!(rows.len(), events.len(), "{view}");
+    for (event, row) in events.iter().zip(rows) {
+        let expected = profile.value(event, &RenderOptions::complete());
+        let fields = expected.as_object().unwrap();
+        assert_eq!(row.as_object().unwrap().len(), fields.len(), "{view}");
+        for (name, value) in fields {
+            assert_eq!(
+                plain(&row[name]),
+                plain(value),
+                "{view}.{name} of event {}",
+                event.event_id
+            );
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Redis that dies, is wiped, refuses to keep what it is given, or is not there.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use devstack::Stack;
 use engagement::event::Micros;
 use redis_aggregator::config::Config;
+use redis_aggregator::connection::Server;
 
 use crate::support::*;
 use crate::support_kafka::*;
@@ -156,6 +159,73 @@ async fn a_server_started_anew_has_its_append_only_file_rewritten_first() {
             "it was rewritten: {info}"
         );
         running.stop().await;
+        own.redis().kill9().await.unwrap();
+        own.redis().start().await.unwrap();
+    }
+    own.shutdown().await;
+}
+
+/// Directories where the next rewrites of the append-only file want to put theirs, as a disk without space refuses them.
+struct NoRewrite(Vec<PathBuf>);
+
+impl NoRewrite {
+    async fn at(url: &str) -> Self {
+        let found: Vec<String> = query(&mut connect(url).await, &["CONFIG", "GET", "dir"]).await;
+        let files = Path::new(&found[1]).join("appendonlydir");
+        let targets = (2..9).map(|number| files.join(format!("appendonly.aof.{number}.base.rdb")));
+        let free: Vec<PathBuf> = targets.filter(|path| !path.exists()).collect();
+        for path in &free {
+            fs::create_dir_all(path.join("full")).unwrap();
+        }
+        Self(free)
+    }
+
+    fn end(self) {
+        for path in self.0 {
+            fs::remove_dir_all(path).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrite_that_fails_is_asked_for_again_until_it_ends_well() {
+    let (own, config) = own_redis("unwritten", 1).await;
+    let logs = Arc::new(vec![random_log(16, 0, 300, now())]);
+    let blocked = NoRewrite::at(&own.redis().url).await;
+    let running = Running::start(&config);
+    produce(&config, &logs[0][..100]).await;
+    running.says(&["redis"]).await;
+    blocked.end();
+    let part = |count: usize| Arc::new(vec![logs[0][..count].to_vec()]);
+    settled(&config, &own.redis().url, part(100)).await;
+
+    own.redis().kill9().await.unwrap();
+    own.redis().start().await.unwrap();
+    let blocked = NoRewrite::at(&own.redis().url).await;
+    produce(&config, &logs[0][100..200]).await;
+    running
+        .says(&["could not rewrite its append-only file"])
+        .await;
+    blocked.end();
+    produce(&config, &logs[0][200..]).await;
+    settled(&config, &own.redis().url, part(300)).await;
+    running.stop().await;
+    own.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_ask_for_the_rewrite_at_once_are_one_rewrite() {
+    let (own, config) = own_redis("rewrites", 1).await;
+    let server = Server::new(&config.redis).unwrap();
+    for _ in 0..20 {
+        let mut opening = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let server = server.clone();
+            opening.spawn(async move { server.open().await.map(drop) });
+        }
+        for opened in opening.join_all().await {
+            opened.unwrap();
+        }
         own.redis().kill9().await.unwrap();
         own.redis().start().await.unwrap();
     }
