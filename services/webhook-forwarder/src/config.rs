@@ -16,6 +16,7 @@ use stream::KafkaSettings;
 use url::Url;
 
 use crate::address::Cidr;
+use crate::message::Order;
 
 /// Everything the forwarder can be told.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -42,6 +43,7 @@ pub const ENV: &[EnvKey] = &[
     EnvKey::secret("WEBHOOK_SECRET", "webhook.secret"),
     EnvKey::secret("WEBHOOK_BEARER_TOKEN", "webhook.bearer_token"),
     EnvKey::plain("WEBHOOK_PROFILE", "webhook.profile"),
+    EnvKey::plain("WEBHOOK_ORDER", "webhook.order"),
     EnvKey::plain("WEBHOOK_START", "webhook.start"),
     EnvKey::plain("WEBHOOK_ALLOW_INSECURE", "webhook.allow_insecure"),
     EnvKey::plain("WEBHOOK_ALLOW_PRIVATE", "webhook.allow_private"),
@@ -100,6 +102,8 @@ pub struct EndpointConfig {
     pub envelope: Option<bool>,
     /// Include `raw_payload`, which may hold personal data.
     pub raw_payload: bool,
+    /// What is delivered one after the other.
+    pub order: Order,
     /// Where a group without a position begins.
     pub start: Start,
     /// Send events of snapshots and backfills too.
@@ -144,6 +148,7 @@ impl Default for EndpointConfig {
             profile: Profile::Canonical,
             envelope: None,
             raw_payload: false,
+            order: Order::default(),
             start: Start::Latest,
             historical: false,
             deletions: true,

@@ -169,6 +169,7 @@ fn breaker(config: &EndpointConfig) -> BreakerSettings {
 fn shape(config: &EndpointConfig, database_table: &str) -> MessageShape {
     let canonical = config.profile == engagement::profile::Profile::Canonical;
     MessageShape {
+        order: config.order,
         profile: config.profile,
         envelope: config.envelope.unwrap_or(canonical),
         render: engagement::profile::RenderOptions {

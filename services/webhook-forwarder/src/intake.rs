@@ -114,6 +114,7 @@ fn hole(record: &Record, last: Position, prev: i64, found: Position) -> LaneErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Order;
     use bytes::Bytes;
     use engagement::event::Origin;
     use engagement::profile::{Profile, RenderOptions};
@@ -144,6 +145,7 @@ mod tests {
 
     fn judge_one(record: &Record, reader: &mut Reader) -> Intake {
         let shape = MessageShape {
+            order: Order::Content,
             profile: Profile::Canonical,
             envelope: true,
             render: RenderOptions::default(),

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use engagement::event::{EnrichedEvent, Micros};
 use engagement::profile::{Profile, RenderOptions};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -30,9 +30,22 @@ pub struct Message {
     pub committed_at: Micros,
 }
 
+/// What is delivered one after the other.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// The events of one content, as they were committed. A content is then as fast as one request after the other.
+    #[default]
+    Content,
+    /// The changes of one event only: events of one content may overtake each other.
+    Event,
+}
+
 /// How messages look, per endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageShape {
+    /// What keeps order among itself.
+    pub order: Order,
     /// The profile of the event.
     pub profile: Profile,
     /// Put it into the Standard Webhooks body `{type, timestamp, uid, data}`.
@@ -62,7 +75,7 @@ impl MessageShape {
         Ok(Message {
             id: webhook_id(&uid, event.revision, event.operation().name()),
             body: self.body(event, &uid)?,
-            key: order_key(event),
+            key: self.order.key(event),
             committed_at: event.source.committed_at,
         })
     }
@@ -99,11 +112,13 @@ pub fn webhook_id(uid: &str, revision: u64, operation: &str) -> String {
     id
 }
 
-/// Events of one content keep order; an event without content only with itself.
-fn order_key(event: &EnrichedEvent) -> OrderKey {
-    match &event.content_id {
-        Some(content) => format!("content/{content}").into(),
-        None => format!("event/{}", event.event_id).into(),
+impl Order {
+    /// An event without content keeps order only with itself.
+    fn key(self, event: &EnrichedEvent) -> OrderKey {
+        match (self, &event.content_id) {
+            (Self::Content, Some(content)) => format!("content/{content}").into(),
+            _ => format!("event/{}", event.event_id).into(),
+        }
     }
 }
 
@@ -116,6 +131,7 @@ mod tests {
 
     fn shape(profile: Profile, envelope: bool) -> MessageShape {
         MessageShape {
+            order: Order::Content,
             profile,
             envelope,
             render: RenderOptions::default(),
@@ -187,12 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn events_without_content_keep_order_only_with_themselves() {
-        let key = |event: &EnrichedEvent| order_key(event).to_string();
-        assert_eq!(key(&Sample::new().no_content().build()), "event/1001");
-        assert_eq!(
-            key(&Sample::new().content_id("1001").build()),
-            "content/1001"
-        );
+    fn events_of_a_content_keep_order_if_wanted_and_the_changes_of_an_event_always_do() {
+        let with = Sample::new().content_id("7").build();
+        let without = Sample::new().no_content().build();
+        let keys = |order: Order| [&with, &without].map(|event| order.key(event).to_string());
+        assert_eq!(keys(Order::Content), ["content/7", "event/1001"]);
+        assert_eq!(keys(Order::Event), ["event/1001", "event/1001"]);
     }
 }

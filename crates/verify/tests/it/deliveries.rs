@@ -10,7 +10,7 @@ use engagement::event::EnrichedEvent;
 use engagement::profile::{Profile, RenderOptions};
 use verify::delivery::{Page, SLOTS, Slot, Summary, hash_of, key_of, slot_of};
 use verify::{Kind, ReceiverSource, Sink};
-use webhook_forwarder::message::{Message, MessageShape};
+use webhook_forwarder::message::{Message, MessageShape, Order};
 
 use crate::stores;
 use crate::world::{UUIDS, World, names};
@@ -70,6 +70,7 @@ async fn page(
 
 fn message(event: &EnrichedEvent) -> Message {
     let shape = MessageShape {
+        order: Order::Content,
         profile: Profile::Canonical,
         envelope: true,
         render: RenderOptions::default(),

@@ -50,7 +50,8 @@ fn webhook_config_path(site: &Site) -> PathBuf {
     site.dir.join("config").join("webhook-forwarder.toml")
 }
 
-/// The one endpoint of a local pipeline: the receiver, over plain HTTP on loopback, from the first event on.
+/// The one endpoint of a local pipeline: the receiver, over plain HTTP on loopback, from the first event on. It asks for
+/// the order of each event only, so that a popular content is not held to one request after the other.
 ///
 /// # Errors
 /// Where the file cannot be written (64).
@@ -58,7 +59,7 @@ pub fn write_webhook_config(addresses: &Addresses, site: &Site) -> Result<(), Fa
     let path = webhook_config_path(site);
     let text = format!(
         "[[endpoint]]\nname = \"demo\"\nurl = \"http://{}/webhook\"\nsecrets = [\"{DEMO_SECRET}\"]\n\
-         start = \"earliest\"\nhistorical = true\nallow_insecure = true\nallow_private = true\n",
+         order = \"event\"\nstart = \"earliest\"\nhistorical = true\nallow_insecure = true\nallow_private = true\n",
         addresses.receiver
     );
     std::fs::write(&path, text)

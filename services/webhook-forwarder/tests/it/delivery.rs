@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use engagement::event::{EnrichedEvent, Origin};
 use engagement::profile::{Profile, RenderOptions};
 use engagement::testing::Sample;
+use webhook_forwarder::message::Order;
 
 use crate::support::{Forwarder, Receiver, Reply, Topics, config, endpoint};
 
@@ -95,6 +96,29 @@ async fn events_of_a_content_arrive_in_order_even_while_a_third_of_all_attempts_
             assert!(expected, "{content}: {attempts:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn where_only_the_changes_of_an_event_keep_order_a_content_goes_on_without_the_one_that_fails()
+ {
+    let topics = Topics::new("delivery-by-event", 1).await;
+    let (first, others) = ("0".to_owned(), 19);
+    let mut delivered = 0;
+    let receiver = Receiver::deciding(move |call| {
+        if call.event_id() == first && delivered < others {
+            return Reply::status(503);
+        }
+        delivered += 1;
+        Reply::status(200)
+    })
+    .await;
+    let mut by_event = endpoint("crm", &receiver.url());
+    by_event.order = Order::Event;
+    topics.write(&events(0, 1 + others, 1)).await;
+    let forwarder = Forwarder::start(config(&topics, vec![by_event]));
+    receiver.wait_for_events(20).await;
+    forwarder.stop().await;
+    assert_eq!(receiver.delivered().last().map(String::as_str), Some("0"));
 }
 
 #[tokio::test]
