@@ -20,7 +20,7 @@ setup: ## Install what is missing on a Debian machine (as root), fetch Kafka, De
 
 build: setup ## Build every service and engagectl, optimised
 	cargo build --release --locked --workspace --exclude chaos --bins
-	@! grep -l ENGAGE_FAULTS $(SERVICES:%=target/release/%) || { echo 'fault points in a release build: build without --features faults' >&2; exit 1; }
+	@! grep -l -e ENGAGE_FAULTS -e ENGAGE_BROKEN $(SERVICES:%=target/release/%) || { echo 'fault points in a release build: build without --features faults' >&2; exit 1; }
 
 demo: build ## Whole pipeline with a live view; DURATION=60s ends by itself and compares every sink with Postgres; RATE=100/s
 	@$(CTL) demo $(if $(DURATION),--duration $(DURATION)) $(if $(RATE),--rate $(RATE))
@@ -56,7 +56,7 @@ chaos-quick: ## Every fault point in every service, then every class of fault on
 
 check-points: ## A release build passes fault points without a trace of them
 	cargo build --release --locked -p faults --example points --target-dir target/points
-	@! grep -q -e ENGAGE_FAULTS -e enricher.lookup target/points/release/examples/points
+	@! grep -q -e ENGAGE_FAULTS -e ENGAGE_BROKEN -e enricher.lookup target/points/release/examples/points
 
 test-unit: ## Unit tests only; no server is started
 	cargo test --workspace --lib --bins

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::{Action, Armed, Error, Point, parse};
+use crate::{Action, Armed, Error, Point, Rule, parse};
 
 static PLAN: OnceLock<Vec<Entry>> = OnceLock::new();
+static BROKEN: OnceLock<Rule> = OnceLock::new();
 
 struct Entry {
     armed: Armed,
@@ -36,6 +37,20 @@ pub(crate) fn arm(text: &str) -> Result<(), Error> {
     // Armed once; a second call keeps the first plan.
     let _ = PLAN.set(entries.collect());
     Ok(())
+}
+
+/// Nothing is broken by an empty name.
+pub(crate) fn break_rule(name: &str) -> Result<(), Error> {
+    if !name.is_empty() {
+        let rule = name.parse()?;
+        eprintln!("broken on purpose: {name}");
+        let _ = BROKEN.set(rule);
+    }
+    Ok(())
+}
+
+pub(crate) fn is_broken(rule: Rule) -> bool {
+    BROKEN.get() == Some(&rule)
 }
 
 /// Dies or freezes here; answers how long to wait.

@@ -8,24 +8,46 @@
 
 mod parse;
 mod point;
+mod rule;
 
 #[cfg(feature = "inject")]
 mod inject;
 
 pub use parse::{Action, Armed, Error, parse};
 pub use point::Point;
+pub use rule::Rule;
 
 /// The variable that arms the points.
 #[cfg(feature = "inject")]
 pub const VARIABLE: &str = "ENGAGE_FAULTS";
 
+/// The variable that breaks one [`Rule`], by name.
+#[cfg(feature = "inject")]
+pub const BROKEN_RULE: &str = "ENGAGE_BROKEN_RULE";
+
 /// Arms what the environment says. Called once, before anything can arrive at a point.
 ///
 /// # Errors
-/// A point or an action that does not exist.
+/// A point, an action or a rule that does not exist.
 #[cfg(feature = "inject")]
 pub fn arm() -> Result<(), Error> {
+    inject::break_rule(&std::env::var(BROKEN_RULE).unwrap_or_default())?;
     inject::arm(&std::env::var(VARIABLE).unwrap_or_default())
+}
+
+/// Whether the service shall act against this rule.
+#[cfg(feature = "inject")]
+#[must_use]
+pub fn is_broken(rule: Rule) -> bool {
+    inject::is_broken(rule)
+}
+
+/// Never.
+#[cfg(not(feature = "inject"))]
+#[inline(always)]
+#[must_use]
+pub const fn is_broken(_: Rule) -> bool {
+    false
 }
 
 /// Nothing to arm.

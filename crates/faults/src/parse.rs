@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::Point;
+use crate::{Point, Rule};
 
 /// What happens at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,12 @@ pub enum Error {
     /// No positive number.
     #[error("ENGAGE_FAULTS: @{0:?} is no arrival; give a number from 1 on")]
     Arrival(String),
+    /// A name that no rule has.
+    #[error(
+        "ENGAGE_BROKEN_RULE: there is no rule {0:?}; there are {all}",
+        all = Rule::ALL.map(Rule::name).join(", ")
+    )]
+    Rule(String),
     /// A step that has no error to answer.
     #[error("ENGAGE_FAULTS: {0} cannot fail, only kill, stop or pause")]
     CannotFail(Point),

@@ -4,6 +4,7 @@
 //! mean "never started".
 
 use engagement::event::Position;
+use faults::Rule;
 use serde::Deserialize;
 
 use crate::checkpoint::Checkpoint;
@@ -34,7 +35,8 @@ pub async fn resolve_start(
 ) -> Result<(i64, Reader), LaneError> {
     let log = lane.watermarks().await?;
     let refuse = |refusal: Refusal| refused(lane, &refusal);
-    match reader_resume(log, lane.committed()).map_err(refuse)? {
+    let resume = reader_resume(log, lane.committed());
+    match resume.or_else(|refusal| believed(lane).ok_or_else(|| refuse(refusal)))? {
         ReaderResume::Fresh => {
             let start = match policy {
                 StartPolicy::Earliest => log.low,
@@ -56,6 +58,16 @@ pub async fn resolve_start(
             Ok((next, Reader::resume(&checkpoint)))
         }
     }
+}
+
+/// Only where a test breaks the rule: the commit as it is, without a proof.
+fn believed(lane: &LaneHandle) -> Option<ReaderResume> {
+    let commit = lane.committed()?;
+    faults::is_broken(Rule::ResumeProof).then(|| ReaderResume::At {
+        next: commit.offset,
+        checkpoint: Checkpoint::default(),
+        before: None,
+    })
 }
 
 /// A refusal as the end of a lane, naming topic and partition; counted as a violation.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engagement::event::Micros;
-use faults::Point;
+use faults::{Point, Rule};
 use opentelemetry::trace::SpanContext;
 use stream::checkpoint::Checkpoint;
 use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
@@ -141,19 +141,26 @@ impl Lane {
                 then,
                 memory: _held,
             } = self.collect().await;
+            if faults::is_broken(Rule::EffectFirst) {
+                self.commit(&batch, checkpoint).await;
+            }
             if !self.deliverer.deliver(&self.handle, &batch, links).await? {
                 return Ok(());
             }
-            if let Some(next) = batch.next() {
-                faults::reach(Point::ClickhouseSinkCommitBefore).await;
-                self.handle.commit(next, checkpoint.to_string());
-                faults::reach(Point::ClickhouseSinkCommitAfter).await;
-            }
+            self.commit(&batch, checkpoint).await;
             match then {
                 Then::Continue => {}
                 Then::End => return Ok(()),
                 Then::Fail(error) => return Err(error),
             }
+        }
+    }
+
+    async fn commit(&self, batch: &Batch, checkpoint: Checkpoint) {
+        if let Some(next) = batch.next() {
+            faults::reach(Point::ClickhouseSinkCommitBefore).await;
+            self.handle.commit(next, checkpoint.to_string());
+            faults::reach(Point::ClickhouseSinkCommitAfter).await;
         }
     }
 

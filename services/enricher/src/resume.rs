@@ -4,6 +4,7 @@
 
 use engagement::envelope::{CdcRecord, Parser};
 use engagement::event::EnrichedEvent;
+use faults::Rule;
 use stream::lineage::{Checkpoint, Database, EnricherResume, Proof, Refusal, enricher_resume};
 use stream::resume::source_position;
 use stream::{Committed, LaneError, LaneHandle, Record, Watermarks, tail};
@@ -148,7 +149,10 @@ impl Found {
                 format!("set lineage.epoch to {found}, or remove it"),
             )),
             _ => {
-                let tail = self.tail.as_ref().map(|event| &event.source);
+                let is_believed =
+                    self.committed.is_some() && faults::is_broken(Rule::ResumeFromTail);
+                let tail = self.tail.as_ref().filter(|_| !is_believed);
+                let tail = tail.map(|event| &event.source);
                 Ok(enricher_resume(
                     self.input,
                     self.output,

@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use devstack::{Process, Stack};
 use engagectl::pipeline::{Addresses, RECEIVER, SERVICES, Site, launch, prepare};
-use tokio_util::sync::CancellationToken;
 
 use crate::faults::points;
 use crate::measures::Measures;
@@ -32,6 +31,29 @@ pub struct ArenaOptions {
     pub env: Vec<(String, String)>,
     /// No fault freezes a process for longer.
     pub longest_freeze: Duration,
+    /// When what is awaited counts as broken.
+    pub patience: Patience,
+}
+
+/// When what is awaited counts as broken.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From a fault that a service must refuse to the words in its log, and back to readiness after the repair.
+    pub refusal: Duration,
+    /// From the last fault to readiness of every service.
+    pub ready: Duration,
+    /// From the end of the load until every sink holds everything.
+    pub drain: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            refusal: Duration::from_secs(180),
+            ready: Duration::from_secs(120),
+            drain: Duration::from_secs(600),
+        }
+    }
 }
 
 /// The running pipeline. Ends with its owner, however that ends.
@@ -51,9 +73,10 @@ pub struct Arena {
     pub dir: PathBuf,
     /// No fault freezes a process for longer.
     pub longest_freeze: Duration,
+    /// When what is awaited counts as broken.
+    pub patience: Patience,
     /// What is measured while faults happen.
     pub measures: Arc<Measures>,
-    keeper: CancellationToken,
 }
 
 impl Arena {
@@ -86,42 +109,13 @@ impl Arena {
             stack,
             dir: site.dir,
             longest_freeze: options.longest_freeze,
+            patience: options.patience,
             measures: Arc::default(),
-            keeper: CancellationToken::new(),
         };
-        arena.keep_connector();
         points::first_starts_done(&arena, &first).await?;
         arena.fleet.fill(options.replicas)?;
         arena.all_ready(READY_WITHIN).await?;
         Ok(arena)
-    }
-
-    /// A task that Connect has given up stays so until somebody starts it again: an operator does, and so does this.
-    fn keep_connector(&self) {
-        let restart = format!(
-            "{}/connectors/engage-cdc/restart?includeTasks=true&onlyFailed=true",
-            self.addresses.connect_url
-        );
-        let status = format!(
-            "{}/connectors/engage-cdc/status",
-            self.addresses.connect_url
-        );
-        let (stop, measures) = (self.keeper.clone(), Arc::clone(&self.measures));
-        let keep = async move {
-            loop {
-                tokio::time::sleep(Duration::from_secs(2)).await;
-                let Ok(answer) = reqwest::get(&status).await else {
-                    continue;
-                };
-                let text = answer.text().await.unwrap_or_default();
-                if text.contains("\"FAILED\"") {
-                    measures.task_restarted();
-                    // Asked again in two seconds if it is not done.
-                    let _ = reqwest::Client::new().post(&restart).send().await;
-                }
-            }
-        };
-        tokio::spawn(stop.run_until_cancelled_owned(keep));
     }
 
     /// Waits until every replica that shall run says that it is ready.
@@ -160,7 +154,6 @@ impl Arena {
     /// # Errors
     /// A service that cannot be ended.
     pub async fn shutdown(self) -> anyhow::Result<()> {
-        self.keeper.cancel();
         let ended = self.fleet.end().await;
         self.stack.shutdown().await;
         ended

@@ -14,5 +14,5 @@ pub mod run;
 pub mod schedule;
 pub mod wait;
 
-pub use arena::{Arena, ArenaOptions};
+pub use arena::{Arena, ArenaOptions, Patience};
 pub use fleet::{Fleet, ReplicaId};

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use chaos::Patience;
 use chaos::faults::{self, Class};
 use chaos::ledger::{self, Entry};
 use chaos::run::{RunOptions, run};
@@ -45,6 +46,9 @@ struct Cli {
     /// No fault freezes a process for longer.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     longest_freeze: Duration,
+    /// Every service breaks this rule: the run must not be good then.
+    #[arg(long, conflicts_with = "ledger")]
+    break_rule: Option<::faults::Rule>,
     /// Where logs and the report go.
     #[arg(long, default_value = "target/chaos-runs")]
     dir: PathBuf,
@@ -134,6 +138,8 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
         rate: cli.rate,
         replicas: cli.replicas,
         longest_freeze: cli.longest_freeze,
+        patience: Patience::default(),
+        broken: cli.break_rule,
         dir: std::path::absolute(cli.dir.join(seed.to_string()))?,
         bin: program.parent().unwrap_or(Path::new("/")).to_owned(),
         again,

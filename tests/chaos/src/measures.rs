@@ -13,7 +13,6 @@ pub struct Measures {
     begun: AtomicU64,
     ended: AtomicU64,
     poison: AtomicU64,
-    task_restarts: AtomicU64,
     recoveries: Mutex<Vec<Duration>>,
     faults: Mutex<BTreeMap<String, u64>>,
 }
@@ -45,17 +44,6 @@ impl Measures {
     #[must_use]
     pub fn poison(&self) -> u64 {
         self.poison.load(Ordering::SeqCst)
-    }
-
-    /// A task of Connect had failed for good and was started again.
-    pub fn task_restarted(&self) {
-        self.task_restarts.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// How often that was necessary.
-    #[must_use]
-    pub fn task_restarts(&self) -> u64 {
-        self.task_restarts.load(Ordering::SeqCst)
     }
 
     /// So many faults of a class were injected.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::faults::Rule;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
@@ -17,12 +18,7 @@ pub use outcome::Outcome;
 
 use crate::faults::{Class, outage, points, process};
 use crate::load::{Load, LoadOptions};
-use crate::{Arena, ArenaOptions};
-
-/// How long the sinks may take to hold everything once the load has ended.
-const DRAIN_WITHIN: Duration = Duration::from_secs(600);
-/// How long the services may take to be ready after the last fault.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+use crate::{Arena, ArenaOptions, Patience};
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -45,6 +41,10 @@ pub struct RunOptions {
     pub replicas: usize,
     /// No fault freezes a process for longer.
     pub longest_freeze: Duration,
+    /// When what is awaited counts as broken.
+    pub patience: Patience,
+    /// The rule that every service breaks, to see that the run is not good then.
+    pub broken: Option<Rule>,
     /// Where logs and the report go; emptied at the start.
     pub dir: PathBuf,
     /// Where the services' binaries are.
@@ -94,12 +94,17 @@ fn utc(format: &str) -> String {
 }
 
 fn arena_options(options: &RunOptions) -> ArenaOptions {
+    let mut env = vec![("RUST_LOG".to_owned(), "info".to_owned())];
+    if let Some(rule) = options.broken {
+        env.push(("ENGAGE_BROKEN_RULE".to_owned(), rule.name().to_owned()));
+    }
     ArenaOptions {
         dir: options.dir.join("services"),
         bin: options.bin.clone(),
         replicas: options.replicas,
-        env: vec![("RUST_LOG".to_owned(), "info".to_owned())],
+        env,
         longest_freeze: options.longest_freeze,
+        patience: options.patience,
     }
 }
 
@@ -150,7 +155,7 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
     let report = compare(arena)
         .await
         .context("the sinks cannot be compared with Postgres")?;
-    failures.extend(still_behind(&report));
+    failures.extend(still_behind(&report, options.patience.drain));
     failures.extend(
         arena
             .fleet
@@ -175,26 +180,29 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
 }
 
 /// What a sink has not done is not compared either, so a run that has not drained proves too little.
-fn still_behind(report: &verify::Report) -> impl Iterator<Item = String> {
+fn still_behind(report: &verify::Report, within: Duration) -> impl Iterator<Item = String> {
     let late = report.sinks.iter().filter(|sink| sink.behind > 0);
-    late.map(|sink| {
+    late.map(move |sink| {
         format!(
             "{} is {} records behind {} s after the load",
             sink.sink,
             sink.behind,
-            DRAIN_WITHIN.as_secs()
+            within.as_secs()
         )
     })
 }
 
 /// On a thread with a runtime of its own: reading whole topics must not hold up the proxies between services and servers.
 async fn compare(arena: &Arena) -> anyhow::Result<verify::Report> {
-    let sources = verify::Sources::from(&arena.addresses);
+    let (sources, within) = (
+        verify::Sources::from(&arena.addresses),
+        arena.patience.drain,
+    );
     let compared = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let settled = Box::pin(verify::settle(&sources, DRAIN_WITHIN));
+        let settled = Box::pin(verify::settle(&sources, within));
         anyhow::Ok(runtime.block_on(settled)?)
     });
     compared.await?
@@ -206,7 +214,7 @@ async fn heal(arena: &Arena) -> anyhow::Result<()> {
     for id in arena.fleet.replicas() {
         arena.fleet.resume(id);
     }
-    arena.all_ready(READY_WITHIN).await
+    arena.all_ready(arena.patience.ready).await
 }
 
 fn keep_logs(options: &RunOptions, arena: &Arena) {

@@ -3,15 +3,11 @@
 //! Invariant: only what was logged after the refusal was announced counts.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use engagectl::pipeline::SERVICES;
 
 use crate::fleet::ExpectedStop;
 use crate::{Arena, ReplicaId, wait};
-
-/// From the fault to the words in the log and a process that is not ready.
-const NAMED_WITHIN: Duration = Duration::from_secs(180);
 
 /// An announced refusal.
 #[derive(Debug)]
@@ -59,7 +55,7 @@ impl<'a> Refusal<'a> {
             }
             Err(self.last_words())
         };
-        wait::until(&what, NAMED_WITHIN, look).await
+        wait::until(&what, self.arena.patience.refusal, look).await
     }
 
     /// Everything that stopped is started again: what stopped alone in a process that goes on needs a new process.
@@ -84,7 +80,10 @@ impl<'a> Refusal<'a> {
 /// Who is not.
 pub async fn others_are_ready(arena: &Arena, stopped: &str) -> anyhow::Result<()> {
     for service in SERVICES.into_iter().filter(|name| *name != stopped) {
-        arena.fleet.wait_ready(service, NAMED_WITHIN).await?;
+        arena
+            .fleet
+            .wait_ready(service, arena.patience.refusal)
+            .await?;
     }
     Ok(())
 }

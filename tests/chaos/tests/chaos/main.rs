@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chaos::faults;
 use chaos::run::{RunOptions, run};
+use chaos::{Patience, faults};
 
 const SEED: u64 = 4;
 
@@ -22,6 +22,8 @@ async fn every_sink_equals_postgres_after_every_class_of_fault() {
         rate: 150.0,
         replicas: 2,
         longest_freeze: Duration::from_secs(10),
+        patience: Patience::default(),
+        broken: None,
         dir: std::env::temp_dir().join(format!("engage-chaos-{seed}")),
         bin: binaries(),
         again: format!("CHAOS_SEED={seed} cargo test -p chaos --test chaos"),

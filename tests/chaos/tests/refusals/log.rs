@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use chaos::faults::refusal::{Refusal, others_are_ready};
-use chaos::{Arena, ArenaOptions, faults, wait};
+use chaos::{Arena, ArenaOptions, Patience, faults, wait};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -40,6 +40,7 @@ impl World {
             replicas: 1,
             env: Vec::new(),
             longest_freeze: Duration::from_secs(10),
+            patience: Patience::default(),
         };
         let arena = Box::pin(Arena::start(options)).await.unwrap();
         let world = Self { arena, bin };
