@@ -23,7 +23,7 @@ use crate::{check, endpoints, lane, metrics};
 const INBOX: InboxLimits = InboxLimits {
     records: 200,
     kib: 128,
-    fetch_kib: 16,
+    fetch_kib: 128,
 };
 
 /// The service.
