@@ -12,6 +12,7 @@ mod group;
 mod handle;
 mod lane;
 mod preflight;
+mod supervisor;
 mod watch;
 
 use std::future::Future;
@@ -120,6 +121,6 @@ where
     let stop = stop.child_token();
     let _ended = stop.clone().drop_guard();
     let group = group::Group::new(options, consumer, status);
-    let open: lane::Open = Arc::new(move |handle| Box::pin(lane(handle)));
+    let open: supervisor::Open = Arc::new(move |handle| Box::pin(lane(handle)));
     engine::spawn(group, open, stop).await
 }

@@ -8,6 +8,9 @@ use engagement::event::{Lane, Position};
 
 use crate::plan::Entry;
 
+/// An event that was committed longer ago is part of a backlog; clocks of servers differ by less.
+const LATE: Duration = Duration::from_secs(30);
+
 /// When a batch is closed.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -26,6 +29,8 @@ pub struct Batch {
     bytes: usize,
     opened: Option<Instant>,
     next: Option<i64>,
+    /// Its first entry was committed so long ago that larger batches serve it better than early ones.
+    late: bool,
     /// When the batch before it was closed.
     after: Option<Instant>,
 }
@@ -83,8 +88,11 @@ impl Batch {
         }
     }
 
-    /// Adds a record's entry.
-    pub fn push(&mut self, entry: Entry, now: Instant) {
+    /// Adds a record's entry, `age` after its commit in the database.
+    pub fn push(&mut self, entry: Entry, now: Instant, age: Duration) {
+        if self.opened.is_none() {
+            self.late = age > LATE;
+        }
         self.opened.get_or_insert(now);
         self.next = Some(entry.offset + 1);
         self.bytes += entry.weight();
@@ -124,10 +132,16 @@ impl Batch {
     /// When it is closed at the latest; `None` while nothing was offered.
     ///
     /// From batch to batch, not from its first entry: entries that have waited while the one before it was written do
-    /// not wait the whole time again, and what comes after a pause hardly waits. There are no more batches for it.
+    /// not wait the whole time again, and what comes after a pause hardly waits. There are no more batches for it. Where a
+    /// backlog is worked off, the whole time is waited for company: a lane is as fast as its batches are large.
     #[must_use]
     pub fn due(&self, limits: &Limits) -> Option<Instant> {
-        let gathered = self.opened? + limits.age / 10;
+        let company = if self.late {
+            limits.age
+        } else {
+            limits.age / 10
+        };
+        let gathered = self.opened? + company;
         let next = self.after.map(|closed| closed + limits.age);
         Some(next.map_or(gathered, |next| next.max(gathered)))
     }
@@ -167,6 +181,7 @@ mod tests {
     use super::*;
     use crate::row::EventIdType;
 
+    const NEW: Duration = Duration::from_millis(50);
     const LIMITS: Limits = Limits {
         rows: 3,
         bytes: 100_000,
@@ -185,8 +200,8 @@ mod tests {
     fn rows_bytes_or_age_close_a_batch() {
         let (mut batch, start) = (Batch::default(), Instant::now());
         assert_eq!((batch.due(&LIMITS), batch.next()), (None, None));
-        batch.push(at(1), start);
-        batch.push(at(2), start + LIMITS.age);
+        batch.push(at(1), start, NEW);
+        batch.push(at(2), start + LIMITS.age, NEW);
         assert!(
             !batch.is_full(&LIMITS)
                 && batch.is_full(&Limits {
@@ -195,7 +210,7 @@ mod tests {
                 })
         );
         assert_eq!(batch.due(&LIMITS), Some(start + LIMITS.age / 10));
-        batch.push(at(3), start);
+        batch.push(at(3), start, NEW);
         assert!(batch.is_full(&LIMITS));
         assert_eq!(batch.next(), Some(1004));
     }
@@ -205,7 +220,7 @@ mod tests {
         let closed = Instant::now();
         let due = |opened| {
             let mut batch = Batch::after(Some(closed));
-            batch.push(at(1), opened);
+            batch.push(at(1), opened, NEW);
             batch.due(&LIMITS)
         };
         let tenth = LIMITS.age / 10;
@@ -215,6 +230,19 @@ mod tests {
             (due(late), due(pause)),
             (Some(late + tenth), Some(pause + tenth))
         );
+    }
+
+    #[test]
+    fn a_batch_of_a_backlog_waits_its_whole_age_for_company() {
+        let opened = Instant::now();
+        let due = |age| {
+            let mut batch = Batch::after(Some(opened.checked_sub(LIMITS.age * 9).unwrap()));
+            batch.push(at(1), opened, age);
+            batch.push(at(2), opened, NEW);
+            batch.due(&LIMITS).unwrap() - opened
+        };
+        assert_eq!(due(LATE), LIMITS.age / 10);
+        assert_eq!(due(LATE + LIMITS.age), LIMITS.age);
     }
 
     #[test]
@@ -250,7 +278,7 @@ mod tests {
                     .event_id(7),
             ),
         ] {
-            batch.push(entry, Instant::now());
+            batch.push(entry, Instant::now(), NEW);
         }
         let spans: Vec<_> = batch
             .spans()

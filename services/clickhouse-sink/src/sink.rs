@@ -4,7 +4,7 @@
 //! the dead letters.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engagement::event::Micros;
 use faults::{Point, Rule};
@@ -49,6 +49,12 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// How long ago that was; nothing for what is in the future.
+    fn age(&self, committed_at: Micros) -> Duration {
+        let age = (self.clock)().saturating_sub(committed_at.0);
+        Duration::from_micros(u64::try_from(age).unwrap_or(0))
+    }
+
     /// Dead-letters a record; it is acknowledged when this succeeds.
     ///
     /// # Errors
@@ -227,7 +233,8 @@ impl Lane {
         let now = Instant::now();
         match judged {
             Judged::Entry(entry) => {
-                closed.batch.push(*entry, now);
+                let age = self.sink.age(entry.committed_at);
+                closed.batch.push(*entry, now, age);
                 closed.link(record);
                 let _ = self.rejects.note(false);
             }

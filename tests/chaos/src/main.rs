@@ -28,9 +28,9 @@ struct Cli {
     /// All but these classes or modules.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
-    /// Do not visit every fault point first.
-    #[arg(long)]
-    skip_points: bool,
+    /// How often every fault point is visited first.
+    #[arg(long, default_value_t = 1)]
+    point_rounds: usize,
     /// Then kill each service so often, alone, to measure how long it takes to work again.
     #[arg(long, default_value_t = 5)]
     recovery_rounds: usize,
@@ -118,10 +118,11 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
     let program = std::env::current_exe().context("cannot tell where this program lies")?;
     let seed = cli.seed.unwrap_or_else(rand::random);
     let mut again = format!(
-        "{} --seed {seed} --minutes {} --rate {}",
+        "{} --seed {seed} --minutes {} --rate {} --point-rounds {}",
         program.display(),
         cli.minutes,
-        cli.rate
+        cli.rate,
+        cli.point_rounds
     );
     for (flag, names) in [("--only", &cli.only), ("--without", &cli.without)] {
         if !names.is_empty() {
@@ -132,7 +133,7 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
         seed,
         duration: Duration::from_secs_f64(cli.minutes * 60.0),
         classes,
-        every_point: !cli.skip_points,
+        point_rounds: cli.point_rounds,
         recovery_rounds: cli.recovery_rounds,
         outage: cli.outage,
         rate: cli.rate,

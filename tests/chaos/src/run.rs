@@ -29,8 +29,8 @@ pub struct RunOptions {
     pub duration: Duration,
     /// The classes to draw from.
     pub classes: Vec<&'static Class>,
-    /// First visit every fault point in every service.
-    pub every_point: bool,
+    /// How often to visit every fault point in every service first.
+    pub point_rounds: usize,
     /// Then kill each service so often, alone, to measure how long it takes to work again.
     pub recovery_rounds: usize,
     /// Then take every sink's server away for so long, and measure how the backlog drains.
@@ -117,19 +117,7 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
     })
     .await
     .context("the load cannot be started")?;
-    let mut failures = Vec::new();
-    if options.every_point {
-        match points::visit_all(arena).await {
-            Ok(visited) => say(&format!(
-                "{visited} fault points visited after {} s",
-                begun.elapsed().as_secs()
-            )),
-            Err(error) => {
-                say(&format!("FAILED {error:#}"));
-                failures.push(format!("{error:#}"));
-            }
-        }
-    }
+    let mut failures = visit_points(options, arena).await;
     if options.recovery_rounds > 0
         && let Err(error) = process::measure_recovery(arena, options.recovery_rounds).await
     {
@@ -177,6 +165,24 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
         report,
         failures,
     ))
+}
+
+/// As often as wanted; answers what was not reached.
+async fn visit_points(options: &RunOptions, arena: &Arc<Arena>) -> Vec<String> {
+    let (begun, mut failures) = (Instant::now(), Vec::new());
+    for _ in 0..options.point_rounds {
+        match points::visit_all(arena).await {
+            Ok(visited) => say(&format!(
+                "{visited} fault points visited after {} s",
+                begun.elapsed().as_secs()
+            )),
+            Err(error) => {
+                say(&format!("FAILED {error:#}"));
+                failures.push(format!("{error:#}"));
+            }
+        }
+    }
+    failures
 }
 
 /// What a sink has not done is not compared either, so a run that has not drained proves too little.

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tracing::warn;
 
 use super::group::Group;
-use super::lane::Lane;
+use super::supervisor::Lane;
 
 const POLL: Duration = Duration::from_millis(100);
 /// After an abort a task ends at its next await; longer is not waited.

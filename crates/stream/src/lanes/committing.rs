@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::Committed;
 use super::group::{Group, is_rebalancing};
-use super::lane::Lane;
+use super::supervisor::Lane;
 
 /// The commits of running lanes.
 #[derive(Default)]

@@ -21,7 +21,7 @@ use super::closing::{close_consumer, join};
 use super::committing::{Commits, commit_last};
 use super::context::{GroupEvent, acknowledge_assign};
 use super::group::Group;
-use super::lane::{self, Lane, Open};
+use super::supervisor::{self, Lane, Open};
 use super::watch::Watch;
 use crate::error::{LaneError, RunError};
 
@@ -175,7 +175,7 @@ impl Engine {
         self.close(partitions, true);
         for partition in partitions {
             let remembered = self.remembered.get(partition).cloned();
-            let lane = lane::spawn(
+            let lane = supervisor::spawn(
                 &self.runtime,
                 &self.group,
                 &self.open,

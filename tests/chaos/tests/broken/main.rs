@@ -18,7 +18,7 @@ async fn under(rule: Rule, seed: u64, seconds: u64, classes: &[&str]) -> Outcome
         seed,
         duration: Duration::from_secs(seconds),
         classes: all().filter(of).collect(),
-        every_point: false,
+        point_rounds: 0,
         recovery_rounds: 0,
         outage: None,
         rate: 150.0,

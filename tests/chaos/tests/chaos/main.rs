@@ -16,7 +16,7 @@ async fn every_sink_equals_postgres_after_every_class_of_fault() {
         seed,
         duration: Duration::ZERO,
         classes: faults::all().collect(),
-        every_point: true,
+        point_rounds: 1,
         recovery_rounds: 1,
         outage: None,
         rate: 150.0,
