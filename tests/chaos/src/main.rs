@@ -12,6 +12,7 @@ use chaos::faults::{self, Class};
 use chaos::ledger::{self, Entry};
 use chaos::run::{RunOptions, run};
 use clap::Parser;
+use tokio_util::sync::CancellationToken;
 
 /// Injects faults into a private pipeline under mixed load, drains it, and compares every sink with Postgres.
 #[derive(Debug, Parser)]
@@ -96,6 +97,20 @@ async fn carry_out(cli: &Cli) -> anyhow::Result<bool> {
     Ok(outcome.is_good())
 }
 
+/// The first Ctrl-C ends the faults and brings the verdict, the second one the process.
+fn at_ctrl_c() -> CancellationToken {
+    let enough = CancellationToken::new();
+    let told = enough.clone();
+    tokio::spawn(async move {
+        let _ = tokio::signal::ctrl_c().await;
+        eprintln!("no further faults; the verdict follows (Ctrl-C again: none)");
+        told.cancel();
+        let _ = tokio::signal::ctrl_c().await;
+        std::process::exit(130);
+    });
+    enough
+}
+
 fn chosen(cli: &Cli) -> anyhow::Result<Vec<&'static Class>> {
     for name in cli.only.iter().chain(&cli.without) {
         anyhow::ensure!(
@@ -141,6 +156,7 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
         longest_freeze: cli.longest_freeze,
         patience: Patience::default(),
         broken: cli.break_rule,
+        enough: at_ctrl_c(),
         dir: std::path::absolute(cli.dir.join(seed.to_string()))?,
         bin: program.parent().unwrap_or(Path::new("/")).to_owned(),
         again,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ::faults::Rule;
 use anyhow::Context as _;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 pub use outcome::Outcome;
 
@@ -45,6 +46,8 @@ pub struct RunOptions {
     pub patience: Patience,
     /// The rule that every service breaks, to see that the run is not good then.
     pub broken: Option<Rule>,
+    /// No further faults: drain, compare and report.
+    pub enough: CancellationToken,
     /// Where logs and the report go; emptied at the start.
     pub dir: PathBuf,
     /// Where the services' binaries are.
@@ -171,6 +174,9 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
 async fn visit_points(options: &RunOptions, arena: &Arc<Arena>) -> Vec<String> {
     let (begun, mut failures) = (Instant::now(), Vec::new());
     for _ in 0..options.point_rounds {
+        if options.enough.is_cancelled() {
+            break;
+        }
         match points::visit_all(arena).await {
             Ok(visited) => say(&format!(
                 "{visited} fault points visited after {} s",

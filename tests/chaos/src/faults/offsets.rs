@@ -48,6 +48,7 @@ pub const CLASSES: &[Class] = &[
 ];
 
 async fn deleted(arena: &Arena, _: &mut ChaCha8Rng) -> anyhow::Result<String> {
+    let _members = turn::over_members().await;
     let _broker = turn::at(Kind::Kafka).await;
     let mut groups = Group::ALL.to_vec();
     groups.retain(|group| !group.delivers());
@@ -68,6 +69,7 @@ async fn deleted(arena: &Arena, _: &mut ChaCha8Rng) -> anyhow::Result<String> {
 }
 
 async fn rewound(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
+    let _members = turn::over_members().await;
     let _broker = turn::at(Kind::Kafka).await;
     let seed: u64 = rng.random();
     let each = Group::ALL.map(|group| async move {
@@ -99,6 +101,7 @@ async fn rewind(arena: &Arena, group: Group, rng: &mut ChaCha8Rng) -> anyhow::Re
 }
 
 async fn forwarded(arena: &Arena) -> anyhow::Result<String> {
+    let _members = turn::over_members().await;
     let _broker = turn::at(Kind::Kafka).await;
     // At once, because each waits for the session of a member that has left.
     let each = Group::ALL.map(|group| async move {

@@ -8,7 +8,7 @@ use engagectl::pipeline::SERVICES;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Class, Company};
+use super::{Class, Company, turn};
 use crate::{Arena, ReplicaId};
 
 /// The classes of this module.
@@ -33,6 +33,7 @@ pub const CLASSES: &[Class] = &[
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
 async fn cooperative(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
+    let _members = turn::over_members().await;
     let service = SERVICES[rng.random_range(0..SERVICES.len())];
     let turns = storm(arena, service, rng).await?;
     Ok(format!("{service}, {turns} joins and leaves"))
@@ -42,6 +43,7 @@ async fn cooperative(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<Stri
 /// classic one again, because the last static member came back as such, does not share out what was still moving between
 /// members (seen with Kafka 4: three partitions of sixteen had no owner for minutes); the next newcomer brings that about.
 async fn kip848(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
+    let _members = turn::over_members().await;
     let service = SERVICES[rng.random_range(0..SERVICES.len())];
     let protocol = (
         "KAFKA_PROP_GROUP_PROTOCOL".to_owned(),

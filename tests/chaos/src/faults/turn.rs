@@ -1,4 +1,5 @@
-//! One fault at a time on each server and on each link: two on the same one would heal each other's faults.
+//! One fault at a time on each server and on each link: two on the same one would heal each other's faults. The same holds
+//! for who is a member of a group.
 //!
 //! Invariant: whoever stops, freezes or moves a server, or spoils a link, holds its turn until it is well again; a server's
 //! turn is taken before a link's, and several servers' in the order of [`Kind::ALL`].
@@ -10,6 +11,14 @@ use crate::proxy::Pair;
 
 static SERVERS: [Mutex<()>; 5] = [const { Mutex::const_new(()) }; 5];
 static LINKS: [Mutex<()>; 10] = [const { Mutex::const_new(()) }; 10];
+
+static MEMBERS: Mutex<()> = Mutex::const_new(());
+
+/// Waits for the turn at who is a member of a group: two that hold services back would release each other's. Taken before
+/// that of a server.
+pub(crate) async fn over_members() -> MutexGuard<'static, ()> {
+    MEMBERS.lock().await
+}
 
 /// Waits for the turn at this server.
 pub(crate) async fn at(kind: Kind) -> MutexGuard<'static, ()> {

@@ -18,7 +18,7 @@ const TOGETHER: usize = 4;
 /// A fault that takes longer has failed.
 const LONGEST: Duration = Duration::from_secs(240);
 
-/// Injects faults until time is over and every class had its turn. Answers those that failed.
+/// Injects faults until time is over and every class had its turn, or until it is enough. Answers those that failed.
 pub(super) async fn all(options: &RunOptions, arena: &Arc<Arena>) -> Vec<String> {
     if options.classes.is_empty() {
         return Vec::new();
@@ -26,7 +26,8 @@ pub(super) async fn all(options: &RunOptions, arena: &Arc<Arena>) -> Vec<String>
     let deadline = Instant::now() + options.duration;
     let mut schedule = Schedule::new(options.seed, options.classes.clone());
     let (mut under_way, mut failures) = (JoinSet::new(), Vec::new());
-    while Instant::now() < deadline || schedule.untried() > 0 {
+    let is_over = || options.enough.is_cancelled() || Instant::now() >= deadline;
+    while !is_over() || (schedule.untried() > 0 && !options.enough.is_cancelled()) {
         let Some(step) = schedule.next() else { break };
         tokio::time::sleep(step.after).await;
         let room = match step.class.company {

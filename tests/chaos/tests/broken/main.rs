@@ -8,6 +8,7 @@ use ::faults::Rule;
 use chaos::Patience;
 use chaos::faults::{Class, all};
 use chaos::run::{Outcome, RunOptions, run};
+use tokio_util::sync::CancellationToken;
 use verify::{Sink, SinkReport};
 
 /// A run of some classes with a rule broken.
@@ -30,6 +31,7 @@ async fn under(rule: Rule, seed: u64, seconds: u64, classes: &[&str]) -> Outcome
             drain: Duration::from_secs(40),
         },
         broken: Some(rule),
+        enough: CancellationToken::new(),
         dir: std::env::temp_dir().join(format!("engage-broken-{}", rule.name())),
         bin: test.parent().and_then(Path::parent).unwrap().to_owned(),
         again: format!("cargo test -p chaos --test broken {}", rule.name()),

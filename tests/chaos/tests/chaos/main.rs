@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chaos::run::{RunOptions, run};
 use chaos::{Patience, faults};
+use tokio_util::sync::CancellationToken;
 
 const SEED: u64 = 4;
 
@@ -24,6 +25,7 @@ async fn every_sink_equals_postgres_after_every_class_of_fault() {
         longest_freeze: Duration::from_secs(10),
         patience: Patience::default(),
         broken: None,
+        enough: CancellationToken::new(),
         dir: std::env::temp_dir().join(format!("engage-chaos-{seed}")),
         bin: binaries(),
         again: format!("CHAOS_SEED={seed} cargo test -p chaos --test chaos"),
