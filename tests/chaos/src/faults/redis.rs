@@ -19,6 +19,8 @@ use crate::{Arena, wait};
 /// A rewrite may be under way after a restart.
 const COPIED_WITHIN: Duration = Duration::from_secs(20);
 
+/// How long the server may take for one command.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 /// The load runs all the time.
 const COUNTED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -111,13 +113,14 @@ async fn flushall(arena: &Arena) -> anyhow::Result<String> {
     something_is_counted(arena).await?;
     let copy = Copy::take(arena).await?;
     let refusal = Refusal::expected(arena, "redis-aggregator");
-    command(arena, &["FLUSHALL"]).await?;
+    let flushed = command(arena, &["FLUSHALL"]).await;
     let named = refusal
         .is_named(&["redis was wiped", "engagectl rebuild redis"])
         .await;
     let others = others_are_ready(arena, "redis-aggregator").await;
     copy.put_back(arena).await?;
     refusal.repaired();
+    flushed?;
     named?;
     others?;
     Ok("emptied it: refused by name; the copy was put back".to_owned())
@@ -205,7 +208,13 @@ async fn replace(from: &Path, to: &Path) -> anyhow::Result<()> {
 /// One command over a connection of its own, straight to the server.
 async fn command(arena: &Arena, words: &[&str]) -> anyhow::Result<String> {
     let client = redis::Client::open(arena.addresses.redis_url.as_str())?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    // By itself the client gives up after half a second, whatever the server then does.
+    let patient = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(ANSWERS_WITHIN))
+        .set_response_timeout(Some(ANSWERS_WITHIN));
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient)
+        .await?;
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
     Ok(command.query_async(&mut connection).await?)
