@@ -86,7 +86,10 @@ async fn carry_out(cli: &Cli) -> anyhow::Result<bool> {
         return Ok(true);
     }
     let options = options(cli, classes)?;
-    let outcome = Box::pin(run(&options)).await?;
+    let outcome = tokio::select! {
+        outcome = Box::pin(run(&options)) => outcome?,
+        () = at_ctrl_c(options.enough.clone()) => anyhow::bail!("ended before the verdict"),
+    };
     eprintln!("{outcome}");
     if let Some(docs) = &cli.ledger {
         ledger::append(docs, &Entry::of(&outcome))?;
@@ -97,18 +100,15 @@ async fn carry_out(cli: &Cli) -> anyhow::Result<bool> {
     Ok(outcome.is_good())
 }
 
-/// The first Ctrl-C ends the faults and brings the verdict, the second one the process.
-fn at_ctrl_c() -> CancellationToken {
-    let enough = CancellationToken::new();
-    let told = enough.clone();
-    tokio::spawn(async move {
-        let _ = tokio::signal::ctrl_c().await;
-        eprintln!("no further faults; the verdict follows (Ctrl-C again: none)");
-        told.cancel();
-        let _ = tokio::signal::ctrl_c().await;
-        std::process::exit(130);
-    });
-    enough
+/// The first Ctrl-C ends the faults and brings the verdict; this returns at the second one.
+async fn at_ctrl_c(enough: CancellationToken) {
+    // Without a handler for the signal the run goes on to its end.
+    if tokio::signal::ctrl_c().await.is_err() {
+        return std::future::pending().await;
+    }
+    eprintln!("no further faults; the verdict follows (Ctrl-C again: none)");
+    enough.cancel();
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 fn chosen(cli: &Cli) -> anyhow::Result<Vec<&'static Class>> {
@@ -156,7 +156,7 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
         longest_freeze: cli.longest_freeze,
         patience: Patience::default(),
         broken: cli.break_rule,
-        enough: at_ctrl_c(),
+        enough: CancellationToken::new(),
         dir: std::path::absolute(cli.dir.join(seed.to_string()))?,
         bin: program.parent().unwrap_or(Path::new("/")).to_owned(),
         again,
