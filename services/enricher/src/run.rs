@@ -27,7 +27,7 @@ use crate::{capture, error, identity, lane, startup};
 const INBOX: InboxLimits = InboxLimits {
     records: 1000,
     kib: 256,
-    fetch_kib: 64,
+    fetch_kib: 16,
 };
 /// How often the source database's identity is read.
 const IDENTITY_EVERY: Duration = Duration::from_secs(30);
