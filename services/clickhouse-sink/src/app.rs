@@ -30,7 +30,7 @@ const MISSING_GRACE: Duration = Duration::from_secs(10);
 const INBOX: InboxLimits = InboxLimits {
     records: 500,
     kib: 256,
-    fetch_kib: 128,
+    fetch_kib: 32,
 };
 
 /// The service.
