@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use engagectl::pipeline::SERVICES;
 
+use super::group::Group;
 use crate::fleet::ExpectedStop;
 use crate::{Arena, ReplicaId, wait};
 
@@ -84,6 +85,25 @@ pub async fn others_are_ready(arena: &Arena, stopped: &str) -> anyhow::Result<()
             .fleet
             .wait_ready(service, arena.patience.refusal)
             .await?;
+    }
+    Ok(())
+}
+
+/// Every other service has done all that its topic holds, so that nothing is taken from it before it was read.
+///
+/// # Errors
+/// Who has not, and how far it is.
+pub async fn others_have_read(arena: &Arena, stopped: &str) -> anyhow::Result<()> {
+    for service in SERVICES.into_iter().filter(|name| *name != stopped) {
+        let what = format!("{service} has read everything");
+        wait::until(&what, arena.patience.refusal, || async {
+            match Group::of(service).progress(arena).await {
+                Ok((done, end)) if done >= end => Ok(()),
+                Ok((done, end)) => Err(format!("{done} of {end}")),
+                Err(error) => Err(format!("{error:#}")),
+            }
+        })
+        .await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use chaos::faults::refusal::{Refusal, others_are_ready};
+use chaos::faults::refusal::{Refusal, others_are_ready, others_have_read};
 use chaos::{Arena, ArenaOptions, Patience, faults, wait};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -54,6 +54,9 @@ impl World {
         let before = self.end_of(ENRICHED).await;
         self.insert(50).await;
         self.reaches(ENRICHED, before + 50).await;
+        others_have_read(&self.arena, "clickhouse-sink")
+            .await
+            .unwrap();
         self.remove_all_records(ENRICHED).await;
         let refusal = Refusal::expected(&self.arena, "clickhouse-sink");
         fleet.release("clickhouse-sink");
