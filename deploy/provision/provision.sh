@@ -38,6 +38,9 @@ stamp() { cat "$@" | sha256sum | cut -c1-16; }
 current() { [ "$(cat "$cache/$1/.stamp" 2>/dev/null)" = "$(stamp "$2")" ]; }
 kafka_there() { current kafka "$here/kafka/pom.xml"; }
 debezium_there() { current debezium "$here/debezium/pom.xml"; }
+connector_sources=("$here"/../debezium/src/io/engage/connect/*.java)
+connector_jar="$cache/debezium/debezium-postgres/engage-connector.jar"
+connector_there() { [ -f "$connector_jar" ] && [ "$(cat "$connector_jar.stamp" 2>/dev/null)" = "$(stamp "${connector_sources[@]}")" ]; }
 
 clickhouse_package=@chdb/lib-linux-x64-gnu
 clickhouse_version=26.7.3-stable.1
@@ -52,7 +55,8 @@ header_there() { compgen -G "/usr/include/$1" >/dev/null || compgen -G "/usr/inc
 faketime_there() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
 deny_there() { has cargo-deny || [ -x "$cache/tools/bin/cargo-deny" ]; }
 
-java_program() { if [ -x "${JAVA_HOME:-/none}/bin/java" ]; then echo "$JAVA_HOME/bin/java"; else command -v java; fi; }
+java_tool() { if [ -x "${JAVA_HOME:-/none}/bin/$1" ]; then echo "$JAVA_HOME/bin/$1"; else command -v "$1"; fi; }
+java_program() { java_tool java; }
 # The `release` file of an installation says the version without the 0.1 s that starting it takes.
 java_there() {
   local program version
@@ -85,6 +89,7 @@ find_packages() {
   { has redis-server && has redis-cli; } || packages+=(redis-server)
   java_there                             || packages+=(default-jre-headless)
   kafka_there && debezium_there || has mvn || packages+=(maven)
+  connector_there || { java_tool javac && java_tool jar; } >/dev/null || packages+=(default-jdk-headless)
   clickhouse_there || has npm            || packages+=(npm)
   has python3                            || packages+=(python3)
   has curl                               || packages+=(curl ca-certificates)
@@ -105,6 +110,7 @@ missing() {
   rust_there || echo "Rust 1.95 or newer (cargo, rustc)"
   kafka_there || echo "Kafka's jars in $cache/kafka"
   debezium_there || echo "the Debezium plugin in $cache/debezium"
+  connector_there || echo "the connector built on it, $connector_jar"
   clickhouse_there || echo "ClickHouse (on PATH, or its library in $cache/clickhouse)"
   [ "$dev" = 0 ] || deny_there || echo "cargo-deny"
 }
@@ -170,6 +176,21 @@ jars() {
   rm -rf "${cache:?}/$name"; mv "$fresh" "$cache/$name"; rm -f "$log" "$cache/.warm-stamp"
 }
 
+# Beside Debezium's jars: Connect loads what is in one directory together.
+connector() {
+  local work log="$cache/connector.log"
+  say "building the connector"
+  work=$(mktemp -d "$cache/.connector.XXXXXX")
+  mkdir -p "$work/classes/META-INF/services"
+  echo io.engage.connect.PostgresConnector > "$work/classes/META-INF/services/org.apache.kafka.connect.source.SourceConnector"
+  { "$(java_tool javac)" --release 17 -proc:none -cp "$cache/kafka/*:${connector_jar%/*}/*" -d "$work/classes" "${connector_sources[@]}" &&
+    "$(java_tool jar)" --create --file "$work/connector.jar" -C "$work/classes" .; } >"$log" 2>&1 ||
+    { tail -20 "$log" >&2; rm -rf "$work"; die "building the connector failed" "look whether this is Java 17 or newer: $(java_tool javac) --version"; }
+  mv "$work/connector.jar" "$connector_jar"
+  stamp "${connector_sources[@]}" > "$connector_jar.stamp"
+  rm -rf "$work" "$log"
+}
+
 clickhouse_fetch() {
   [ "$(uname -s)/$(uname -m)" = Linux/x86_64 ] || die "ClickHouse cannot be fetched for $(uname -s)/$(uname -m)" "put a clickhouse binary on PATH"
   local fresh="$cache/.clickhouse.new" archive
@@ -217,6 +238,7 @@ rust_there || rust_missing
 kafka_there || jars kafka . "$here/kafka/pom.xml"
 debezium_there || jars debezium debezium-postgres "$here/debezium/pom.xml" \
   -DexcludeGroupIds=org.apache.kafka,org.slf4j,at.yawk.lz4,org.lz4,org.xerial.snappy,com.github.luben
+connector_there || connector
 clickhouse_there || clickhouse_fetch
 [ "$dev" = 0 ] || deny_there || deny_fetch
 warm_there || warm 9>&-

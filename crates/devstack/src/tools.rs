@@ -81,8 +81,10 @@ pub(crate) fn kafka_jars(server: Kind) -> Result<PathBuf, StackError> {
     cached(server, "kafka", "Kafka's jars")
 }
 
-/// The plugin path with the Debezium connector.
+/// The plugin path with Debezium and the connector built on it (`deploy/debezium/src`).
 pub(crate) fn debezium() -> Result<PathBuf, StackError> {
+    let connector = "debezium/debezium-postgres/engage-connector.jar";
+    cached(Kind::Connect, connector, "the connector")?;
     cached(Kind::Connect, "debezium", "the Debezium plugin")
 }
 

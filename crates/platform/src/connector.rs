@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 use url::Url;
 
-use self::worker::{RESTART, Status, ask, client, unreachable};
+use self::worker::{Plugin, RESTART, Status, ask, client, unreachable};
 use crate::plan::{Action, Component, Plan};
 use crate::postgres::{HEARTBEAT_TABLE, PUBLICATION};
 use crate::{PlatformError, Settings, slot};
@@ -63,6 +63,7 @@ pub(crate) async fn plan(
 ) -> Result<Plan, PlatformError> {
     let mut plan = Plan::default();
     let wanted = config(settings, connect)?;
+    judge_plugins(&wanted, &worker::plugins(connect).await?, &mut plan);
     let what = format!("connector {} (slot {})", connect.name, connect.slot);
     let response = client()
         .get(connect.endpoint("config"))
@@ -89,6 +90,18 @@ pub(crate) async fn plan(
     }
     check_capture(settings, connect, &mut plan).await?;
     Ok(plan)
+}
+
+/// The worker must have the connector's class among its plugins.
+fn judge_plugins(wanted: &Value, plugins: &[Plugin], plan: &mut Plan) {
+    let class = wanted["connector.class"].as_str().unwrap_or_default();
+    if !plugins.iter().any(|plugin| plugin.class == class) {
+        plan.problem(
+            Component::Connect,
+            format!("the worker has no connector {class}"),
+            "put engage-connector.jar beside Debezium's jars in its plugin path (docs/connect.md), then restart it",
+        );
+    }
 }
 
 /// A connector that is there must be able to go on.
@@ -238,6 +251,8 @@ fn first_difference(wanted: &Value, found: &Map<String, Value>) -> Option<String
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -252,6 +267,24 @@ mod tests {
             config["message.key.columns"],
             "public.engagement_events:content_id"
         );
+    }
+
+    #[test]
+    fn a_worker_with_debezium_alone_is_a_problem_that_names_the_jar() {
+        let plugins = |classes: &[&str]| {
+            let listed: Vec<_> = classes.iter().map(|c| json!({"class": c})).collect();
+            serde_json::from_value::<Vec<Plugin>>(listed.into()).unwrap()
+        };
+        let wanted = config(&Settings::default(), &ConnectSettings::default()).unwrap();
+        let debezium = "io.debezium.connector.postgresql.PostgresConnector";
+        let mut plan = Plan::default();
+        judge_plugins(&wanted, &plugins(&[debezium]), &mut plan);
+        assert!(plan.problems[0].remedy.contains("engage-connector.jar"));
+
+        let mut plan = Plan::default();
+        let ours = "io.engage.connect.PostgresConnector";
+        judge_plugins(&wanted, &plugins(&[debezium, ours]), &mut plan);
+        assert!(plan.problems.is_empty(), "{:?}", plan.problems);
     }
 
     /// Answers one request after the other with these statuses.
@@ -277,7 +310,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_between_two_generations_is_asked_again_and_a_refusal_is_final() {
-        let config = serde_json::json!({"a": "1"});
+        let config = json!({"a": "1"});
         for (statuses, last) in [
             (&["409 Conflict", "409 Conflict", "201 Created"][..], 201),
             (&["400 Bad Request", "201 Created"][..], 400),
@@ -293,7 +326,7 @@ mod tests {
 
     #[test]
     fn an_equal_configuration_with_extra_keys_is_no_difference() {
-        let wanted = serde_json::json!({"a": "1"});
+        let wanted = json!({"a": "1"});
         let found = serde_json::from_str(r#"{"a":"1","name":"x"}"#).unwrap();
         assert_eq!(first_difference(&wanted, &found), None);
     }

@@ -201,7 +201,7 @@ async fn connect_knows_debezium_and_comes_back() {
     let stack = Stack::builder().connect().start().await.unwrap();
     let plugins = http(stack.connect().port(), "GET", "/connector-plugins", "");
     assert!(
-        plugins.contains("io.debezium.connector.postgresql.PostgresConnector"),
+        plugins.contains("io.engage.connect.PostgresConnector"),
         "{plugins}"
     );
     assert!(plugins.contains("3.7.0.Final"), "{plugins}");

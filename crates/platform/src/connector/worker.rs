@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use reqwest::Client;
+use reqwest::{Client, Response};
 use serde::Deserialize;
 
 use super::ConnectSettings;
@@ -27,6 +27,26 @@ pub(crate) async fn ask<T: Default + serde::de::DeserializeOwned>(
     let what = format!("reading the connector's {what}");
     let told = response.json().await;
     told.map_err(|e| PlatformError::refused(Component::Connect, what, e))
+}
+
+/// A connector that the worker can run.
+#[derive(Debug, Deserialize)]
+pub(super) struct Plugin {
+    /// Its Java class.
+    pub(super) class: String,
+}
+
+/// Everything in the worker's plugin path.
+pub(super) async fn plugins(connect: &ConnectSettings) -> Result<Vec<Plugin>, PlatformError> {
+    let url = connect
+        .url
+        .join("connector-plugins")
+        .map_err(|e| PlatformError::refused(Component::Connect, "asking for its plugins", e))?;
+    let answer = client().get(url).send().await;
+    let answer = answer.and_then(Response::error_for_status);
+    let response = answer.map_err(|e| unreachable(connect, &e))?;
+    let told = response.json().await;
+    told.map_err(|e| PlatformError::refused(Component::Connect, "reading its plugins", e))
 }
 
 /// Starts the connector and its tasks again, as far as they have failed.

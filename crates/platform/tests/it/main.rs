@@ -1,7 +1,9 @@
 //! Planning and creating against the real servers.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod capture;
 mod keeper;
+mod moved;
 
 use devstack::{Needs, Stack};
 use platform::{ClickHouseSettings, Component, ConnectSettings, PlatformError, Settings};
