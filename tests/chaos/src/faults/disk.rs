@@ -63,10 +63,9 @@ async fn full(arena: &Arena, rng: &mut ChaCha8Rng, kind: Kind) -> anyhow::Result
     server.start().await?;
     disk.fill()?;
     tokio::time::sleep(held).await;
-    let died = !server.is_running();
     disk.empty()?;
-    // A server that ended at the full disk starts again; then everything moves back.
-    server.start().await?;
+    // One that has ended, or is about to, does so for good: with room again, it must be able to start.
+    let died = server.wait_ready().await.is_err();
     server.stop().await?;
     disk.leave()?;
     server.start().await?;
