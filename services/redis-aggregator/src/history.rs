@@ -21,6 +21,8 @@ use std::str::FromStr;
 
 use engagement::event::{EnrichedEvent, Lane, Origin};
 
+use crate::position::beginning;
+
 /// What a partition has counted so far.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum History {
@@ -87,7 +89,8 @@ impl FromStr for History {
                 .and_then(|revision| revision.parse().ok())
                 .map(Self::Snapshot)
                 .ok_or_else(|| {
-                    format!("history {text:?} is not empty, snapshot/<revision> or closed")
+                    let found = beginning(text);
+                    format!("history {found:?} is not empty, snapshot/<revision> or closed")
                 }),
         }
     }

@@ -54,11 +54,19 @@ fn write_position(f: &mut fmt::Formatter<'_>, position: Option<Position>) -> fmt
     }
 }
 
+/// As much of a text as a message quotes of it.
+pub(crate) fn beginning(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
 impl FromStr for Applied {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || format!("position {text:?} is not <source>@<offset>, such as live/0/3/41@57");
+        let bad = || {
+            let found = beginning(text);
+            format!("position {found:?} is not <source>@<offset>, such as live/0/3/41@57")
+        };
         let position = |part: &str| match part {
             "-" => Ok(None),
             part => part.parse().map(Some).map_err(|_| bad()),
