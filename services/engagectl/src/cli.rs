@@ -177,7 +177,7 @@ pub struct ListenArgs {
 pub enum LineageCommand {
     /// Show both logs, the end of the chain and where each group stands; exit 78 where something is violated.
     Show(ShowArgs),
-    /// Go on after a topic was recreated, or retention overtook a group: print the plan, and with --execute write it.
+    /// Go on after a topic was recreated, retention overtook a group, or a table was emptied: print the plan, and with --execute write it.
     Adopt(AdoptArgs),
 }
 
