@@ -55,8 +55,8 @@ impl World {
         let database = &self.arena.addresses.clickhouse_database;
         let before = self.rows().await;
         let refusal = Refusal::expected(&self.arena, "clickhouse-sink");
-        let truncated = self.ask(&format!("TRUNCATE TABLE {database}.events_enriched"));
-        assert_eq!(truncated.await, "");
+        let sql = format!("TRUNCATE TABLE {database}.events_enriched");
+        assert_eq!(self.ask(&sql).await, "");
         self.insert(20).await;
         refusal
             .is_named(&["it was emptied", "engagectl lineage adopt --table refill"])
