@@ -39,12 +39,11 @@ async fn is_refused(bench: &Bench, sink: &mut Sink, says: &str) {
     assert_eq!(bench.database.totals().await, before);
 }
 
-/// Rows `from..to` are written and committed, and the sink has stopped.
-async fn wrote(bench: &Bench, all: &[EnrichedEvent]) {
+/// These are written, the group stands at `next`, and the sink has stopped.
+async fn wrote(bench: &Bench, all: &[EnrichedEvent], next: i64) {
     bench.log.append(all);
     let mut sink = bench.setup.start();
-    let last = all.last().unwrap().source.offset;
-    committed(bench, &mut sink, last + 1).await;
+    committed(bench, &mut sink, next).await;
     sink.stop().await;
 }
 
@@ -110,7 +109,7 @@ async fn a_table_that_is_emptied_under_a_running_sink_gets_no_further_row_and_ca
 #[tokio::test]
 async fn a_table_that_was_emptied_while_no_sink_ran_is_refused_before_the_next_record_comes() {
     let bench = Bench::new("silently", 1).await;
-    wrote(&bench, &events(0, 0, 100)).await;
+    wrote(&bench, &events(0, 0, 100), 100).await;
     bench
         .database
         .run("TRUNCATE TABLE silently.events_enriched")
@@ -124,7 +123,7 @@ async fn a_table_that_was_emptied_while_no_sink_ran_is_refused_before_the_next_r
     .await;
     // it is as wanted: the next rows are written, and nothing else
     adopt(&bench, false);
-    wrote(&bench, &events(0, 100, 5)).await;
+    wrote(&bench, &events(0, 100, 5), 105).await;
     assert_eq!(bench.database.totals().await, totals(5));
     assert_eq!(checkpoint(&bench).1.stored.unwrap().position.offset, 104);
     // and that is a table that can be emptied again
@@ -176,10 +175,10 @@ async fn a_table_from_an_older_copy_is_refused_and_the_log_brings_the_rest_once(
                 .build()
         })
         .collect();
-    wrote(&bench, &all[..60]).await;
+    wrote(&bench, &all[..60], 60).await;
     let run = |sql: &'static str| bench.database.run(sql);
     run("CREATE TABLE older.copy CLONE AS older.events_enriched").await;
-    wrote(&bench, &all[60..]).await;
+    wrote(&bench, &all[60..], 100).await;
     run("EXCHANGE TABLES older.copy AND older.events_enriched").await;
     let mut sink = bench.setup.start();
     is_refused(
@@ -194,7 +193,7 @@ async fn a_table_from_an_older_copy_is_refused_and_the_log_brings_the_rest_once(
     sink.stop().await;
     // the other one again: it holds everything, whatever its UUID
     run("EXCHANGE TABLES older.copy AND older.events_enriched").await;
-    wrote(&bench, &[event(0, 100).build()]).await;
+    wrote(&bench, &[event(0, 100).build()], 101).await;
     assert_eq!(bench.database.totals().await, totals(101));
 }
 
@@ -202,7 +201,7 @@ async fn a_table_from_an_older_copy_is_refused_and_the_log_brings_the_rest_once(
 async fn batches_without_rows_updates_and_deletions_that_are_merged_and_rows_below_are_no_sign_of_another_table()
  {
     let bench = Bench::new("healthy", 1).await;
-    wrote(&bench, &events(0, 0, 10)).await;
+    wrote(&bench, &events(0, 0, 10), 10).await;
     let witness = checkpoint(&bench).1.stored;
     assert_eq!(witness.unwrap().position.offset, 9);
     // nothing is written: a record that was seen already, and records that are none
@@ -236,9 +235,34 @@ async fn batches_without_rows_updates_and_deletions_that_are_merged_and_rows_bel
             .await;
         sink.stop().await;
     }
-    // rows that are deleted by hand, below the last one
-    bench.database.run("DELETE FROM healthy.events_enriched WHERE event_id < 5 SETTINGS lightweight_deletes_sync = 2").await;
-    wrote_more(&bench, 15, 21).await;
+    // a merge keeps the row of a lower position, because its revision is the higher one
+    let later = Micros(EVENT_TS.0 + HOUR);
+    let known = event(0, 15).event_id(500).event_ts(later);
+    let mut stale = event(0, 16).event_id(500).event_ts(later).build();
+    stale.revision = 1;
+    wrote(&bench, &[known.origin(Origin::Snapshot).build()], 22).await;
+    wrote(&bench, &[stale], 23).await;
+    bench
+        .database
+        .run("OPTIMIZE TABLE healthy.events_enriched FINAL")
+        .await;
+    // the witness itself is deleted by hand, and a row of a higher position is there
+    let newest = Micros(EVENT_TS.0 + 2 * HOUR);
+    wrote(
+        &bench,
+        &[event(0, 17).event_ts(newest).build(), event(0, 18).build()],
+        25,
+    )
+    .await;
+    let witness = checkpoint(&bench).1.stored;
+    assert_eq!(witness.unwrap().position.offset, 17);
+    for deleted in ["event_id = 17", "event_id < 5"] {
+        let sql = format!(
+            "DELETE FROM healthy.events_enriched WHERE {deleted} SETTINGS lightweight_deletes_sync = 2"
+        );
+        bench.database.run(&sql).await;
+    }
+    wrote_more(&bench, 19, 25).await;
 }
 
 /// One more row, at this position and offset of the log, with another start before and after it.
@@ -267,9 +291,9 @@ async fn a_snapshot_that_had_nothing_to_say_leaves_the_witness_and_one_that_had_
             .origin(Origin::Snapshot)
             .build()
     };
-    wrote(&bench, &[snapshot(0, 1), snapshot(1, 2)]).await;
+    wrote(&bench, &[snapshot(0, 1), snapshot(1, 2)], 2).await;
     assert_eq!(checkpoint(&bench).1.stored.unwrap().position.offset, 1);
-    wrote(&bench, &[snapshot(2, 1), snapshot(3, 2)]).await;
+    wrote(&bench, &[snapshot(2, 1), snapshot(3, 2)], 4).await;
     assert_eq!(checkpoint(&bench).1.stored.unwrap().position.offset, 1);
     wrote_more(&bench, 4, 4).await;
     bench
@@ -331,7 +355,7 @@ async fn retention_by_dropped_partitions_or_by_a_ttl_is_no_sign_of_another_table
     // what is not old enough for it was not taken by it
     run("ALTER TABLE retained.events_enriched MODIFY TTL toDateTime(event_ts) + INTERVAL 50 YEAR")
         .await;
-    wrote(&bench, &[month(0, 5, 0)]).await;
+    wrote(&bench, &[month(0, 5, 0)], 6).await;
     run("TRUNCATE TABLE retained.events_enriched").await;
     let sink = bench.setup.start();
     sink.until_readyz(|said| said.contains("holds no row of partition 0"))
