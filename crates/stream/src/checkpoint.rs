@@ -35,6 +35,15 @@ pub struct Database {
     pub timeline: u32,
 }
 
+/// A row that the sink's store holds: what tells a store that still is the same from one that was emptied.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Stored {
+    /// Source position of the record that it was written from.
+    pub position: Position,
+    /// Its `event_ts`: retention of the store goes by it.
+    pub event_ts: Micros,
+}
+
 /// The state at a committed offset. Every field speaks of the records *before* that offset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Checkpoint {
@@ -50,6 +59,8 @@ pub struct Checkpoint {
     pub database: Option<Database>,
     /// A position that is missing in the log, and known to be: the record that follows it is no hole.
     pub hole: Option<Position>,
+    /// A row that was in the store when this was committed; of readers whose position stands apart from their store.
+    pub stored: Option<Stored>,
 }
 
 const VERSION: &str = "engage1";
@@ -77,6 +88,9 @@ impl fmt::Display for Checkpoint {
         }
         if let Some(hole) = self.hole {
             write!(f, " hole={hole}")?;
+        }
+        if let Some(Stored { position, event_ts }) = self.stored {
+            write!(f, " stored={position}@{}", event_ts.0)?;
         }
         Ok(())
     }
@@ -123,6 +137,13 @@ impl Checkpoint {
             "before" => self.before = Some(value.parse().ok()?),
             "mark" => self.mark = Some(mark(value)?),
             "hole" => self.hole = Some(value.parse().ok()?),
+            "stored" => {
+                let (position, event_ts) = value.split_once('@')?;
+                self.stored = Some(Stored {
+                    position: position.parse().ok()?,
+                    event_ts: Micros(event_ts.parse().ok()?),
+                });
+            }
             "database" => {
                 let (system, timeline) = value.split_once('/')?;
                 self.database = Some(Database {
@@ -168,12 +189,13 @@ mod tests {
         fn checkpoint()(
             epoch in any::<u8>(), position in of(position()), before in of(position()),
             mark in of((any::<u64>(), any::<u64>(), any::<i64>())), database in of((any::<u64>(), any::<u32>())),
-            hole in of(position()),
+            hole in of(position()), stored in of((position(), any::<i64>())),
         ) -> Checkpoint {
             Checkpoint {
                 epoch, position, before, hole,
                 mark: mark.map(|(commit_lsn, lsn, at)| Mark { commit_lsn, lsn, committed_at: Micros(at) }),
                 database: database.map(|(system, timeline)| Database { system, timeline }),
+                stored: stored.map(|(position, at)| Stored { position, event_ts: Micros(at) }),
             }
         }
     }

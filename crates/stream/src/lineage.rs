@@ -7,7 +7,7 @@ mod reader;
 mod refusal;
 mod resume;
 
-pub use crate::checkpoint::{Checkpoint, Database, Mark};
+pub use crate::checkpoint::{Checkpoint, Database, Mark, Stored};
 pub use duplicates::{
     COMMIT_TIME_TOLERANCE, Change, Contradiction, Duplicates, Identity, Recognition, WINDOW,
 };

@@ -2,6 +2,8 @@
 //!
 //! Invariant: it ends with every row in the table or its record in the dead letters, or says that it did not.
 
+mod same_table;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 use engagement::event::Micros;
 use opentelemetry::trace::SpanContext;
 use service::Backoff;
+use stream::checkpoint::Stored;
 use stream::dead_letter::{Reject, RejectBudget};
 use stream::headers::{self, TRACEPARENT};
 use stream::{LaneError, LaneHandle, trace};
@@ -22,6 +25,7 @@ use crate::owner::Owner;
 use crate::plan::{Held, Planned, plan};
 use crate::server::TableError;
 use crate::sink::Sink;
+use crate::witness;
 use crate::write::Insert;
 
 /// The writing half of a lane.
@@ -31,6 +35,8 @@ pub struct Deliverer {
     owner: Owner,
     /// An insert failed, and the table was not looked at since.
     suspicious: bool,
+    /// A row that the table must hold, unless retention has taken it.
+    stored: Option<Stored>,
     backoff: Backoff,
     /// Rows that the server refused, among those delivered.
     refused: RejectBudget,
@@ -45,12 +51,13 @@ enum Trouble {
 }
 
 impl Deliverer {
-    /// For a partition that was just assigned.
+    /// For a partition that was just assigned; `stored` is what its commit says of the table.
     #[must_use]
-    pub fn new(sink: Arc<Sink>, partition: i32) -> Self {
+    pub fn new(sink: Arc<Sink>, partition: i32, stored: Option<Stored>) -> Self {
         Self {
             owner: Owner::Unknown,
             suspicious: false,
+            stored,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             refused: RejectBudget::default(),
             partition,
@@ -118,6 +125,7 @@ impl Deliverer {
             }
         }
         self.backoff.reset();
+        self.stored = witness::among(delivery.held(batch.entries())).or(self.stored);
         let visible = batch
             .entries()
             .iter()
@@ -183,6 +191,7 @@ impl Deliverer {
         }
         let highest = self.sink.writer.highest(partition).await;
         let highest = highest.map_err(|error| self.trouble(error))?;
+        self.is_same_table(&highest).await?;
         Ok(Owner::Holds(fence, highest))
     }
 
@@ -226,6 +235,7 @@ impl Deliverer {
         let insert = Insert {
             partition: self.partition,
             fence,
+            stored: self.stored,
             rows: rows.len() as u64,
             data: data.into(),
         };

@@ -12,7 +12,8 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::plan::Planned;
+use crate::plan::{Entry, Planned};
+use crate::row::ITSELF;
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +126,18 @@ impl Delivery {
     #[must_use]
     pub fn buried_entries(&self) -> &HashSet<usize> {
         &self.buried
+    }
+
+    /// Once it is done: the entries whose own row the table holds for certain. What was applied by id may have had nothing
+    /// to say, so of those only what was planned last.
+    pub fn held<'a>(&self, entries: &'a [Entry]) -> impl Iterator<Item = &'a Entry> {
+        let own = self.planned.iter().filter(|row| row.src_row == ITSELF);
+        let planned: HashSet<usize> = own.map(|row| row.entry).collect();
+        let all = entries.iter().enumerate();
+        all.filter(move |(index, entry)| {
+            !self.buried.contains(index) && (!entry.by_id || planned.contains(index))
+        })
+        .map(|(_, entry)| entry)
     }
 
     /// The next rows of one table partition, at most `limit`.

@@ -45,8 +45,8 @@ pub enum ServerError {
         /// Its body, cut.
         message: String,
     },
-    /// The insert wrote nothing: a higher fence was taken since.
-    #[error("another owner has taken the partition over (fence {}), and the insert wrote nothing", .0.generation)]
+    /// The insert wrote nothing: a higher fence was taken since, or the table lacks the witness.
+    #[error("the insert wrote nothing: another owner has taken the partition over (fence {}), or rows written before are gone", .0.generation)]
     Superseded(Fence),
     /// A success that wrote another number of rows than were sent.
     #[error("ClickHouse acknowledged {written} rows where {sent} were sent")]

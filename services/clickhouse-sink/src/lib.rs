@@ -1,7 +1,8 @@
 //! Writes enriched events into ClickHouse, each exactly once.
 //!
 //! A lane per partition decodes and judges ([`decode`], [`intake`]), gathers ([`batch`]), plans ([`plan`]), delivers ([`delivery`], the state
-//! machine; [`deliver`], its hands; [`mod@write`] and [`read_back`], the I/O) and only then commits ([`sink`]). A [`fence`] keeps others out.
+//! machine; [`deliver`], its hands; [`mod@write`] and [`read_back`], the I/O) and only then commits ([`sink`]). A [`fence`] keeps others out;
+//! a [`witness`] tells that the table still is the one that was written into.
 //! Invariant: effect first, offset second; after anything but a clean success the table is asked before it is written.
 
 pub mod app;
@@ -27,4 +28,5 @@ pub mod server;
 pub mod sink;
 pub mod sql;
 pub mod wire;
+pub mod witness;
 pub mod write;

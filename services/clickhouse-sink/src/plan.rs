@@ -19,6 +19,10 @@ pub struct Entry {
     pub position: Position,
     /// When its transaction was committed.
     pub committed_at: Micros,
+    /// When it happened; retention goes by it.
+    pub event_ts: Micros,
+    /// Whether its row is a deletion.
+    pub deleted: bool,
     /// The event, encoded.
     pub row: Row,
     /// The sort key it replaces, where that is another one.
@@ -26,7 +30,6 @@ pub struct Entry {
     /// Applied by event id and revision instead of by position.
     pub by_id: bool,
     revision: u64,
-    deleted: bool,
     missing: bool,
 }
 
@@ -45,6 +48,7 @@ impl Entry {
             offset,
             position: event.source.position(),
             committed_at: event.source.committed_at,
+            event_ts: event.event_ts,
             replaces: before.filter(|key| *key.bytes != *row.key()),
             row,
             by_id: event.is_historical() || event.source.lane != Lane::Live,

@@ -6,13 +6,15 @@ use std::collections::{HashMap, HashSet};
 
 use engagement::event::{Lane, Position};
 use faults::Point;
+use stream::checkpoint::Stored;
 
 use crate::batch::Batch;
-use crate::error::ServerError;
+use crate::error::{Reaction, ServerError};
 use crate::plan::{Held, Known};
 use crate::row::{EventIdType, Key};
 use crate::sql;
 use crate::wire::Reader;
+use crate::witness::{self, Standing};
 use crate::write::Writer;
 
 /// Ids asked for in one query: 4096 UUIDs are 160 KB, below `max_query_size` (256 KB).
@@ -34,6 +36,56 @@ impl Writer {
             }
         }
         Ok(highest)
+    }
+
+    /// What became of a witness; `held` is what [`Writer::highest`] said.
+    ///
+    /// # Errors
+    /// The server does not answer cleanly.
+    pub async fn standing(
+        &self,
+        partition: i32,
+        stored: &Stored,
+        held: &HashMap<(Lane, u8), i64>,
+    ) -> Result<Standing, ServerError> {
+        let answer = self.http().ask(self.table().holds(stored)).await?;
+        if Reader::new("the witness", &answer.body).u64()? > 0 {
+            return Ok(Standing::Present);
+        }
+        let highest = witness::highest(held, partition);
+        if witness::is_reached(highest, stored)
+            || witness::was_dropped(self.oldest_month().await?, stored)
+            || self.has_expired(stored).await?
+        {
+            return Ok(Standing::Passed);
+        }
+        Ok(Standing::Emptied(highest))
+    }
+
+    async fn oldest_month(&self) -> Result<Option<u32>, ServerError> {
+        let answer = self.http().ask(self.table().oldest()).await?;
+        let mut reader = Reader::new("the oldest month", &answer.body);
+        let (rows, month) = (reader.u64()?, reader.i32()?);
+        Ok(u32::try_from(month).ok().filter(|_| rows > 0))
+    }
+
+    /// A rule that cannot be asked about one `event_ts` alone may have deleted anything.
+    async fn has_expired(&self, stored: &Stored) -> Result<bool, ServerError> {
+        let answer = self.http().ask(self.table().engine()).await?;
+        let engine = Reader::new("the engine", &answer.body).text()?;
+        for ttl in witness::deleting_ttls(&engine) {
+            match self
+                .http()
+                .ask(sql::has_expired(ttl, stored.event_ts))
+                .await
+            {
+                Ok(answer) if Reader::new("the TTL", &answer.body).u8()? == 0 => {}
+                Ok(_) => return Ok(true),
+                Err(error) if error.reaction() == Reaction::Stop => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 
     /// What the table holds of a batch.

@@ -82,8 +82,23 @@ impl Sink {
 /// `Retry`: begin again at the committed offset. `Stop`: a human must repair.
 pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneError> {
     let (start, reader) = resolve_start(&handle, StartPolicy::Earliest).await?;
+    let committed = handle
+        .committed()
+        .and_then(|commit| commit.metadata.parse::<Checkpoint>().ok());
+    let stored = committed.and_then(|checkpoint| checkpoint.stored);
+    let mut deliverer = Deliverer::new(Arc::clone(&sink), handle.partition(), stored);
+    if !deliverer.open(&handle).await? {
+        return Ok(());
+    }
     handle.start(start).await?;
-    let deliverer = Deliverer::new(Arc::clone(&sink), handle.partition());
+    if let Some(checkpoint) = committed.filter(|_| deliverer.stored() != stored) {
+        // what was found to have passed is not asked about again, when less may be there to explain it
+        let checkpoint = Checkpoint {
+            stored: None,
+            ..checkpoint
+        };
+        handle.commit(start, checkpoint.to_string());
+    }
     let intake = Intake::new(reader, sink.writer.id_type());
     let lane = Lane {
         sink,
@@ -164,6 +179,10 @@ impl Lane {
 
     async fn commit(&self, batch: &Batch, checkpoint: Checkpoint) {
         if let Some(next) = batch.next() {
+            let checkpoint = Checkpoint {
+                stored: self.deliverer.stored(),
+                ..checkpoint
+            };
             faults::reach(Point::ClickhouseSinkCommitBefore).await;
             self.handle.commit(next, checkpoint.to_string());
             faults::reach(Point::ClickhouseSinkCommitAfter).await;

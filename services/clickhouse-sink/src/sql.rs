@@ -4,7 +4,8 @@
 
 use std::fmt::Write as _;
 
-use engagement::event::Lane;
+use engagement::event::{Lane, Micros};
+use stream::checkpoint::Stored;
 
 use crate::batch::Span;
 use crate::fence::Fence;
@@ -71,23 +72,58 @@ impl Table {
         )
     }
 
-    /// Writes the rows of the request's body if the fence is the highest one of its partition when the insert begins.
+    /// Writes the rows of the request's body if the fence is the highest one of its partition when the insert begins, and the
+    /// table still holds `stored`.
     ///
-    /// The subquery is a constant of the query, evaluated after the query was entered into `system.processes`: an insert
+    /// The first subquery is a constant of the query, evaluated after the query was entered into `system.processes`: an insert
     /// that is not to be seen there once a higher fence was taken will never write.
     #[must_use]
-    pub fn insert(&self, id_type: EventIdType, partition: i32, fence: Fence) -> String {
+    pub fn insert(
+        &self,
+        id_type: EventIdType,
+        partition: i32,
+        fence: Fence,
+        stored: Option<&Stored>,
+    ) -> String {
         let Fence { generation, owner } = fence;
         let names = COLUMNS.map(|(name, _)| name).join(", ");
         let structure = COLUMNS
             .map(|(name, sent_as)| format!("{name} {}", typed(sent_as, id_type)))
             .join(", ");
+        let still = stored.map(|stored| format!(" AND (SELECT {}) > 0", self.like(stored)));
         format!(
             "INSERT INTO {} ({names}) SELECT {names} FROM input({}) \
-             WHERE (SELECT {}) = ({generation}, {owner}) FORMAT RowBinary",
+             WHERE (SELECT {}) = ({generation}, {owner}){} FORMAT RowBinary",
             self.quoted(),
             literal(&structure),
             self.holder(partition, "max(holder)"),
+            still.unwrap_or_default(),
+        )
+    }
+
+    /// How many rows there are in a witness' place. A merge may have put another revision of the event there, from another
+    /// position, so that is not asked for; `event_ts` is the beginning of the sort key, and the lookup is a short one.
+    fn like(&self, stored: &Stored) -> String {
+        format!(
+            "count() FROM {} WHERE event_ts = {} AND src_partition = {}",
+            self.quoted(),
+            time(stored.event_ts),
+            stored.position.partition,
+        )
+    }
+
+    /// Whether the table holds a witness: the number of rows in its place.
+    #[must_use]
+    pub fn holds(&self, stored: &Stored) -> String {
+        format!("SELECT {} FORMAT RowBinary", self.like(stored))
+    }
+
+    /// How many rows there are, and the oldest month among them.
+    #[must_use]
+    pub fn oldest(&self) -> String {
+        format!(
+            "SELECT count(), toYYYYMM(min(event_ts)) FROM {} FORMAT RowBinary",
+            self.quoted()
         )
     }
 
@@ -151,6 +187,19 @@ impl Table {
             literal(&self.name),
         )
     }
+}
+
+/// Whether a row of this time is one that a rule of a table's TTL deletes now.
+#[must_use]
+pub fn has_expired(ttl: &str, event_ts: Micros) -> String {
+    format!(
+        "SELECT toUInt8(({ttl}) <= now()) FROM (SELECT {} AS event_ts) FORMAT RowBinary",
+        time(event_ts)
+    )
+}
+
+fn time(at: Micros) -> String {
+    format!("fromUnixTimestamp64Micro(toInt64({}), 'UTC')", at.0)
 }
 
 /// Ends every query of ours whose id begins so, and waits until it has ended.
@@ -273,7 +322,7 @@ mod tests {
             generation: 5,
             owner: 17,
         };
-        let sql = table().insert(EventIdType::Uuid, 7, fence);
+        let sql = table().insert(EventIdType::Uuid, 7, fence, None);
         assert!(
             sql.starts_with(
                 "INSERT INTO `engagement`.`events_enriched` (event_id, content_id, event_ts, "
@@ -292,6 +341,27 @@ mod tests {
             table()
                 .take_fence(7, fence)
                 .ends_with(" VALUES ('live', 7, (5, 17))")
+        );
+    }
+
+    #[test]
+    fn with_a_witness_the_insert_writes_only_into_the_table_that_holds_it() {
+        let stored = Stored {
+            position: "live/2/7/90".parse().unwrap(),
+            event_ts: Micros(5),
+        };
+        let sql = table().insert(EventIdType::Uuid, 7, Fence::default(), Some(&stored));
+        assert!(
+            sql.ends_with(
+                " = (0, 0) AND (SELECT count() FROM `engagement`.`events_enriched` \
+                 WHERE event_ts = fromUnixTimestamp64Micro(toInt64(5), 'UTC') AND src_partition = 7) > 0 FORMAT RowBinary"
+            ),
+            "{sql}"
+        );
+        assert_eq!(
+            has_expired("toDateTime(event_ts) + toIntervalDay(1)", Micros(-1)),
+            "SELECT toUInt8((toDateTime(event_ts) + toIntervalDay(1)) <= now()) \
+             FROM (SELECT fromUnixTimestamp64Micro(toInt64(-1), 'UTC') AS event_ts) FORMAT RowBinary"
         );
     }
 

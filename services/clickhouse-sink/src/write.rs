@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use faults::Point;
 use reqwest::header::{HeaderMap, HeaderValue};
+use stream::checkpoint::Stored;
 
 use crate::config::ClickHouse;
 use crate::error::ServerError;
@@ -25,6 +26,8 @@ pub struct Insert {
     pub partition: i32,
     /// The fence of that partition, as taken.
     pub fence: Fence,
+    /// A row that the table must hold, or nothing is written.
+    pub stored: Option<Stored>,
     /// Rows in `data`.
     pub rows: u64,
     /// The rows as RowBinary.
@@ -94,10 +97,13 @@ impl Writer {
         let Insert {
             partition,
             fence,
+            stored,
             rows,
             data,
         } = insert;
-        let sql = self.table.insert(self.id_type, partition, fence);
+        let sql = self
+            .table
+            .insert(self.id_type, partition, fence, stored.as_ref());
         let query_id = self.query_id(partition);
         let mut query = vec![("query", sql.as_str()), ("query_id", query_id.as_str())];
         query.extend_from_slice(&self.settings);
@@ -175,6 +181,7 @@ impl Writer {
         let nothing = Insert {
             partition,
             fence,
+            stored: None,
             rows: 0,
             data: Bytes::new(),
         };

@@ -62,7 +62,7 @@ async fn adopt(config: &Config, args: &AdoptArgs, output: Output) -> Result<Outc
     let mut plan = Vec::new();
     for number in broker.partitions(args.partition)? {
         let facts = Partition::read(&broker, aggregates.as_ref(), number).await?;
-        plan.extend(adopt::decide(&broker, &facts, args.new_epoch).await?);
+        plan.extend(adopt::decide(&broker, &facts, args).await?);
     }
     crate::init::print(&match output {
         Output::Table => adopt::text(&plan, args.execute),

@@ -229,6 +229,7 @@ impl Chain {
             mark,
             database,
             hole: None,
+            stored: None,
         }
     }
 }

@@ -105,6 +105,7 @@ impl Reader {
             mark: self.mark,
             database: None,
             hole: self.hole,
+            stored: None,
         }
     }
 

@@ -7,6 +7,7 @@ mod bench;
 mod clickhouse;
 mod differential;
 mod doubt;
+mod emptied;
 mod exactness;
 mod late;
 mod log;

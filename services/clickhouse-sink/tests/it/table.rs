@@ -71,6 +71,7 @@ pub(crate) async fn insert(writer: &Writer, events: &[EnrichedEvent]) -> Vec<u8>
             Insert {
                 partition: 0,
                 fence: writer.take(0).await.unwrap(),
+                stored: None,
                 rows: events.len() as u64,
                 data: data.clone().into(),
             },
@@ -122,6 +123,7 @@ async fn a_batch_is_one_part_and_one_under_an_older_fence_writes_nothing() {
         let insert = Insert {
             partition: 1,
             fence,
+            stored: None,
             rows: 1,
             data: row.bytes().to_vec().into(),
         };

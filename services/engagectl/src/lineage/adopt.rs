@@ -16,6 +16,7 @@ use stream::Committed;
 use super::aggregates::Aggregates;
 use super::broker::{Broker, occupied};
 use super::facts::{Partition, Role};
+use crate::cli::AdoptArgs;
 
 /// One position to write.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(super) struct Decision {
 pub(super) async fn decide(
     broker: &Broker,
     facts: &Partition,
-    new_epoch: bool,
+    args: &AdoptArgs,
 ) -> Result<Vec<Decision>, Failure> {
     if let Some(reason) = &facts.unreadable {
         return Err(Failure::repair(format!(
@@ -52,9 +53,11 @@ pub(super) async fn decide(
     for group in &facts.groups {
         match group.role {
             Role::Enricher => {
-                plan.extend(enricher::decide(broker, facts, group, new_epoch).await?);
+                plan.extend(enricher::decide(broker, facts, group, args.new_epoch).await?);
             }
-            Role::Reader | Role::Aggregates => plan.extend(reader::decide(broker, facts, group)),
+            Role::Reader | Role::Aggregates => {
+                plan.extend(reader::decide(broker, facts, group, args.table));
+            }
         }
     }
     Ok(plan)

@@ -1,4 +1,4 @@
-//! Retention overtakes a stopped service, and the change topic is deleted and made anew.
+//! A table is emptied, retention overtakes a stopped service, and the change topic is deleted and made anew.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,8 +18,9 @@ const ENRICHED: &str = "engagement.enriched.v1";
 const PARTITIONS: i32 = 16;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retention_and_a_recreated_topic_are_named_and_can_be_adopted() {
+async fn an_emptied_table_retention_and_a_recreated_topic_are_named_and_can_be_adopted() {
     let world = World::start().await;
+    world.the_table_is_emptied().await;
     world.retention_overtakes_a_stopped_sink().await;
     world.the_change_topic_is_made_anew().await;
     Box::pin(world.arena.shutdown()).await.unwrap();
@@ -48,6 +49,37 @@ impl World {
         world
     }
 
+    /// Under a running sink, which has no reason to ask; what the log holds fills the table again.
+    async fn the_table_is_emptied(&self) {
+        let fleet = &self.arena.fleet;
+        let database = &self.arena.addresses.clickhouse_database;
+        let before = self.rows().await;
+        let refusal = Refusal::expected(&self.arena, "clickhouse-sink");
+        let sql = format!("TRUNCATE TABLE {database}.events_enriched");
+        assert_eq!(self.ask(&sql).await, "");
+        self.insert(20).await;
+        refusal
+            .is_named(&["it was emptied", "engagectl lineage adopt --table refill"])
+            .await
+            .unwrap();
+        others_are_ready(&self.arena, "clickhouse-sink")
+            .await
+            .unwrap();
+        assert_eq!(self.rows().await, 0, "a table that lacks rows gets no more");
+        fleet.hold("clickhouse-sink").await.unwrap();
+        self.adopt(&["--table", "refill"]).await;
+        fleet.release("clickhouse-sink");
+        refusal.repaired();
+        self.insert_and_wait(20).await;
+        assert_eq!(self.rows().await, before + 40);
+    }
+
+    async fn rows(&self) -> i64 {
+        let database = &self.arena.addresses.clickhouse_database;
+        let sql = format!("SELECT count() FROM {database}.events_enriched");
+        self.ask(&sql).await.parse().unwrap()
+    }
+
     async fn retention_overtakes_a_stopped_sink(&self) {
         let fleet = &self.arena.fleet;
         fleet.hold("clickhouse-sink").await.unwrap();
@@ -68,7 +100,7 @@ impl World {
             .await
             .unwrap();
         fleet.hold("clickhouse-sink").await.unwrap();
-        self.adopt().await;
+        self.adopt(&[]).await;
         fleet.release("clickhouse-sink");
         refusal.repaired();
         self.insert_and_wait(20).await;
@@ -87,7 +119,7 @@ impl World {
             .unwrap();
         others_are_ready(&self.arena, "enricher").await.unwrap();
         fleet.hold("enricher").await.unwrap();
-        self.adopt().await;
+        self.adopt(&[]).await;
         self.connector("resume").await;
         fleet.release("enricher");
         refusal.repaired();
@@ -121,20 +153,22 @@ impl World {
     }
 
     async fn count_in_clickhouse(&self, id: i64) -> i64 {
+        let database = &self.arena.addresses.clickhouse_database;
+        let sql = format!("SELECT count() FROM {database}.events WHERE event_id = {id}");
+        self.ask(&sql).await.parse().unwrap()
+    }
+
+    async fn ask(&self, sql: &str) -> String {
         let at = &self.arena.addresses;
-        let sql = format!(
-            "SELECT count() FROM {}.events WHERE event_id = {id}",
-            at.clickhouse_database
-        );
         let answer = reqwest::Client::new()
             .post(&at.clickhouse_url)
             .header("X-ClickHouse-User", &at.clickhouse_user)
             .header("X-ClickHouse-Key", &at.clickhouse_password)
-            .body(sql)
+            .body(sql.to_owned())
             .send()
             .await
             .unwrap();
-        answer.text().await.unwrap().trim().parse().unwrap()
+        answer.text().await.unwrap().trim().to_owned()
     }
 
     fn tails(&self) -> String {
@@ -143,10 +177,11 @@ impl World {
         fleet.replicas().into_iter().map(of).collect()
     }
 
-    async fn adopt(&self) {
+    async fn adopt(&self, more: &[&str]) {
         wait::until("engagectl lineage adopt --execute", WITHIN, || async {
             let output = Command::new(self.bin.join("engagectl"))
                 .args(["lineage", "adopt", "--execute"])
+                .args(more)
                 .env("KAFKA_BOOTSTRAP_SERVERS", &self.arena.addresses.kafka)
                 .env("REDIS_URL", &self.arena.addresses.redis_url)
                 .output()

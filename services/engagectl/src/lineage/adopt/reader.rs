@@ -8,12 +8,71 @@ use stream::Committed;
 use stream::lineage::{Checkpoint, Refusal};
 
 use super::Decision;
+use crate::cli::Adopted;
 use crate::lineage::broker::Broker;
 use crate::lineage::facts::{Group, Partition, Role};
 use crate::lineage::judge::{Standing, checkpoint};
 
 /// The decision for a reader's group; `None`: it agrees with its log.
-pub(super) fn decide(broker: &Broker, facts: &Partition, group: &Group) -> Option<Decision> {
+pub(super) fn decide(
+    broker: &Broker,
+    facts: &Partition,
+    group: &Group,
+    table: Option<Adopted>,
+) -> Option<Decision> {
+    let (why, to, gap) = match &group.standing {
+        Standing::Refused(_) | Standing::Hole { .. } => refused(facts, group)?,
+        Standing::New | Standing::Agrees { .. } | Standing::Unproven { .. } => {
+            other_table(facts.enriched.low, group.committed.as_ref()?, table?)?
+        }
+    };
+    Some(Decision {
+        partition: facts.number,
+        group: group.name.clone(),
+        role: group.role,
+        topic: broker.enriched.clone(),
+        why,
+        from: group.committed.clone(),
+        to,
+        gap,
+    })
+}
+
+/// Only a group that remembers a row of its table can refuse another one.
+fn other_table(
+    low: i64,
+    committed: &Committed,
+    table: Adopted,
+) -> Option<(String, Committed, Option<String>)> {
+    let at = checkpoint(committed)?;
+    let stored = at.stored?;
+    let why = format!(
+        "its table may lack {} and what came before",
+        stored.position
+    );
+    let (offset, to, gap) = match table {
+        // known holes are still known; what stands in the table is recognised by its position
+        Adopted::Refill => {
+            let to = Checkpoint {
+                epoch: at.epoch,
+                hole: at.hole,
+                ..Checkpoint::default()
+            };
+            let expired =
+                format!("what stood before offset {low} of the enriched topic has expired");
+            (low, to, (low > 0).then_some(expired))
+        }
+        Adopted::AsIs => {
+            let to = Checkpoint { stored: None, ..at };
+            let gap = "what the table lacks now stays missing".to_owned();
+            (committed.offset, to, Some(gap))
+        }
+    };
+    let metadata = to.to_string();
+    Some((why, Committed { offset, metadata }, gap))
+}
+
+fn refused(facts: &Partition, group: &Group) -> Option<(String, Committed, Option<String>)> {
     let log = facts.enriched;
     let at = group.committed.as_ref().and_then(checkpoint);
     let (why, offset, checkpoint, gap) = match &group.standing {
@@ -31,19 +90,8 @@ pub(super) fn decide(broker: &Broker, facts: &Partition, group: &Group) -> Optio
             (refusal.to_string(), log.low, to, gap)
         }
     };
-    Some(Decision {
-        partition: facts.number,
-        group: group.name.clone(),
-        role: group.role,
-        topic: broker.enriched.clone(),
-        why,
-        from: group.committed.clone(),
-        to: Committed {
-            offset,
-            metadata: checkpoint.to_string(),
-        },
-        gap,
-    })
+    let metadata = checkpoint.to_string();
+    Some((why, Committed { offset, metadata }, gap))
 }
 
 /// A reader stays where it is, and knows what is missing: what stands before the hole is still done. What Redis holds
@@ -77,6 +125,7 @@ fn moved(facts: &Partition, refusal: &Refusal, at: Checkpoint) -> (Checkpoint, O
         Refusal::Expired { next, low } => (
             Checkpoint {
                 epoch: at.epoch,
+                stored: at.stored,
                 ..Checkpoint::default()
             },
             Some(format!("enriched offsets {next} to {low} expired unread")),
@@ -99,4 +148,47 @@ fn unread(facts: &Partition, at: &Checkpoint) -> Option<String> {
     let read = at.position?;
     (facts.tail.is_none() && (written.epoch, written.offset) > (read.epoch, read.offset))
         .then(|| format!("{read} to {written} were in the old topic and not read"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed(metadata: &str) -> Committed {
+        Committed {
+            offset: 58,
+            metadata: metadata.to_owned(),
+        }
+    }
+
+    const STORED: &str = "engage1 epoch=1 position=live/1/3/42 before=live/1/3/42 stored=live/1/3/41@1767882112000000";
+
+    #[test]
+    fn a_refill_begins_at_the_start_of_the_log_and_names_what_has_expired() {
+        let adopt = |low| other_table(low, &committed(STORED), Adopted::Refill).unwrap();
+        let (why, to, gap) = adopt(7);
+        assert!(why.contains("live/1/3/41"), "{why}");
+        assert_eq!((to.offset, to.metadata.as_str()), (7, "engage1 epoch=1"));
+        assert!(gap.unwrap().contains("before offset 7"));
+        assert_eq!(adopt(0).2, None);
+    }
+
+    #[test]
+    fn a_table_that_is_as_it_should_be_is_gone_on_with_and_not_remembered() {
+        let (_, to, gap) = other_table(7, &committed(STORED), Adopted::AsIs).unwrap();
+        let expected = "engage1 epoch=1 position=live/1/3/42 before=live/1/3/42";
+        assert_eq!((to.offset, to.metadata.as_str()), (58, expected));
+        assert!(gap.is_some());
+    }
+
+    #[test]
+    fn a_group_that_remembers_no_row_is_left_alone() {
+        for metadata in [
+            "engage1 epoch=1 position=live/1/3/42",
+            "another tool's words",
+        ] {
+            let adopted = other_table(7, &committed(metadata), Adopted::Refill);
+            assert_eq!(adopted, None);
+        }
+    }
 }

@@ -1,0 +1,83 @@
+//! Is the table still the one that this lane has written into? Asked when the lane starts, and in every doubt.
+//!
+//! A running lane meets the doubt by itself: each insert writes its rows only while the table holds the witness, so nothing
+//! is added to a table that was emptied. Invariant: a witness that was given up is never taken for a proof again.
+
+use std::collections::HashMap;
+
+use engagement::event::Lane;
+use stream::checkpoint::Stored;
+use stream::{LaneError, LaneHandle};
+
+use super::{Deliverer, Trouble};
+use crate::witness::{Emptied, REMEDY, Standing};
+
+impl Deliverer {
+    /// A row that the table holds; to be committed with the offset.
+    #[must_use]
+    pub fn stored(&self) -> Option<Stored> {
+        self.stored
+    }
+
+    /// Looks at the table before anything is read. `false`: the lane was told to stop before it answered.
+    ///
+    /// # Errors
+    /// The table lacks what was written into it, or cannot be used.
+    pub async fn open(&mut self, handle: &LaneHandle) -> Result<bool, LaneError> {
+        let opened = loop {
+            match self.look().await {
+                Ok(()) => break Ok(true),
+                Err(Trouble::End(error)) => break Err(error),
+                Err(Trouble::Wait(reason)) => {
+                    self.sink.outage.begins(self.partition, reason);
+                    if !self.backoff.wait(&handle.stopping()).await {
+                        break Ok(false);
+                    }
+                }
+            }
+        };
+        self.backoff.reset();
+        self.sink.outage.ends(self.partition);
+        opened
+    }
+
+    async fn look(&mut self) -> Result<(), Trouble> {
+        if self.stored.is_none() {
+            return Ok(());
+        }
+        let held = self.sink.writer.highest(self.partition).await;
+        let held = held.map_err(|error| self.trouble(error))?;
+        self.is_same_table(&held).await
+    }
+
+    /// `held`: the highest positions that the table holds of this partition.
+    pub(super) async fn is_same_table(
+        &mut self,
+        held: &HashMap<(Lane, u8), i64>,
+    ) -> Result<(), Trouble> {
+        let (partition, Some(stored)) = (self.partition, self.stored) else {
+            return Ok(());
+        };
+        let standing = self.sink.writer.standing(partition, &stored, held).await;
+        match standing.map_err(|error| self.trouble(error))? {
+            Standing::Present => Ok(()),
+            Standing::Passed => {
+                tracing::info!(partition, position = %stored.position, "the row remembered of this table has passed");
+                self.stored = None;
+                Ok(())
+            }
+            Standing::Emptied(highest) => {
+                service::metrics::lineage_violation();
+                self.sink.metrics.failed("emptied");
+                let table = self.sink.writer.table();
+                let emptied = Emptied {
+                    table: format!("{}.{}", table.database, table.name),
+                    partition,
+                    stored,
+                    highest,
+                };
+                Err(Trouble::End(LaneError::stop(emptied.to_string(), REMEDY)))
+            }
+        }
+    }
+}
