@@ -69,7 +69,7 @@ async fn without_the_tail_of_the_output_a_foreign_offset_of_the_enricher_is_a_ho
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn without_the_proof_of_a_commit_a_foreign_offset_of_a_reader_is_believed() {
+async fn without_the_proof_of_a_commit_a_foreign_offset_of_a_reader_is_not_refused() {
     let (outcome, _dir) = under(Rule::ResumeProof, 1, 0, &["offsets.forwarded"]).await;
     let mut failures = outcome.failures.iter();
     assert!(
