@@ -27,7 +27,7 @@ pub(super) struct Decision {
     why: String,
     from: Option<Committed>,
     to: Committed,
-    /// What was lost before: to be found by `verify` and brought by `backfill`.
+    /// What was lost before: to be found by `verify`.
     gap: Option<String>,
 }
 
