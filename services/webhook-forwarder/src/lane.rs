@@ -246,7 +246,7 @@ impl Lane {
     }
 
     fn commit(&mut self, handle: &LaneHandle) {
-        if let Some((next, checkpoint)) = self.pending.to_commit() {
+        if let Some((next, checkpoint)) = self.pending.take_commit() {
             faults::reach_blocking(Point::WebhookForwarderCommitBefore);
             handle.commit(next, checkpoint);
             faults::reach_blocking(Point::WebhookForwarderCommitAfter);

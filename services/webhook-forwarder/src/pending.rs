@@ -84,7 +84,7 @@ impl Pending {
     }
 
     /// What is to be committed, once each time that the frontier has moved.
-    pub(crate) fn to_commit(&mut self) -> Option<(i64, String)> {
+    pub(crate) fn take_commit(&mut self) -> Option<(i64, String)> {
         let frontier = self.ledger.frontier()?;
         (frontier.next > self.committed).then(|| {
             self.committed = frontier.next;
@@ -166,10 +166,10 @@ mod tests {
     fn only_the_contiguous_end_of_what_is_done_is_committed_and_only_once() {
         let mut pending = with((0..3).map(|offset| job(offset, 1)));
         pending.complete(1).unwrap();
-        assert_eq!(pending.to_commit(), None);
+        assert_eq!(pending.take_commit(), None);
         pending.complete(0).unwrap();
-        assert_eq!(pending.to_commit().unwrap().0, 2);
-        assert_eq!(pending.to_commit(), None);
+        assert_eq!(pending.take_commit().unwrap().0, 2);
+        assert_eq!(pending.take_commit(), None);
     }
 
     #[test]
