@@ -1,7 +1,7 @@
 //! The work on one partition of one endpoint.
 //!
 //! Invariant: the frontier passes a record only when it was delivered, skipped by choice, or is
-//! acknowledged as a dead letter. What is held is bounded ([`Pending`]); a full lane takes
+//! acknowledged as a dead letter. What is held is bounded (`Pending`); a full lane takes
 //! no more, which pauses its partition and nothing else.
 
 use std::sync::Arc;
