@@ -25,6 +25,14 @@ pub const VARIABLE: &str = "ENGAGE_FAULTS";
 #[cfg(feature = "inject")]
 pub const BROKEN_RULE: &str = "ENGAGE_BROKEN_RULE";
 
+/// The variables that are read here; a build without the points knows none of them.
+#[cfg(feature = "inject")]
+pub const VARIABLES: &[&str] = &[VARIABLE, BROKEN_RULE];
+
+/// None: a variable that would arm something has no effect and is reported as unknown.
+#[cfg(not(feature = "inject"))]
+pub const VARIABLES: &[&str] = &[];
+
 /// Arms what the environment says. Called once, before anything can arrive at a point.
 ///
 /// # Errors

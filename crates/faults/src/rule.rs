@@ -15,7 +15,8 @@ pub enum Rule {
     EffectFirst,
     /// The enricher resumes from the tail of its output; broken: from the committed offset.
     ResumeFromTail,
-    /// A reader's commit must carry its own proof; broken: any offset is believed.
+    /// A commit that decides where a reader goes on must carry its checkpoint, and the record before it must be the one
+    /// that it names; broken: neither is asked for.
     ResumeProof,
 }
 

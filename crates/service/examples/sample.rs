@@ -109,7 +109,7 @@ impl App for Sample {
             Mode::Broken => {
                 return Err(Failure::repair("the sample is broken")
                     .cause("a test")
-                    .next("engagectl doctor"));
+                    .next("engagectl check"));
             }
             Mode::PanicInTask => ctx.lifecycle.spawn("loop", async { panic!("as asked") }),
             Mode::PanicInThread => drop(std::thread::spawn(|| panic!("as asked"))),

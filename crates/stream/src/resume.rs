@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::checkpoint::Checkpoint;
 use crate::error::LaneError;
 use crate::headers::{self, ENGAGEMENT_SOURCE};
-use crate::lanes::LaneHandle;
+use crate::lanes::{Committed, LaneHandle};
 use crate::lineage::{Reader, ReaderResume, Refusal, reader_proof, reader_resume};
 use crate::record::Record;
 
@@ -35,8 +35,11 @@ pub async fn resolve_start(
 ) -> Result<(i64, Reader), LaneError> {
     let log = lane.watermarks().await?;
     let refuse = |refusal: Refusal| refused(lane, &refusal);
-    let resume = reader_resume(log, lane.committed());
-    match resume.or_else(|refusal| believed(lane).ok_or_else(|| refuse(refusal)))? {
+    let resume = match lane.committed() {
+        Some(commit) if faults::is_broken(Rule::ResumeProof) => believed(commit),
+        committed => reader_resume(log, committed).map_err(refuse)?,
+    };
+    match resume {
         ReaderResume::Fresh => {
             let start = match policy {
                 StartPolicy::Earliest => log.low,
@@ -60,14 +63,13 @@ pub async fn resolve_start(
     }
 }
 
-/// Only where a test breaks the rule: the commit as it is, without a proof.
-fn believed(lane: &LaneHandle) -> Option<ReaderResume> {
-    let commit = lane.committed()?;
-    faults::is_broken(Rule::ResumeProof).then(|| ReaderResume::At {
+/// Only where a test breaks the rule: the commit as it is. Its metadata may be none, and the record before it another.
+fn believed(commit: &Committed) -> ReaderResume {
+    ReaderResume::At {
         next: commit.offset,
-        checkpoint: Checkpoint::default(),
+        checkpoint: commit.metadata.parse().unwrap_or_default(),
         before: None,
-    })
+    }
 }
 
 /// A refusal as the end of a lane, naming topic and partition; counted as a violation.
@@ -108,6 +110,40 @@ async fn position_before(
             Some(record) => return Ok(Some(source_position(record))),
             None if from == low => return Ok(None),
             None => back = back.saturating_mul(16),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a test breaks is broken whole: neither the metadata nor the record before the offset is asked for.
+    #[test]
+    fn with_the_proof_broken_an_offset_without_metadata_and_one_with_a_record_before_it_are_believed()
+     {
+        let position: Position = "live/0/3/6".parse().unwrap();
+        let written = Checkpoint {
+            position: Some(position),
+            before: Some(position),
+            ..Checkpoint::default()
+        };
+        for metadata in [String::new(), written.to_string()] {
+            let commit = Committed {
+                offset: 7,
+                metadata,
+            };
+            assert!(
+                matches!(
+                    believed(&commit),
+                    ReaderResume::At {
+                        next: 7,
+                        before: None,
+                        ..
+                    }
+                ),
+                "{commit:?}"
+            );
         }
     }
 }

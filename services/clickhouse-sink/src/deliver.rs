@@ -261,7 +261,7 @@ impl Deliverer {
         let record = handle.read_one(topic, partition, offset).await?.ok_or_else(|| {
             LaneError::stop(
                 format!("topic {topic} partition {partition} offset {offset} was refused ({reason}) and has expired since"),
-                "`engagectl verify` names the missing event and `engagectl backfill` brings it",
+                "`engagectl verify` names the missing event",
             )
         })?;
         let reject = Reject::new("refused", "write", "clickhouse_sink::deliver", reason);

@@ -122,6 +122,6 @@ fn hole(record: &Record, last: Position, prev: i64, found: Position) -> LaneErro
             record.topic, record.partition, record.offset
         ),
         "see `engagectl lineage show`; \
-         `engagectl verify` names the missing events, `engagectl backfill` brings them, `engagectl lineage adopt` goes on behind the hole",
+         `engagectl verify` names the missing events, `engagectl lineage adopt` goes on behind the hole",
     )
 }

@@ -265,6 +265,9 @@ fn ratio(text: &str) -> Result<f64, String> {
 }
 
 #[cfg(test)]
+mod named;
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 

@@ -147,15 +147,17 @@ impl StoreError {
             Self::Damaged { remedy, .. } => remedy.clone(),
             Self::Wiped { .. } => REBUILD.into(),
             Self::Partial { .. } => {
-                format!("{REBUILD}; or set input.partial_totals = true to count from there only")
+                "set input.partial_totals = true to count from there only; what has expired from the topic cannot be counted again".into()
             }
             Self::Moved { .. } => "nothing to do".into(),
         }
     }
 }
 
-/// The command that makes the aggregates anew.
-pub const REBUILD: &str = "rebuild the aggregates: engagectl rebuild redis";
+/// How the aggregates are made anew: from the topic, by a group that has never counted anything.
+pub const REBUILD: &str = "count anew: stop every redis-aggregator, delete the keys of redis.prefix (eng:*) in redis and the \
+    group (kafka-consumer-groups.sh --delete --group redis-aggregator, or as input.group_id says), start again; \
+    input.partial_totals = true where retention has taken the start of the topic";
 
 impl From<StoreError> for LaneError {
     fn from(error: StoreError) -> Self {

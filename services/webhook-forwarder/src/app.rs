@@ -210,9 +210,11 @@ fn watch(ctx: &Context, runtime: &Arc<Runtime>, status: &Arc<Status>, over: Canc
 fn not_enrolled(error: EnrolError, place: &str) -> Failure {
     match error {
         EnrolError::Broker(error) => failure(error, place),
-        lost @ EnrolError::Lost { .. } => Failure::repair(format!("{place} has lost its positions"))
-            .cause(lost)
-            .remedy("choose where to continue with `engagectl reset`, or set start = \"latest\" or \"earliest\" to begin anew"),
+        lost @ EnrolError::Lost { .. } => {
+            Failure::repair(format!("{place} has lost its positions"))
+                .cause(lost)
+                .remedy("set start = \"latest\" or \"earliest\" to begin anew")
+        }
     }
 }
 

@@ -107,7 +107,7 @@ fn hole(record: &Record, last: Position, prev: i64, found: Position) -> LaneErro
         format!(
             "{topic}/{partition} offset {offset} ({found}) follows source offset {prev}, the last one seen is {last}: records between them are missing"
         ),
-        "see `engagectl lineage show`; after repairing the topic, choose a position with `engagectl reset`",
+        "see `engagectl lineage show`; `engagectl verify` names the missing events, `engagectl lineage adopt` goes on behind the hole",
     )
 }
 

@@ -1,7 +1,7 @@
 //! The work on one partition of one endpoint.
 //!
 //! Invariant: the frontier passes a record only when it was delivered, skipped by choice, or is
-//! acknowledged as a dead letter. What is held is bounded in records and bytes; a full lane takes
+//! acknowledged as a dead letter. What is held is bounded (`Pending`); a full lane takes
 //! no more, which pauses its partition and nothing else.
 
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use stream::dead_letter::Reject;
-use stream::ledger::Ledger;
 use stream::lineage::{Checkpoint, Reader};
 use stream::{LaneError, LaneHandle, Record};
 use tokio_util::sync::CancellationToken;
@@ -23,17 +22,12 @@ use crate::client::Answer;
 use crate::delivery::{self, Job};
 use crate::intake::{self, Intake, Skip};
 use crate::metrics;
+use crate::pending::Pending;
 use crate::position;
 use crate::rejection;
 use crate::runtime::Runtime;
-use crate::schedule::{OrderKey, Schedule};
+use crate::schedule::OrderKey;
 
-/// Records held at once, per partition.
-const HELD_RECORDS: usize = 256;
-/// Bytes of records and bodies held at once, per partition.
-const HELD_BYTES: usize = 1 << 20;
-/// Records between the frontier and the newest one taken.
-const SPAN: usize = 4096;
 /// Added to the endpoint's timeout when a lane ends: time for the last dead letters.
 pub const DRAIN_MARGIN: Duration = Duration::from_secs(2);
 
@@ -57,10 +51,7 @@ struct Lane {
     runtime: Arc<Runtime>,
     stopping: CancellationToken,
     reader: Reader,
-    ledger: Ledger<Checkpoint>,
-    schedule: Schedule<Job>,
-    held_bytes: usize,
-    committed: i64,
+    pending: Pending,
     under_way: FuturesUnordered<BoxFuture<'static, Finished>>,
 }
 
@@ -75,10 +66,7 @@ pub async fn run(runtime: Arc<Runtime>, mut handle: LaneHandle) -> Result<(), La
         stopping: handle.stopping(),
         runtime,
         reader,
-        ledger: Ledger::new(),
-        schedule: Schedule::default(),
-        held_bytes: 0,
-        committed: next,
+        pending: Pending::starting_at(next),
         under_way: FuturesUnordered::new(),
     };
     let outcome = lane.work(&mut handle).await;
@@ -91,7 +79,7 @@ impl Lane {
         let stopping = self.stopping.clone();
         loop {
             self.dispatch();
-            let due = self.schedule.next_due().filter(|_| self.has_slots());
+            let due = self.pending.next_due().filter(|_| self.has_slots());
             tokio::select! {
                 () = stopping.cancelled() => return Ok(()),
                 Some(finished) = self.under_way.next() => self.settle_all(finished)?,
@@ -130,9 +118,7 @@ impl Lane {
     }
 
     fn has_room(&self) -> bool {
-        self.schedule.held() + self.under_way.len() < HELD_RECORDS
-            && self.held_bytes < HELD_BYTES
-            && self.ledger.open() < SPAN
+        self.pending.has_room(self.under_way.len())
     }
 
     fn has_slots(&self) -> bool {
@@ -150,7 +136,7 @@ impl Lane {
             before: stream::resume::source_position(&record),
             ..self.reader.checkpoint()
         };
-        self.ledger.record(offset, checkpoint).map_err(defect)?;
+        self.pending.open(offset, checkpoint)?;
         match intake {
             // stays open in the ledger, so that the frontier ends before it
             Intake::Stop(error) => {
@@ -159,12 +145,12 @@ impl Lane {
             }
             Intake::Skip(skip) => {
                 self.skipped(skip);
-                self.ledger.complete(offset).map_err(defect)?;
+                self.pending.complete(offset)?;
             }
             Intake::Poison(reason) => {
                 self.dead_letter(record, rejection::poison(endpoint, &reason), None);
             }
-            Intake::Send(message) => self.enqueue(Job {
+            Intake::Send(message) => self.pending.enqueue(Job {
                 record,
                 message,
                 attempts: Attempts::new(&endpoint.limits),
@@ -172,11 +158,6 @@ impl Lane {
             }),
         }
         Ok(())
-    }
-
-    fn enqueue(&mut self, job: Job) {
-        self.held_bytes += job.size();
-        self.schedule.push(Arc::clone(&job.message.key), job);
     }
 
     fn skipped(&self, skip: Skip) {
@@ -189,7 +170,7 @@ impl Lane {
     /// Begins what may begin.
     fn dispatch(&mut self) {
         while self.has_slots()
-            && let Some((key, job)) = self.schedule.next(Instant::now())
+            && let Some((key, job)) = self.pending.next(Instant::now())
         {
             let (runtime, stop) = (Arc::clone(&self.runtime), self.stopping.clone());
             self.under_way.push(Box::pin(async move {
@@ -216,9 +197,9 @@ impl Lane {
             } => {
                 outcome?;
                 if let Some((key, bytes)) = delivery {
-                    self.release(&key, bytes);
+                    self.pending.release(&key, bytes);
                 }
-                self.ledger.complete(record.offset).map_err(defect)?;
+                self.pending.complete(record.offset)?;
                 self.runtime.spend(&record, &reject)
             }
         }
@@ -235,13 +216,13 @@ impl Lane {
         {
             Next::Finished => {
                 self.runtime.taken();
-                self.release(&key, job.size());
+                self.pending.release(&key, job.size());
                 faults::reach_blocking(Point::WebhookForwarderSettleBefore);
-                self.ledger.complete(job.record.offset).map_err(defect)?;
+                self.pending.complete(job.record.offset)?;
                 faults::reach_blocking(Point::WebhookForwarderSettleAfter);
             }
-            Next::Retry(wait) => self.schedule.retry(&key, job, Instant::now() + wait),
-            Next::Hold => self.schedule.retry(&key, job, Instant::now()),
+            Next::Retry(wait) => self.pending.retry(&key, job, Instant::now() + wait),
+            Next::Hold => self.pending.retry(&key, job, Instant::now()),
             Next::GiveUp => {
                 let reject = rejection::undelivered(&self.runtime.endpoint, &job, answer);
                 let delivery = Some((key, job.size()));
@@ -264,18 +245,10 @@ impl Lane {
         }));
     }
 
-    fn release(&mut self, key: &OrderKey, bytes: usize) {
-        self.schedule.done(key);
-        self.held_bytes = self.held_bytes.saturating_sub(bytes);
-    }
-
     fn commit(&mut self, handle: &LaneHandle) {
-        if let Some(frontier) = self.ledger.frontier()
-            && frontier.next > self.committed
-        {
-            self.committed = frontier.next;
+        if let Some((next, checkpoint)) = self.pending.take_commit() {
             faults::reach_blocking(Point::WebhookForwarderCommitBefore);
-            handle.commit(frontier.next, frontier.value.to_string());
+            handle.commit(next, checkpoint);
             faults::reach_blocking(Point::WebhookForwarderCommitAfter);
         }
     }
@@ -306,8 +279,4 @@ async fn sleep_until(due: Option<Instant>) {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
-}
-
-fn defect(error: stream::ledger::LedgerError) -> LaneError {
-    LaneError::retry(format!("a defect in the ledger's use: {error}"))
 }

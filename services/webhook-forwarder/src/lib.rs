@@ -18,6 +18,7 @@ pub mod lane;
 pub mod message;
 pub mod metrics;
 pub mod outcome;
+mod pending;
 pub mod position;
 pub mod rejection;
 pub mod request;

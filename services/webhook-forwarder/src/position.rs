@@ -46,7 +46,8 @@ fn lost(handle: &LaneHandle) -> LaneError {
             "group {group} has no position on {topic}/{partition} although it has run before: where to continue is not known"
         ),
         format!(
-            "choose a position with `engagectl reset --group {group} --to-datetime ..`, then start again"
+            "stop every webhook-forwarder, delete the group (kafka-consumer-groups.sh --delete --group {group}), start again with \
+             the endpoint's start = \"earliest\" (all that the topic holds, under the same webhook-ids) or \"latest\" (only what is new)"
         ),
     )
 }

@@ -11,8 +11,10 @@ pub mod load;
 pub mod measures;
 pub mod proxy;
 pub mod run;
+mod run_dir;
 pub mod schedule;
 pub mod wait;
 
 pub use arena::{Arena, ArenaOptions, Patience};
 pub use fleet::{Fleet, ReplicaId};
+pub use run_dir::RunDir;

@@ -41,6 +41,8 @@ pub enum Action {
     Crashes(usize),
     /// It notices that the partition is not its own any more.
     Notices(usize),
+    /// The operator adopts what has happened to the topics, and starts what had stopped.
+    Adopts,
     /// The partition moves to the other enricher.
     Moves,
     /// A request of a dead enricher arrives.

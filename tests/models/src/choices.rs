@@ -5,7 +5,7 @@
 use crate::actions::{Action, SinkAction};
 use crate::enricher::Enricher;
 use crate::sink::{Member, Sink};
-use crate::world::World;
+use crate::world::{Remade, World};
 
 impl<S: Sink> World<S> {
     /// Everything that can happen now; faults only while there are any left.
@@ -21,6 +21,9 @@ impl<S: Sink> World<S> {
             out.extend([Action::WireAppends(wire), Action::WireVanishes(wire)]);
         }
         self.sink_choices(&mut out);
+        if self.can_adopt() {
+            out.push(Action::Adopts);
+        }
         if self.faults > 0 {
             self.log_faults(&mut out);
         }
@@ -118,7 +121,9 @@ impl<S: Sink> World<S> {
     }
 
     fn log_faults(&self, out: &mut Vec<Action>) {
-        out.extend((1..=self.captured.min(3)).map(Action::Resent));
+        // sent again after the adoption of a new topic, a change of the old one is new
+        let first = if self.adopted { self.born } else { 0 };
+        out.extend((1..=(self.captured - first).min(3)).map(Action::Resent));
         if matches!(
             self.enrichers.members[1 - self.enrichers.owner],
             Enricher::Idle
@@ -127,10 +132,11 @@ impl<S: Sink> World<S> {
         }
         self.retention(out);
         // a topic of which nothing was used yet cannot be told from a new one
-        if !self.remade && self.out.readable().next().is_some() {
+        let remade = self.cut || self.remade != Remade::No;
+        if !remade && self.out.readable().next().is_some() {
             out.push(Action::ChangesRecreated);
         }
-        if !self.remade && self.sink.durable() > 0 {
+        if !remade && self.sink.durable() > 0 {
             out.push(Action::EnrichedRecreated);
         }
         // A reader takes its first record as it comes. A record that cannot be read does not say what came before it.
@@ -154,7 +160,7 @@ impl<S: Sink> World<S> {
             self.cdc.readable().next().is_some(),
             self.out.readable().next().is_some(),
         ];
-        if self.remade || has_more.contains(&false) {
+        if self.cut || self.remade != Remade::No || has_more.contains(&false) {
             return;
         }
         if self.out.marks().low == 0 {

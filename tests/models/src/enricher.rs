@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use engagement::event::Source;
 use enricher::chain::{Chain, Progress, Verdict};
 use stream::ledger::Ledger;
-use stream::lineage::{EnricherResume, Proof, enricher_resume};
+use stream::lineage::{EnricherResume, Proof, Refusal, enricher_resume};
 use stream::{Committed, Watermarks};
 
 use crate::log::Log;
@@ -36,7 +36,7 @@ pub(crate) struct Around<'a> {
 }
 
 impl Around<'_> {
-    fn keeps(&self, rule: Rule) -> bool {
+    pub(crate) fn keeps(&self, rule: Rule) -> bool {
         self.broken != Some(rule)
     }
 }
@@ -75,10 +75,8 @@ pub(crate) struct Running {
 impl Enricher {
     /// First half of an opening: the end of the output and the commit.
     pub(crate) fn look(&mut self, around: &Around<'_>) {
-        let readable = around.out.readable().map(|(_, out)| *out);
-        let tail = readable.max_by_key(|out| (out.source.epoch, out.source.offset));
         *self = Self::Looked {
-            tail,
+            tail: tail_of(around.out),
             output: around.out.marks(),
             committed: around.committed.cloned(),
         };
@@ -95,9 +93,9 @@ impl Enricher {
             return None;
         };
         let (tail, output, committed) = (*tail, *output, committed.take());
-        match decide(tail, output, committed.as_ref(), around) {
-            Err(reason) => {
-                *self = Self::Stopped(reason);
+        match standing(tail, output, committed.as_ref(), around) {
+            Err(refusal) => {
+                *self = Self::Stopped(refusal.to_string());
                 None
             }
             Ok(resume) => {
@@ -113,21 +111,32 @@ impl Enricher {
     }
 }
 
-fn decide(
+/// The record of the output with the highest position.
+pub(crate) fn tail_of(out: &Log<Out>) -> Option<Out> {
+    let readable = out.readable().map(|(_, out)| *out);
+    readable.max_by_key(|out| (out.source.epoch, out.source.offset))
+}
+
+/// Whether the enricher goes on, and where.
+pub(crate) fn standing(
     tail: Option<Out>,
     output: Watermarks,
     committed: Option<&Committed>,
     around: &Around<'_>,
-) -> Result<EnricherResume, String> {
+) -> Result<EnricherResume, Refusal> {
     let source = tail
         .map(|out| out.source)
         .filter(|_| around.keeps(Rule::ResumeFromTail));
-    let resume = enricher_resume(around.cdc.marks(), output, source.as_ref(), committed)
-        .map_err(|refusal| refusal.to_string())?;
+    let resume = enricher_resume(around.cdc.marks(), output, source.as_ref(), committed)?;
     if let (Proof::SameEvent(offset), true) = (resume.proof, around.keeps(Rule::ResumeProof)) {
         let found = around.cdc.at(offset).copied();
         if found != tail.map(|out| out.change) {
-            return Err(format!("offset {offset} holds another event"));
+            let name = |change: Option<usize>| format!("{change:?}");
+            return Err(Refusal::OtherRecord {
+                next: resume.next,
+                expected: name(tail.map(|out| out.change)),
+                found: name(found),
+            });
         }
     }
     Ok(resume)

@@ -57,6 +57,8 @@ pub struct Sum {
     pub steps: usize,
     /// Schedules that ended with a lane stopped for a cause.
     pub stopped: usize,
+    /// Schedules in which a topic that was made again was adopted.
+    pub adopted: usize,
 }
 
 /// The size of an exhausted world.
@@ -114,6 +116,7 @@ pub fn schedules(seeds: std::ops::Range<u64>, broken: Option<Rule>) -> Result<Su
         sum.schedules += one.schedules;
         sum.steps += one.steps;
         sum.stopped += one.stopped;
+        sum.adopted += one.adopted;
     }
     Ok(sum)
 }
@@ -151,6 +154,7 @@ fn schedule<S: Sink>(seed: u64, kind: Kind, broken: Option<Rule>) -> Result<Sum,
         schedules: 1,
         steps: trace.len(),
         stopped: usize::from(world.has_stopped()),
+        adopted: usize::from(world.adopted),
     })
 }
 

@@ -33,6 +33,12 @@ impl<M> Group<M> {
         }
     }
 
+    /// `engagectl lineage adopt` writes where the group goes on: nothing before counts any more.
+    pub(crate) fn adopted(&mut self, to: Committed) {
+        self.committed = Some(to);
+        self.history.clear();
+    }
+
     /// An operator, or a broker that lost its newest state, sets the commit back to the oldest one there was.
     pub(crate) fn rewind(&mut self) {
         if let Some(oldest) = self.history.first() {

@@ -6,7 +6,7 @@ use crate::actions::{Action, SinkAction};
 use crate::enricher::{Around, Enricher};
 use crate::log::Log;
 use crate::sink::{Member, Outcome, Sink, Upstream};
-use crate::world::{Violation, World};
+use crate::world::{Remade, Violation, World};
 
 impl<S: Sink> World<S> {
     /// Lets one thing happen.
@@ -18,8 +18,13 @@ impl<S: Sink> World<S> {
             Action::Captured => {
                 self.cdc.append(self.captured);
                 self.captured += 1;
+                self.sent = self.sent.max(self.captured);
             }
-            Action::Resent(back) => self.captured -= back,
+            Action::Resent(back) => {
+                self.captured -= back;
+                self.crossed |= self.captured < self.born;
+            }
+            Action::Adopts => self.adopt(),
             Action::ChangeExpired | Action::EnrichedExpired => self.expire(action),
             Action::ChangesRecreated | Action::EnrichedRecreated => self.recreate(action),
             Action::EnrichedTruncated => self.truncate(),
@@ -40,6 +45,12 @@ impl<S: Sink> World<S> {
         Ok(())
     }
 
+    /// Something that may stop a lane, and that is not for the operator to adopt here.
+    fn may_stop_for(&mut self, happened: bool) {
+        self.cause |= happened;
+        self.beyond = true;
+    }
+
     /// Retention: harmless while the record was passed by whoever reads the topic.
     fn expire(&mut self, action: Action) {
         if action == Action::ChangeExpired {
@@ -51,20 +62,21 @@ impl<S: Sink> World<S> {
                 Enricher::Running(lane) => lane.next > low,
                 Enricher::Idle | Enricher::Stopped(_) => true,
             };
-            self.cause |= !harmless || !self.enrichers.members.iter().all(is_ahead);
+            let is_behind = !self.enrichers.members.iter().all(is_ahead);
+            self.may_stop_for(!harmless || is_behind);
             self.cdc.expire();
         } else {
             let low = self.out.marks().low;
             // the last record is the enricher's only sure memory
             let last = low + 1 == self.out.marks().high;
-            self.cause |= low >= self.sink.durable() || last;
+            self.may_stop_for(low >= self.sink.durable() || last);
             self.out.expire();
         }
     }
 
     /// A topic is made again: whoever reads or writes it notices and begins again.
     fn recreate(&mut self, action: Action) {
-        (self.cause, self.remade) = (true, true);
+        self.cause = true;
         self.enrichers.members.iter_mut().for_each(|member| {
             if !matches!(member, Enricher::Stopped(_)) {
                 *member = Enricher::Idle;
@@ -72,9 +84,12 @@ impl<S: Sink> World<S> {
         });
         self.wires.clear();
         if action == Action::ChangesRecreated {
+            (self.remade, self.born) = (Remade::Changes, self.sent);
+            self.crossed = self.captured < self.sent;
             self.cdc = Log::default();
             return;
         }
+        self.remade = Remade::Enriched;
         self.out = Log::default();
         for index in 0..2 {
             self.sink_leaves(index);
@@ -83,7 +98,8 @@ impl<S: Sink> World<S> {
 
     /// A consumer that has read what is lost is told so by the broker (KIP-320) and begins again.
     fn truncate(&mut self) {
-        (self.cause, self.remade, self.cut) = (true, true, true);
+        self.cut = true;
+        self.may_stop_for(true);
         self.out.truncate();
         for index in 0..2 {
             let high = self.out.marks().high;
@@ -98,7 +114,8 @@ impl<S: Sink> World<S> {
         let (low, high) = (self.cdc.marks().low, self.cdc.marks().high);
         let oldest = self.enrichers.history.first().map(|commit| commit.offset);
         // the commit counts only where the output is empty
-        self.cause |= self.out.readable().next().is_none() || oldest.is_some_and(|at| at < low);
+        let is_empty = self.out.readable().next().is_none();
+        self.may_stop_for(is_empty || oldest.is_some_and(|at| at < low));
         match action {
             Action::CommitRewound => self.enrichers.rewind(),
             Action::CommitDeleted => self.enrichers.committed = None,
@@ -173,7 +190,7 @@ impl<S: Sink> World<S> {
         }
     }
 
-    fn sink_leaves(&mut self, index: usize) {
+    pub(crate) fn sink_leaves(&mut self, index: usize) {
         self.sink.left(index);
         let member = &mut self.sink.group().members[index];
         if let Member::Running(_) = member {
@@ -231,12 +248,14 @@ impl<S: Sink> World<S> {
     }
 
     fn sink_acts(&mut self, action: SinkAction) {
+        if is_loss(action) {
+            self.may_stop_for(true);
+        }
         let up = Upstream {
             truth: &self.truth,
             out: &self.out,
             broken: self.broken,
         };
-        self.cause |= is_loss(action);
         let (index, outcome) = self.sink.act(action, &up);
         match outcome {
             Outcome::On => {}
@@ -257,15 +276,15 @@ impl<S: Sink> World<S> {
         match action {
             SinkAction::CommitRewound => {
                 group.rewind();
-                self.cause |= oldest < low;
+                self.may_stop_for(oldest < low);
             }
             SinkAction::CommitDeleted => {
                 group.committed = None;
-                self.cause |= !S::BEGINS_AGAIN;
+                self.may_stop_for(!S::BEGINS_AGAIN);
             }
             _ => {
                 group.reset(high);
-                self.cause |= S::RESUMES_AT_COMMIT;
+                self.may_stop_for(S::RESUMES_AT_COMMIT);
             }
         }
     }

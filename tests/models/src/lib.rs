@@ -1,6 +1,7 @@
 #![doc = include_str!("../../../docs/models.md")]
 
 mod actions;
+mod adopt;
 mod choices;
 mod clickhouse;
 mod enricher;

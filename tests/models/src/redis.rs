@@ -196,7 +196,7 @@ impl Running {
             self.chain.skip(Some(out.source.position()));
             letter = Some(out.change);
         } else {
-            match self.chain.follow(&out.source) {
+            match self.chain.follow(&up.compared(&out)) {
                 Ok(Step::Next) => self.changes.push(out.change),
                 Ok(Step::Duplicate) if up.keeps(Rule::LineageCheck) => {}
                 Ok(Step::Duplicate) => self.changes.push(out.change),
@@ -355,6 +355,32 @@ impl Sink for Redis {
 
     fn has_late_letters(_lane: &Running) -> bool {
         false
+    }
+
+    /// As `lineage/aggregates.rs` of engagectl: the position is the one in the store.
+    fn position(&self) -> Option<Committed> {
+        let (at, _) = self.store.state.at.as_ref()?;
+        let applied: Applied = at.parse().ok()?;
+        let checkpoint = Checkpoint {
+            epoch: applied.source.map_or(0, |source| source.epoch),
+            position: applied.source,
+            before: applied.before,
+            ..Checkpoint::default()
+        };
+        Some(Committed {
+            offset: applied.enriched + 1,
+            metadata: checkpoint.to_string(),
+        })
+    }
+
+    fn adopted(&mut self, to: Committed) {
+        let checkpoint: Checkpoint = to.metadata.parse().unwrap_or_default();
+        let applied = Applied {
+            source: checkpoint.position,
+            before: checkpoint.before,
+            enriched: to.offset - 1,
+        };
+        self.store.state.at = Some((applied.to_string(), applied.enriched));
     }
 
     fn remembers(&self) -> bool {

@@ -17,6 +17,10 @@ pub enum Rule {
     LetterFirst,
     /// Readers drop what is at or below their position; broken: they apply everything.
     LineageCheck,
+    /// Positions are compared by epoch, then by offset; broken: readers compare the offset only.
+    Epoch,
+    /// Where only the enriched topic was made again, the enricher is adopted into the same epoch; broken: into a new one.
+    SamePositions,
     /// Readers stop at a hole; broken: they go on.
     HoleCheck,
     /// A reader proves that the record before its commit is the one it read; broken: it trusts the offset.

@@ -5,7 +5,7 @@
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 
-use engagement::event::Position;
+use engagement::event::{Position, Source};
 use stream::lineage::{Checkpoint, Reader, ReaderResume, Verdict, reader_proof, reader_resume};
 use stream::{Committed, Watermarks};
 
@@ -96,6 +96,14 @@ pub(crate) trait Sink: Clone + Debug + Hash {
         false
     }
     fn freeze(_lane: &mut Self::Lane) {}
+    /// Where the sink stands, in the form of a commit.
+    fn position(&self) -> Option<Committed> {
+        self.view().committed.clone()
+    }
+    /// `engagectl lineage adopt` writes where it goes on.
+    fn adopted(&mut self, to: Committed) {
+        self.group().adopted(to);
+    }
     /// Whether something remembers the sink's position other than the group's commit.
     fn remembers(&self) -> bool {
         true
@@ -126,6 +134,15 @@ pub(crate) struct Upstream<'a> {
 impl Upstream<'_> {
     pub(crate) fn keeps(&self, rule: Rule) -> bool {
         self.broken != Some(rule)
+    }
+
+    /// A record's source as a reader compares it.
+    pub(crate) fn compared(&self, out: &Out) -> Source {
+        let mut source = out.source;
+        if !self.keeps(Rule::Epoch) {
+            source.epoch = 0;
+        }
+        source
     }
 }
 
@@ -182,7 +199,7 @@ impl Cursor {
         let Some(out) = up.out.at(self.next).copied() else {
             return Judged::Hole(format!("offset {} is outside of the log", self.next));
         };
-        let verdict = self.reader.check(&out.source);
+        let verdict = self.reader.check(&up.compared(&out));
         if let Verdict::Hole { last, prev, .. } = verdict
             && up.keeps(Rule::HoleCheck)
         {

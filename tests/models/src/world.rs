@@ -30,6 +30,14 @@ pub enum Violation {
     Endless,
 }
 
+/// A topic that was deleted and made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Remade {
+    No,
+    Changes,
+    Enriched,
+}
+
 /// A world, and how it came there.
 #[derive(Clone, Debug)]
 pub(crate) struct World<S> {
@@ -47,7 +55,18 @@ pub(crate) struct World<S> {
     pub(crate) sink_letters: BTreeSet<usize>,
     /// Something has happened that may stop a lane.
     pub(crate) cause: bool,
-    pub(crate) remade: bool,
+    /// Something of it that adoption does not repair.
+    pub(crate) beyond: bool,
+    pub(crate) remade: Remade,
+    /// So many changes were sent at least once.
+    pub(crate) sent: usize,
+    /// The first change that the change topic of now can hold, unless it is sent again.
+    pub(crate) born: usize,
+    /// One before it was sent again.
+    pub(crate) crossed: bool,
+    pub(crate) adopted: bool,
+    /// What adoption could not bring back.
+    pub(crate) gap: BTreeSet<usize>,
     /// The broker has lost records at the end of the enriched topic.
     pub(crate) cut: bool,
 }
@@ -73,7 +92,13 @@ impl<S: Sink> World<S> {
             sink: S::new(),
             sink_letters: BTreeSet::new(),
             cause: false,
-            remade: false,
+            beyond: false,
+            remade: Remade::No,
+            sent: 0,
+            born: 0,
+            crossed: false,
+            adopted: false,
+            gap: BTreeSet::new(),
             cut: false,
         }
     }
@@ -86,6 +111,8 @@ impl<S: Sink> World<S> {
             (self.faults, self.captured, &self.cdc, &self.out).hash(&mut hasher);
             (&self.enrichers, &self.wires, &self.letters).hash(&mut hasher);
             (&self.sink, &self.sink_letters, self.cause).hash(&mut hasher);
+            (self.remade, self.sent, self.born, self.crossed).hash(&mut hasher);
+            (self.beyond, self.adopted, &self.gap).hash(&mut hasher);
             hasher.finish()
         };
         u128::from(half(1)) << 64 | u128::from(half(2))
@@ -139,7 +166,7 @@ impl<S: Sink> World<S> {
             };
             // what is cut off at the end shows with the next record
             let is_last = || self.out.all().iter().all(|out| out.change <= change);
-            if !(there || self.cut && is_last()) {
+            if !(there || self.gap.contains(&change) || self.cut && is_last()) {
                 return Err(Violation::Lost(change));
             }
         }
@@ -148,16 +175,21 @@ impl<S: Sink> World<S> {
 
     /// What a reader of one's own sees that makes the one comparison.
     fn judge_chain(&self) -> Result<(), Violation> {
-        let (mut last, mut seen) = (-1, Vec::new());
+        let (mut last, mut seen) = (None, Vec::new());
         for out in self.out.all() {
-            if out.source.offset > last {
-                last = out.source.offset;
+            let at = Some((out.source.epoch, out.source.offset));
+            if at > last {
+                last = at;
                 seen.push(out.change);
             }
         }
+        let is_rising = seen.is_sorted_by(|one, next| one < next);
+        if self.adopted && !is_rising {
+            return Err(Violation::Chain(seen));
+        }
         let readable = |change: &usize| self.truth.get(*change).fate != Fate::Unreadable;
         let wanted: Vec<usize> = (0..self.truth.len()).filter(readable).collect();
-        if self.remade || seen == wanted {
+        if self.cut || self.remade != Remade::No || seen == wanted {
             return Ok(());
         }
         Err(Violation::Chain(seen))

@@ -185,6 +185,7 @@ fn warnings(
         let property = kafka && name.starts_with(PROPERTY);
         property
             || OTHERS.contains(&name)
+            || faults::VARIABLES.contains(&name)
             || variables
                 .iter()
                 .any(|variable| variable.name == name || (variable.secret && variable.name == stem))
@@ -273,6 +274,18 @@ mod tests {
             problems[0].message.starts_with("cannot read /nowhere/y: "),
             "{problems:?}"
         );
+    }
+
+    #[test]
+    fn what_arms_the_fault_points_is_known_to_a_build_with_the_points_only() {
+        let pairs = [("ENGAGE_BROKEN_RULE", "x"), ("ENGAGE_FAULTS", "x")];
+        let (found, _) = read_all(&pairs);
+        let unknown =
+            pairs.map(|(name, _)| format!("environment variable {name} is not known and not used"));
+        match faults::VARIABLES {
+            [] => assert_eq!(found.warnings, unknown),
+            _ => assert_eq!(found.warnings, [""; 0]),
+        }
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn a_failure_is_one_block_on_stderr_and_one_error_line_in_the_log() {
     assert_eq!(ended.code, 78);
     assert_eq!(
         ended.stderr,
-        "\nsample stopped: the sample is broken\n  cause:  a test\n  next:   engagectl doctor\n  exit:   78\n"
+        "\nsample stopped: the sample is broken\n  cause:  a test\n  next:   engagectl check\n  exit:   78\n"
     );
     let errors: Vec<_> = ended
         .log

@@ -136,7 +136,8 @@ impl Cursor {
             )),
             Some(Code::BadMessage) => Some(LaneError::stop(
                 format!("{at}: the stored record fails its checksum"),
-                "repair the broker's disk or move past it with `engagectl reset`, then `engagectl verify`",
+                "repair the broker's disk or restore the partition from another replica; if neither can be done, remove the log up to \
+                 and with this offset (kafka-delete-records.sh), then `engagectl lineage adopt` and `engagectl verify`",
             )),
             Some(code) => Some(LaneError::retry(format!("{at}: {code}"))),
         }

@@ -1,7 +1,8 @@
 //! How a pipeline goes on where a service refuses to: a new epoch for the enricher, a new position for a reader.
 //!
 //! Invariant: a decision never skips what is still in a log and was not done, and what is lost already is named as a
-//! gap. The enricher's decision opens a new epoch, so that no reader takes the new chain for the old one.
+//! gap. The enricher's decision opens a new epoch, so that no reader takes the new chain for the old one; it keeps the old
+//! one only where the same changes get the same positions again.
 
 mod enricher;
 mod reader;
@@ -28,7 +29,7 @@ pub(super) struct Decision {
     why: String,
     from: Option<Committed>,
     to: Committed,
-    /// What was lost before: to be found by `verify` and brought by `backfill`.
+    /// What was lost before: to be found by `verify`.
     gap: Option<String>,
 }
 

@@ -9,7 +9,6 @@ use stream::{LaneError, Record};
 use super::{Lane, Next, Pending};
 use crate::chain::Step;
 use crate::decode::{Poison, check_duration};
-use crate::error::REBUILD;
 use crate::history::{History, Verdict};
 use crate::metrics;
 use crate::write::Written;
@@ -91,12 +90,10 @@ impl Lane {
             Err(hole) => {
                 service::metrics::lineage_violation();
                 let (topic, partition) = (self.handle.topic(), self.handle.partition());
-                let remedy = format!(
-                    "see `engagectl lineage show`; {REBUILD}, or go on behind the hole with `engagectl lineage adopt`"
-                );
                 Err(LaneError::stop(
                     format!("topic {topic} partition {partition}: {hole}"),
-                    remedy,
+                    "see `engagectl lineage show`; `engagectl verify` names the missing events, `engagectl lineage adopt` goes on \
+                     behind the hole",
                 ))
             }
         }

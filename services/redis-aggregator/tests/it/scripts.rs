@@ -267,7 +267,7 @@ async fn a_reader_key_of_another_type_is_replaced_and_a_state_key_stops() {
         .await
         .unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-    assert!(error.remedy().contains("engagectl rebuild redis"));
+    assert!(error.remedy().contains("count anew"));
     let after: String = query(
         &mut connection,
         &["HGET", &format!("{}{{0}}:pos", config.redis.prefix), "at"],

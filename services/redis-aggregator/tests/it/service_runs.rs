@@ -409,7 +409,7 @@ async fn an_empty_redis_before_a_log_without_its_beginning_is_refused_unless_tha
     let text = failure.render("redis-aggregator");
     assert_eq!(failure.exit().code(), 78, "{text}");
     assert!(
-        text.contains("engagectl rebuild redis") && text.contains("input.partial_totals"),
+        text.contains("totals would lack") && text.contains("set input.partial_totals = true"),
         "{text}"
     );
 

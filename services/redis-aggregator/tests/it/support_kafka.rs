@@ -107,6 +107,21 @@ pub(crate) async fn produce(config: &Config, events: &[EnrichedEvent]) {
     }
 }
 
+/// Deletes the group once its members are gone, as kafka-consumer-groups.sh does.
+pub(crate) async fn delete_group(config: &Config) {
+    let admin: AdminClient<DefaultClientContext> =
+        client(&config.kafka.bootstrap_servers).create().unwrap();
+    let (admin, group) = (&admin, config.input.group_id.as_str());
+    eventually("the group is deleted", || async move {
+        let deleted = admin.delete_groups(&[group], &AdminOptions::new()).await;
+        match deleted.map_err(|error| error.to_string())?.remove(0) {
+            Ok(_) => Ok(()),
+            Err((_, code)) => Err(code.to_string()),
+        }
+    })
+    .await;
+}
+
 /// A running aggregator in this process.
 pub(crate) struct Running {
     pub(crate) health: Health,

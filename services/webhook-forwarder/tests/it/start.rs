@@ -72,13 +72,21 @@ async fn a_known_endpoint_without_a_position_on_a_partition_stops_there_instead_
     let forwarder = Forwarder::start(config(&topics, vec![endpoint("crm", &receiver.url())]));
     receiver.wait_for_events(3).await;
     let complaint = forwarder.wait_for_complaint("has no position").await;
-    assert!(complaint.contains("engagectl reset"), "{complaint}");
+    let group = "start-known.enriched.crm";
+    let command = format!("--delete --group {group}");
+    assert!(complaint.contains(&command), "{complaint}");
     forwarder.stop().await;
     assert_eq!(receiver.delivered(), ["2", "3", "4"]);
-    assert_eq!(
-        topics.committed("start-known.enriched.crm"),
-        [Some(5), None]
-    );
+    assert_eq!(topics.committed(group), [Some(5), None]);
+
+    // what the remedy says
+    topics.delete_group(group).await;
+    let mut anew = endpoint("crm", &receiver.url());
+    anew.start = Start::Earliest;
+    let forwarder = Forwarder::start(config(&topics, vec![anew]));
+    receiver.wait_for_events(10).await;
+    forwarder.stop().await;
+    assert_eq!(topics.committed(group), [Some(5), Some(5)]);
 }
 
 #[tokio::test]

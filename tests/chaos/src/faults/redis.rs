@@ -114,9 +114,7 @@ async fn flushall(arena: &Arena) -> anyhow::Result<String> {
     let copy = Copy::take(arena).await?;
     let refusal = Refusal::expected(arena, "redis-aggregator");
     let flushed = command(arena, &["FLUSHALL"]).await;
-    let named = refusal
-        .is_named(&["redis was wiped", "engagectl rebuild redis"])
-        .await;
+    let named = refusal.is_named(&["redis was wiped", "count anew"]).await;
     let others = others_are_ready(arena, "redis-aggregator").await;
     copy.put_back(arena).await?;
     refusal.repaired();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chaos::run::{RunOptions, run};
-use chaos::{Patience, faults};
+use chaos::{Patience, RunDir, faults};
 use tokio_util::sync::CancellationToken;
 
 const SEED: u64 = 4;
@@ -13,6 +13,7 @@ const SEED: u64 = 4;
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_sink_equals_postgres_after_every_class_of_fault() {
     let seed = std::env::var("CHAOS_SEED").map_or(SEED, |seed| seed.parse().unwrap());
+    let dir = RunDir::new(&format!("chaos-{seed}"));
     let options = RunOptions {
         seed,
         duration: Duration::ZERO,
@@ -26,16 +27,12 @@ async fn every_sink_equals_postgres_after_every_class_of_fault() {
         patience: Patience::default(),
         broken: None,
         enough: CancellationToken::new(),
-        dir: std::env::temp_dir().join(format!("engage-chaos-{seed}")),
+        dir: dir.path().to_owned(),
         bin: binaries(),
         again: format!("CHAOS_SEED={seed} cargo test -p chaos --test chaos"),
     };
     let outcome = Box::pin(run(&options)).await.unwrap();
-    assert!(
-        outcome.is_good(),
-        "{outcome}\nlogs are in {}",
-        options.dir.display()
-    );
+    assert!(outcome.is_good(), "{outcome}");
     eprintln!("{outcome}");
 }
 

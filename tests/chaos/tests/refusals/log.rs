@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use chaos::faults::refusal::{Refusal, others_are_ready, others_have_read};
-use chaos::{Arena, ArenaOptions, Patience, faults, wait};
+use chaos::{Arena, ArenaOptions, Patience, RunDir, faults, wait};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -23,20 +23,25 @@ async fn an_emptied_table_retention_and_a_recreated_topic_are_named_and_can_be_a
     world.the_table_is_emptied().await;
     world.retention_overtakes_a_stopped_sink().await;
     world.the_change_topic_is_made_anew().await;
-    Box::pin(world.arena.shutdown()).await.unwrap();
+    let World { arena, dir, .. } = world;
+    Box::pin(arena.shutdown()).await.unwrap();
+    drop(dir);
 }
 
 struct World {
     arena: Arena,
     bin: PathBuf,
+    /// Of the arena; dropped after it has ended.
+    dir: RunDir,
 }
 
 impl World {
     async fn start() -> Self {
         let test = std::env::current_exe().unwrap();
         let bin = test.parent().and_then(Path::parent).unwrap().to_owned();
+        let dir = RunDir::new(&format!("refusals-{}", std::process::id()));
         let options = ArenaOptions {
-            dir: std::env::temp_dir().join(format!("engage-refusals-{}", std::process::id())),
+            dir: dir.path().to_owned(),
             bin: bin.clone(),
             replicas: 1,
             env: Vec::new(),
@@ -44,7 +49,7 @@ impl World {
             patience: Patience::default(),
         };
         let arena = Box::pin(Arena::start(options)).await.unwrap();
-        let world = Self { arena, bin };
+        let world = Self { arena, bin, dir };
         world.insert_and_wait(20).await;
         world
     }

@@ -2,7 +2,7 @@
 
 use models::{Failure, Fault, Kind, Rule, Scope, Violation, exhaust, search};
 
-use crate::exhaustive::world;
+use crate::exhaustive::{adopted_world, world};
 
 /// What goes wrong, by the shortest of the traces found.
 fn without(rule: Rule, kind: Kind) -> Failure {
@@ -37,6 +37,32 @@ fn an_enricher_that_trusts_the_committed_offset_doubles_or_loses() {
 #[test]
 fn without_the_proof_of_the_resume_point_a_recreated_topic_loses_changes() {
     loses(Rule::ResumeProof, Kind::ClickHouse);
+}
+
+/// The change topic is made again and adopted: its first records have the offsets of what was read long ago.
+#[test]
+fn readers_that_do_not_compare_the_epoch_lose_what_comes_after_an_adoption() {
+    for kind in [Kind::ClickHouse, Kind::Redis, Kind::Webhook] {
+        let failure = without(Rule::Epoch, kind);
+        assert!(matches!(failure.violation, Violation::Lost(_)), "{failure}");
+    }
+}
+
+/// What a reader had done beyond the enricher's commit comes again; at other positions it would not be known.
+#[test]
+fn a_recreated_output_that_is_adopted_into_a_new_epoch_doubles_what_was_read_ahead_of_the_commit() {
+    for kind in [Kind::ClickHouse, Kind::Redis] {
+        let scope = Scope {
+            broken: Some(Rule::SamePositions),
+            ..adopted_world(kind)
+        };
+        let failure = exhaust(&scope).expect_err("it is doubled");
+        eprintln!("without SamePositions: {failure}");
+        assert!(
+            matches!(failure.violation, Violation::Doubled(_)),
+            "{failure}"
+        );
+    }
 }
 
 #[test]

@@ -16,6 +16,17 @@ pub(crate) fn world(kind: Kind) -> Scope {
     }
 }
 
+/// Two changes, of which one may be in the enricher's commit, and a topic that is made again. (The topic of a Redis whose
+/// copy has nothing is not: so the copying counts as one of the faults.)
+pub(crate) fn adopted_world(kind: Kind) -> Scope {
+    Scope {
+        transactions: &[1, 1],
+        faults: 2,
+        allowed: &[Fault::Recreate, Fault::Store],
+        ..world(kind)
+    }
+}
+
 /// A world that has become trivial would prove nothing: it must be at least this large.
 fn visit(scope: &Scope, states: usize) -> Space {
     let begun = Instant::now();
@@ -64,4 +75,11 @@ fn one_change_and_two_faults_before_a_webhook_leave_nothing_undelivered() {
         ..world(Kind::Webhook)
     };
     visit(&scope, 5_000);
+}
+
+#[test]
+fn a_topic_that_is_made_again_and_adopted_leaves_nothing_doubled_and_loses_only_what_was_named() {
+    visit(&adopted_world(Kind::Redis), 1_000);
+    visit(&adopted_world(Kind::Webhook), 1_000);
+    visit(&adopted_world(Kind::ClickHouse), 1_000);
 }

@@ -31,6 +31,10 @@ fn is_not_trivial(sum: Sum) {
         sum.stopped < sum.schedules / 3,
         "{sum:?}: too many schedules end with a stopped lane"
     );
+    assert!(
+        sum.adopted > sum.schedules / 60,
+        "{sum:?}: too few adoptions"
+    );
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Where the enricher's chain goes on, by what its service refuses.
 //!
 //! Invariant: a new epoch is higher than every one that the log or a group knows; a mark is kept only where the change
-//! topic is still the one that it was read from.
+//! topic is still the one that it was read from, and the epoch only where besides the output is empty: then the same
+//! changes get the same positions, and a reader that was ahead of the enricher's commit knows them.
 
 use engagement::envelope::CdcRecord;
 use service::Failure;
@@ -18,6 +19,8 @@ struct Begin {
     offset: i64,
     mark: Option<Mark>,
     gap: Option<String>,
+    /// It is the old chain, not a new one.
+    goes_on: bool,
 }
 
 impl Begin {
@@ -26,6 +29,7 @@ impl Begin {
             offset,
             mark: None,
             gap: None,
+            goes_on: false,
         }
     }
 }
@@ -81,12 +85,15 @@ async fn begin(
             offset: *low,
             mark: mark_of(facts).or(reached.and_then(|at| at.mark)),
             gap: Some(format!("change offsets {next} to {low} expired unread")),
+            goes_on: false,
         }),
         // the output is new: the group's own commit says how far the old one went
         Refusal::Recreated { .. } => {
             let offset = group.committed.as_ref().map_or(0, |commit| commit.offset);
             let mark = reached.and_then(|at| at.mark);
-            continued(broker, facts, offset, mark).await
+            let begin = continued(broker, facts, offset, mark).await?;
+            let goes_on = begin.mark.is_some() && begin.gap.is_none();
+            Ok(Begin { goes_on, ..begin })
         }
         // nothing of ours says where the output ended: what the furthest reader has seen was in it
         Refusal::UnknownEnd { .. } | Refusal::Metadata { .. } => {
@@ -123,6 +130,7 @@ async fn continued(
                 "change offsets {offset} to {} expired unread",
                 log.low
             )),
+            goes_on: false,
         });
     }
     let before = broker
@@ -146,6 +154,7 @@ async fn continued(
             offset,
             mark,
             gap: None,
+            goes_on: false,
         }
     })
 }
@@ -185,7 +194,9 @@ fn opened(
     });
     let written = facts.tail.iter().map(|event| event.source.epoch);
     let highest = known.chain(written).max().unwrap_or(0);
-    let Some(epoch) = highest.checked_add(1) else {
+    let reached = group.committed.as_ref().and_then(checkpoint);
+    let same = reached.filter(|_| begin.goes_on).map(|at| at.epoch);
+    let Some(epoch) = same.or(highest.checked_add(1)) else {
         return Err(Failure::repair(format!(
             "partition {}: epoch 255 is in use, and there is no higher one",
             facts.number

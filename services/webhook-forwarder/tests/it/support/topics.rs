@@ -15,7 +15,7 @@ use stream::KafkaSettings;
 use stream::probe::Probe;
 use stream::scan::once_coordinated;
 
-use super::PATIENCE;
+use super::{PATIENCE, eventually};
 
 /// An enriched topic and a dead-letter topic.
 pub(crate) struct Topics {
@@ -151,6 +151,20 @@ impl Topics {
                 }
             })
             .collect()
+    }
+
+    /// Deletes a group once its members are gone, as kafka-consumer-groups.sh does.
+    pub(crate) async fn delete_group(&self, group: &str) {
+        let admin: AdminClient<DefaultClientContext> =
+            self.settings.admin_config().create().unwrap();
+        eventually("the group is deleted", async || {
+            let deleted = admin.delete_groups(&[group], &AdminOptions::new()).await;
+            match deleted.map_err(|error| error.to_string())?.remove(0) {
+                Ok(_) => Ok(()),
+                Err((_, code)) => Err(code.to_string()),
+            }
+        })
+        .await;
     }
 
     /// Commits one partition for a group that is not running.
