@@ -10,6 +10,8 @@ use crate::plan::Entry;
 
 /// An event that was committed longer ago is part of a backlog; clocks of servers differ by less.
 const LATE: Duration = Duration::from_secs(30);
+/// So many times the age does a batch of a backlog gather.
+const BACKLOG: u32 = 3;
 
 /// When a batch is closed.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +92,7 @@ impl Batch {
 
     /// Adds a record's entry, `age` after its commit in the database.
     pub fn push(&mut self, entry: Entry, now: Instant, age: Duration) {
-        if self.opened.is_none() {
+        if self.entries.is_empty() {
             self.late = age > LATE;
         }
         self.opened.get_or_insert(now);
@@ -133,11 +135,11 @@ impl Batch {
     ///
     /// From batch to batch, not from its first entry: entries that have waited while the one before it was written do
     /// not wait the whole time again, and what comes after a pause hardly waits. There are no more batches for it. Where a
-    /// backlog is worked off, the whole time is waited for company: a lane is as fast as its batches are large.
+    /// backlog is worked off, [`BACKLOG`] times as long is waited for company: a lane is as fast as its batches are large.
     #[must_use]
     pub fn due(&self, limits: &Limits) -> Option<Instant> {
         let company = if self.late {
-            limits.age
+            limits.age * BACKLOG
         } else {
             limits.age / 10
         };
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_a_backlog_waits_its_whole_age_for_company() {
+    fn a_batch_of_a_backlog_gathers_for_longer() {
         let opened = Instant::now();
         let due = |age| {
             let mut batch = Batch::after(Some(opened.checked_sub(LIMITS.age * 9).unwrap()));
@@ -242,7 +244,15 @@ mod tests {
             batch.due(&LIMITS).unwrap() - opened
         };
         assert_eq!(due(LATE), LIMITS.age / 10);
-        assert_eq!(due(LATE + LIMITS.age), LIMITS.age);
+        assert_eq!(due(LATE + LIMITS.age), LIMITS.age * BACKLOG);
+    }
+
+    #[test]
+    fn what_was_passed_before_says_nothing_of_a_backlog() {
+        let (mut batch, opened) = (Batch::default(), Instant::now());
+        batch.pass(0, opened);
+        batch.push(at(1), opened, LATE + LIMITS.age);
+        assert_eq!(batch.due(&LIMITS), Some(opened + LIMITS.age * BACKLOG));
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub struct Batching {
     /// .. or KiB in memory ..
     pub kib: NonZeroU32,
     /// .. or so long after the one before it; the first one after a pause waits a tenth of this for company, one of a
-    /// backlog the whole time.
+    /// backlog three times as long.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
     /// KiB that the open batches of all partitions may hold together; the one that asks for more is closed early.

@@ -16,10 +16,9 @@ use crate::truth::Fate;
 use crate::world::{Remade, World};
 
 impl<S: Sink> World<S> {
-    /// A lane has stopped because a topic was made again, and for nothing that adoption does not repair. What was
-    /// sent again into the new topic cannot be told from new changes: that the operator does not adopt.
+    /// A lane has stopped because a topic was made again, and for nothing that adoption does not repair.
     pub(crate) fn can_adopt(&self) -> bool {
-        let repairable = !(self.beyond || self.crossed || self.adopted);
+        let repairable = !(self.beyond || self.adopted);
         self.remade != Remade::No && repairable && self.has_stopped()
     }
 
@@ -80,6 +79,19 @@ impl<S: Sink> World<S> {
                     Some((position, mark)) => self.continued(position.offset + 1, mark),
                     None => (low, None),
                 }
+            }
+            _ if around.keeps(Rule::KeptMark) => {
+                let written = tail.map(|out| Mark {
+                    commit_lsn: out.source.commit_lsn,
+                    lsn: out.source.lsn,
+                    committed_at: out.source.committed_at,
+                });
+                (
+                    low,
+                    written
+                        .filter(|mark| mark.pair() != (0, 0))
+                        .or(reached.mark),
+                )
             }
             _ => (low, None),
         };

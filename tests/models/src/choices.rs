@@ -121,9 +121,7 @@ impl<S: Sink> World<S> {
     }
 
     fn log_faults(&self, out: &mut Vec<Action>) {
-        // sent again after the adoption of a new topic, a change of the old one is new
-        let first = if self.adopted { self.born } else { 0 };
-        out.extend((1..=(self.captured - first).min(3)).map(Action::Resent));
+        out.extend((1..=self.captured.min(3)).map(Action::Resent));
         if matches!(
             self.enrichers.members[1 - self.enrichers.owner],
             Enricher::Idle

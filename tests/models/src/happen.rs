@@ -20,10 +20,7 @@ impl<S: Sink> World<S> {
                 self.captured += 1;
                 self.sent = self.sent.max(self.captured);
             }
-            Action::Resent(back) => {
-                self.captured -= back;
-                self.crossed |= self.captured < self.born;
-            }
+            Action::Resent(back) => self.captured -= back,
             Action::Adopts => self.adopt(),
             Action::ChangeExpired | Action::EnrichedExpired => self.expire(action),
             Action::ChangesRecreated | Action::EnrichedRecreated => self.recreate(action),
@@ -85,7 +82,6 @@ impl<S: Sink> World<S> {
         self.wires.clear();
         if action == Action::ChangesRecreated {
             (self.remade, self.born) = (Remade::Changes, self.sent);
-            self.crossed = self.captured < self.sent;
             self.cdc = Log::default();
             return;
         }

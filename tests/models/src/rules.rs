@@ -21,6 +21,8 @@ pub enum Rule {
     Epoch,
     /// Where only the enriched topic was made again, the enricher is adopted into the same epoch; broken: into a new one.
     SamePositions,
+    /// The mark outlives a change topic that is made again; broken: a new epoch has none.
+    KeptMark,
     /// Readers stop at a hole; broken: they go on.
     HoleCheck,
     /// A reader proves that the record before its commit is the one it read; broken: it trusts the offset.

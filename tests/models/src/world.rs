@@ -60,10 +60,8 @@ pub(crate) struct World<S> {
     pub(crate) remade: Remade,
     /// So many changes were sent at least once.
     pub(crate) sent: usize,
-    /// The first change that the change topic of now can hold, unless it is sent again.
+    /// The first change that the change topic of now holds, unless an older one is sent again.
     pub(crate) born: usize,
-    /// One before it was sent again.
-    pub(crate) crossed: bool,
     pub(crate) adopted: bool,
     /// What adoption could not bring back.
     pub(crate) gap: BTreeSet<usize>,
@@ -96,7 +94,6 @@ impl<S: Sink> World<S> {
             remade: Remade::No,
             sent: 0,
             born: 0,
-            crossed: false,
             adopted: false,
             gap: BTreeSet::new(),
             cut: false,
@@ -111,7 +108,7 @@ impl<S: Sink> World<S> {
             (self.faults, self.captured, &self.cdc, &self.out).hash(&mut hasher);
             (&self.enrichers, &self.wires, &self.letters).hash(&mut hasher);
             (&self.sink, &self.sink_letters, self.cause).hash(&mut hasher);
-            (self.remade, self.sent, self.born, self.crossed).hash(&mut hasher);
+            (self.remade, self.sent, self.born).hash(&mut hasher);
             (self.beyond, self.adopted, &self.gap).hash(&mut hasher);
             hasher.finish()
         };
@@ -183,8 +180,7 @@ impl<S: Sink> World<S> {
                 seen.push(out.change);
             }
         }
-        let is_rising = seen.is_sorted_by(|one, next| one < next);
-        if self.adopted && !is_rising {
+        if self.adopted && !self.is_in_order(&seen) {
             return Err(Violation::Chain(seen));
         }
         let readable = |change: &usize| self.truth.get(*change).fate != Fate::Unreadable;
@@ -193,5 +189,16 @@ impl<S: Sink> World<S> {
             return Ok(());
         }
         Err(Violation::Chain(seen))
+    }
+
+    /// Each once, and in the order of the log; those of one statement may have been lost in part with the old topic, and
+    /// have no order among them.
+    fn is_in_order(&self, seen: &[usize]) -> bool {
+        let pair = |change: &usize| {
+            let meta = &self.truth.get(*change).event.meta;
+            (meta.commit_lsn, meta.lsn)
+        };
+        let once: BTreeSet<&usize> = seen.iter().collect();
+        once.len() == seen.len() && seen.is_sorted_by_key(pair)
     }
 }

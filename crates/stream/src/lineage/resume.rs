@@ -88,7 +88,7 @@ fn adopted(last: &Source, commit: &Committed) -> Option<EnricherResume> {
         next: commit.offset,
         epoch: checkpoint.epoch,
         prev: -1,
-        // it has one only where the topic is still the same, so that re-sent changes are known
+        // it has one unless the database is another, so that re-sent changes are known
         mark: checkpoint.mark,
         proof: Proof::None,
     })

@@ -6,7 +6,7 @@ use engagement::testing::Sample;
 
 use crate::clickhouse::Database;
 use crate::log::Log;
-use crate::sink::Setup;
+use crate::sink::{Setup, Sink};
 
 pub(crate) struct Bench {
     pub(crate) log: Log,
@@ -19,6 +19,15 @@ impl Bench {
     /// `name` must be unique among the tests.
     pub(crate) async fn new(name: &str, partitions: i32) -> Self {
         Self::with_ids(name, partitions, "Int64").await
+    }
+
+    /// Waits until the group's commit of partition 0 says so.
+    pub(crate) async fn committed_by(&self, sink: &mut Sink, next: i64) {
+        let at = || async {
+            let found = self.log.committed(&self.group, 0);
+            format!("{:?}", found.map(|(offset, _)| offset))
+        };
+        sink.until(&format!("Some({next})"), at).await;
     }
 
     pub(crate) async fn with_ids(name: &str, partitions: i32, event_id_type: &str) -> Self {

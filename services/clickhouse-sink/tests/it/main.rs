@@ -9,6 +9,7 @@ mod differential;
 mod doubt;
 mod emptied;
 mod exactness;
+mod healthy;
 mod late;
 mod log;
 mod memory;

@@ -133,27 +133,68 @@ fn copied_rows(contents: &[String]) -> Vec<u8> {
     lines.collect::<String>().into_bytes()
 }
 
-/// Slot and offsets together, as when Postgres and Kafka are restored: with the offsets alone Postgres would still begin
-/// where the slot was confirmed.
 async fn roll_back(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let span = Duration::from_millis(rng.random_range(1500..6000));
     let _database = turn::at(Kind::Postgres).await;
     let _broker = turn::at(Kind::Kafka).await;
     let _turn = turn::at(Kind::Connect).await;
-    let rest = Rest::of(arena)?;
-    let mut postgres = PgConnection::connect(&arena.addresses.postgres_admin_url).await?;
-    let then = rest.offsets().await?;
-    copy_slot(&mut postgres, SLOT, OLD_SLOT).await?;
+    let then = Delivered::now(arena).await?;
     tokio::time::sleep(span).await;
-    rest.put("stop").await?;
-    rest.wait_state("STOPPED").await?;
-    drop_slot(&mut postgres, SLOT).await?;
-    copy_slot(&mut postgres, OLD_SLOT, SLOT).await?;
-    drop_slot(&mut postgres, OLD_SLOT).await?;
-    rest.set_offsets(&then).await?;
-    rest.put("resume").await?;
-    rest.wait_state("RUNNING").await?;
+    stop(arena).await?;
+    then.restore(arena).await?;
+    resume(arena).await?;
     Ok(format!("sent the changes of the last {span:?} again"))
+}
+
+/// Stops the connector, and waits until it has.
+///
+/// # Errors
+/// The worker does not do it in time.
+pub async fn stop(arena: &Arena) -> anyhow::Result<()> {
+    let rest = Rest::of(arena)?;
+    rest.put("stop").await?;
+    rest.wait_state("STOPPED").await
+}
+
+/// Lets a stopped connector go on, and waits until it does.
+///
+/// # Errors
+/// The worker does not do it in time.
+pub async fn resume(arena: &Arena) -> anyhow::Result<()> {
+    let rest = Rest::of(arena)?;
+    rest.put("resume").await?;
+    rest.wait_state("RUNNING").await
+}
+
+/// How far the connector had delivered: its offsets and its slot together, as when Postgres and Kafka are restored. With the
+/// offsets alone Postgres would still begin where the slot was confirmed.
+pub struct Delivered {
+    offsets: Value,
+}
+
+impl Delivered {
+    /// As it is now.
+    ///
+    /// # Errors
+    /// Postgres or the worker does not answer.
+    pub async fn now(arena: &Arena) -> anyhow::Result<Self> {
+        let offsets = Rest::of(arena)?.offsets().await?;
+        let mut postgres = PgConnection::connect(&arena.addresses.postgres_admin_url).await?;
+        copy_slot(&mut postgres, SLOT, OLD_SLOT).await?;
+        Ok(Self { offsets })
+    }
+
+    /// Makes it so again: everything since is sent once more. The connector is stopped.
+    ///
+    /// # Errors
+    /// Postgres or the worker does not do it in time.
+    pub async fn restore(self, arena: &Arena) -> anyhow::Result<()> {
+        let mut postgres = PgConnection::connect(&arena.addresses.postgres_admin_url).await?;
+        drop_slot(&mut postgres, SLOT).await?;
+        copy_slot(&mut postgres, OLD_SLOT, SLOT).await?;
+        drop_slot(&mut postgres, OLD_SLOT).await?;
+        Rest::of(arena)?.set_offsets(&self.offsets).await
+    }
 }
 
 async fn copy_slot(postgres: &mut PgConnection, from: &str, to: &str) -> anyhow::Result<()> {

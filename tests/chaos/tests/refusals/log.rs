@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use chaos::faults::connect;
 use chaos::faults::refusal::{Refusal, others_are_ready, others_have_read};
 use chaos::{Arena, ArenaOptions, Patience, RunDir, faults, wait};
 use rdkafka::ClientConfig;
@@ -111,9 +112,14 @@ impl World {
         self.insert_and_wait(20).await;
     }
 
+    /// And what the old one had is sent again into the new one.
     async fn the_change_topic_is_made_anew(&self) {
         let fleet = &self.arena.fleet;
-        self.connector("stop").await;
+        let delivered = connect::Delivered::now(&self.arena).await.unwrap();
+        self.insert_and_wait(20).await;
+        let written = self.end_of(ENRICHED).await;
+        connect::stop(&self.arena).await.unwrap();
+        delivered.restore(&self.arena).await.unwrap();
         fleet.hold("enricher").await.unwrap();
         self.make_anew(CDC).await;
         let refusal = Refusal::expected(&self.arena, "enricher");
@@ -125,10 +131,16 @@ impl World {
         others_are_ready(&self.arena, "enricher").await.unwrap();
         fleet.hold("enricher").await.unwrap();
         self.adopt(&[]).await;
-        self.connector("resume").await;
+        connect::resume(&self.arena).await.unwrap();
         fleet.release("enricher");
         refusal.repaired();
+        self.reaches(CDC, 20).await;
         self.insert_and_wait(20).await;
+        assert_eq!(
+            self.end_of(ENRICHED).await,
+            written + 20,
+            "sent again and counted again"
+        );
     }
 
     /// Rows of one content, so that also partitions that get none are part of what is adopted.
@@ -199,13 +211,6 @@ impl World {
         })
         .await
         .unwrap();
-    }
-
-    async fn connector(&self, what: &str) {
-        let base = self.arena.addresses.connect_url.trim_end_matches('/');
-        let url = format!("{base}/connectors/engage-cdc/{what}");
-        let answer = reqwest::Client::new().put(url).send().await.unwrap();
-        answer.error_for_status().unwrap();
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {

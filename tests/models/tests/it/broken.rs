@@ -65,6 +65,13 @@ fn a_recreated_output_that_is_adopted_into_a_new_epoch_doubles_what_was_read_ahe
     }
 }
 
+/// What the old change topic had is sent again into the new one.
+#[test]
+fn a_change_topic_that_is_adopted_without_the_mark_doubles_what_is_sent_again() {
+    doubles(Rule::KeptMark, Kind::ClickHouse);
+    doubles(Rule::KeptMark, Kind::Redis);
+}
+
 #[test]
 fn without_the_set_at_the_mark_a_change_that_is_sent_again_is_doubled() {
     doubles(Rule::EqualSet, Kind::Redis);

@@ -1,8 +1,9 @@
 //! Where the enricher's chain goes on, by what its service refuses.
 //!
-//! Invariant: a new epoch is higher than every one that the log or a group knows; a mark is kept only where the change
-//! topic is still the one that it was read from, and the epoch only where besides the output is empty: then the same
-//! changes get the same positions, and a reader that was ahead of the enricher's commit knows them.
+//! Invariant: a new epoch is higher than every one that the log or a group knows; a mark is kept unless
+//! a new epoch was asked for, so that what is sent again stays known, and the epoch only where the change topic is
+//! the same and the output is empty: then the same changes get the same positions, and a reader that was ahead of the
+//! enricher's commit knows them.
 
 use engagement::envelope::CdcRecord;
 use service::Failure;
@@ -78,8 +79,13 @@ async fn begin(
 ) -> Result<Begin, Failure> {
     let reached = group.committed.as_ref().and_then(checkpoint);
     match refusal {
+        // what was in the old change topic may be sent again into the new one; changes of another database, which the
+        // mark says nothing of, are committed later than it and contradict it
         Refusal::BeyondEnd { .. } | Refusal::OtherRecord { .. } | Refusal::CommitGone { .. } => {
-            Ok(Begin::at(facts.cdc.low))
+            Ok(Begin {
+                mark: mark_of(facts).or(reached.and_then(|at| at.mark)),
+                ..Begin::at(facts.cdc.low)
+            })
         }
         Refusal::Expired { next, low } => Ok(Begin {
             offset: *low,
@@ -203,9 +209,12 @@ fn opened(
         ))
         .remedy("begin with empty topics, groups and sinks, and a snapshot"));
     };
+    let noted = reached.and_then(|at| at.database);
     let checkpoint = Checkpoint {
         epoch,
         mark: begin.mark,
+        // a mark means nothing in another database, which the enricher refuses by this
+        database: noted.filter(|_| begin.mark.is_some()),
         ..Checkpoint::default()
     };
     Ok(Decision {
