@@ -45,12 +45,13 @@ test: ## Everything CI runs: format, lints, docs, licences, unit, integration an
 	cargo test --locked --workspace --features faults --test e2e
 	cargo test --locked --workspace --features faults --test compliance -- --test-threads=4
 	cargo test --locked --workspace --features faults --test refusals
+	cargo test --locked --workspace --features faults --test chaos
 
 chaos: setup ## Faults by seed under mixed load, then the proof; MINUTES=60 SEED=7 RATE=1000 OUTAGE=5m; appends to docs/chaos-ledger.md
 	cargo build --release --locked --workspace --bins --features faults --target-dir target/chaos
 	target/chaos/release/chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(OUTAGE),--outage $(OUTAGE)) --ledger docs
 
-chaos-quick: ## Every fault point in every service, every class of fault once, then each rule broken: 10 minutes with seed 4
+chaos-quick: ## Every fault point in every service, every class of fault once, then each rule broken: 14 minutes with seed 4
 	cargo build --locked --workspace --bins --features faults
 	cargo test --locked --workspace --features faults --test chaos -- --nocapture
 	cargo test --locked --workspace --features faults --test broken -- --test-threads=1 --nocapture
