@@ -74,7 +74,9 @@ impl KafkaSettings {
             .set("enable.partition.eof", "true")
             .set("queued.min.messages", "1000")
             .set("queued.max.messages.kbytes", "1024")
-            .set("fetch.message.max.bytes", "262144");
+            .set("fetch.message.max.bytes", "262144")
+            // all partitions together: a reader of sixteen would hold sixteen times that, decompressed
+            .set("fetch.max.bytes", FETCH_MAX_BYTES.to_string());
         self.finish_without(
             config,
             &[
