@@ -18,6 +18,7 @@ mod panics;
 mod process;
 mod run;
 pub mod telemetry;
+pub mod tls;
 
 pub use app::{App, Context};
 pub use backoff::Backoff;
@@ -26,6 +27,7 @@ pub use finding::Finding;
 pub use health::{Condition, Health};
 pub use lifecycle::Lifecycle;
 pub use process::main;
+pub use tls::{TlsError, TlsFiles};
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -9,7 +9,7 @@ use service::config::EnvKey;
 use service::{App, Backoff, Context, Failure, Finding};
 use stream::dead_letter::DeadLetters;
 use stream::settings::InboxLimits;
-use stream::{LanesOptions, Status};
+use stream::{LanesOptions, Status, contact};
 
 use crate::config::Config;
 use crate::connection::Server;
@@ -37,6 +37,9 @@ impl App for RedisAggregator {
         EnvKey::plain("KAFKA_ENRICHED_TOPIC", "input.enriched_topic"),
         EnvKey::plain("KAFKA_GROUP_ID", "input.group_id"),
         EnvKey::secret("REDIS_URL", "redis.url"),
+        EnvKey::plain("REDIS_SSL_CA_LOCATION", "redis.tls.ca"),
+        EnvKey::plain("REDIS_SSL_CERTIFICATE_LOCATION", "redis.tls.certificate"),
+        EnvKey::plain("REDIS_SSL_KEY_LOCATION", "redis.tls.key"),
     ];
     type Config = Config;
 
@@ -47,6 +50,12 @@ impl App for RedisAggregator {
     async fn check(config: &Config) -> Vec<Finding> {
         let mut findings: Vec<Finding> = config.problems().into_iter().map(misconfigured).collect();
         findings.push(check_redis(config).await);
+        let input = &config.input;
+        let topics = [
+            input.enriched_topic.as_str(),
+            input.dead_letter_topic.as_str(),
+        ];
+        findings.extend(contact::findings(&config.kafka, &topics, &input.group_id).await);
         findings
     }
 }
