@@ -3,6 +3,7 @@
 //! Invariant: results go to standard output, progress and errors to standard error, and every error ends with
 //! what to do next.
 
+mod access;
 mod check;
 pub mod cli;
 pub mod config;
@@ -40,6 +41,9 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
                 cli.output,
             ));
         }
+        Command::Access(args) => {
+            init::print(&access::text(&Config::load(&cli)?, args.server, cli.output))
+        }
         Command::Gen(args) => generate::run(&Config::load(&cli)?, args, stop).await?,
         Command::Verify(args) => {
             return Box::pin(verify::run(&Config::load(&cli)?, args, cli.output)).await;
@@ -68,14 +72,25 @@ fn report(findings: &[service::Finding], output: Output) -> Outcome {
     Outcome(service::finding::exit(findings))
 }
 
+fn secrets(args: &ListenArgs) -> Result<Vec<SecretString>, Failure> {
+    let Some(path) = &args.secret_file else {
+        let given = args.secrets.iter();
+        return Ok(given
+            .map(|secret| SecretString::from(secret.as_str()))
+            .collect());
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Failure::usage(format!("cannot read {}", path.display()))
+            .cause(e)
+            .remedy("name a readable file with WEBHOOK_SECRET_FILE or --secret-file")
+    })?;
+    Ok(text.split_whitespace().map(SecretString::from).collect())
+}
+
 async fn listen(args: &ListenArgs, stop: CancellationToken) -> Result<(), Failure> {
     let options = ReceiverOptions {
         addr: args.addr,
-        secrets: args
-            .secrets
-            .iter()
-            .map(|secret| SecretString::from(secret.as_str()))
-            .collect(),
+        secrets: secrets(args)?,
         record: args.record.clone(),
         ..ReceiverOptions::default()
     };
