@@ -42,6 +42,7 @@ impl Exposition {
             .map_err(failed)?;
         let handle = builder.install_recorder().map_err(failed)?;
         metrics::describe();
+        metrics::begin_traces();
         gauge!(metrics::BUILD_INFO, "version" => crate::VERSION, "git_sha" => crate::GIT_SHA)
             .set(1.0);
         Ok(Self { handle })

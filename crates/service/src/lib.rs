@@ -18,6 +18,7 @@ mod panics;
 mod process;
 mod run;
 pub mod telemetry;
+pub mod traces;
 
 pub use app::{App, Context};
 pub use backoff::Backoff;

@@ -31,6 +31,12 @@ pub const DUPLICATES_DROPPED: &str = "engage_duplicates_dropped_total";
 pub const DEAD_LETTERS: &str = "engage_dead_letters_total";
 /// Contradictions in the lineage; each one stopped a lane. Labels: none.
 pub const LINEAGE_VIOLATIONS: &str = "engage_lineage_violations_total";
+/// Spans that were finished and not exported. Labels: `reason` (`queue_full`, `export_failed`).
+pub const SPANS_DROPPED: &str = "engage_spans_dropped_total";
+/// Events that were traced whatever the sampler says. Labels: `reason` (`dead_letter`, `retry`, `slow`).
+pub const TRACES_KEPT: &str = "engage_traces_kept_total";
+/// Events that should have been, beyond the number a second that is. Labels: `reason`.
+pub const TRACES_LIMITED: &str = "engage_traces_limited_total";
 /// Always 1. Labels: `version`, `git_sha`.
 pub const BUILD_INFO: &str = "engage_build_info";
 /// Resident memory in bytes (the name of Prometheus' own client libraries). Labels: none.
@@ -112,6 +118,17 @@ pub fn lineage_violation() {
     counter!(LINEAGE_VIOLATIONS).increment(1);
 }
 
+/// Shows the counters of traces from the start.
+pub(crate) fn begin_traces() {
+    for reason in ["queue_full", "export_failed"] {
+        counter!(SPANS_DROPPED, "reason" => reason).increment(0);
+    }
+    for reason in crate::traces::Kept::ALL {
+        counter!(TRACES_KEPT, "reason" => reason.name()).increment(0);
+        counter!(TRACES_LIMITED, "reason" => reason.name()).increment(0);
+    }
+}
+
 /// The last finished record of the partition is `seconds` behind now.
 pub fn behind(topic: &str, partition: i32, seconds: f64) {
     gauge!(BEHIND, "topic" => topic.to_owned(), "partition" => partition.to_string()).set(seconds);
@@ -141,6 +158,15 @@ pub(crate) fn describe() {
     describe_counter!(
         LINEAGE_VIOLATIONS,
         "Contradictions in the lineage; each one stopped a lane."
+    );
+    describe_counter!(SPANS_DROPPED, "Spans finished and not exported.");
+    describe_counter!(
+        TRACES_KEPT,
+        "Events traced whatever the sampler says: dead letters, retries, late ones."
+    );
+    describe_counter!(
+        TRACES_LIMITED,
+        "Events not traced although they were to be: too many in one second."
     );
     describe_gauge!(BUILD_INFO, "Always 1; the labels name the build.");
     describe_gauge!(RESIDENT_MEMORY, "Resident memory in bytes.");

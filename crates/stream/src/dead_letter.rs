@@ -20,6 +20,7 @@ use crate::metrics::DEAD_LETTERS_TOTAL;
 use crate::producer::{OutRecord, Producer, ProducerOptions, SendError};
 use crate::record::Record;
 use crate::settings::{KafkaSettings, SettingsError};
+use crate::trace::LetterSpans;
 use tokio::sync::RwLock;
 
 /// Names that Kafka Connect gives these headers (`DeadLetterQueueReporter`).
@@ -153,9 +154,13 @@ impl DeadLetters {
             return Err(LaneError::retry("the dead letter cannot be sent"));
         }
         let out = self.letter(record, reject, now);
-        self.deliver(&out)
-            .await
-            .map_err(|error| self.explain(error, record))?;
+        let spans = LetterSpans::begin(self.service, &self.topic, record, reject, now.0);
+        let delivered = self.deliver(&out).await;
+        if let Some(spans) = spans {
+            let offset = delivered.as_ref().ok().map(|(_, offset)| *offset);
+            spans.end(offset, service::clock::now());
+        }
+        delivered.map_err(|error| self.explain(error, record))?;
         faults::reach(Point::StreamDeadLetterAfter).await;
         if faults::fails(Point::StreamDeadLetterAfter) {
             return Err(LaneError::retry("the dead letter is there, or is not"));

@@ -85,7 +85,8 @@ impl Lane {
         Ok(())
     }
 
-    fn commit(&self, handle: &LaneHandle, frontier: &Frontier<Reached>) {
+    fn commit(&mut self, handle: &LaneHandle, frontier: &Frontier<Reached>) {
+        self.work.spans.acknowledged(frontier.next);
         let Reached {
             progress,
             committed_at,

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use engagement::envelope::EventChange;
 use engagement::event::Micros;
+use service::traces::InContext as _;
 use stream::dead_letter::{self, Reject, RejectBudget};
 use stream::headers::last_text;
 use stream::lineage::Mark;
@@ -51,7 +52,7 @@ pub(crate) struct Work {
     pub(crate) out: ProducerLane<Reached>,
     wait: WaitBudget,
     rejects: RejectBudget,
-    spans: Spans,
+    pub(crate) spans: Spans,
     stopping: CancellationToken,
 }
 
@@ -77,7 +78,7 @@ impl Work {
     pub(crate) async fn process(&mut self, batch: &mut Vec<Record>) -> Result<Flow, LaneError> {
         let (started, now) = (Instant::now(), Micros(service::clock::now()));
         let records = std::mem::take(batch);
-        self.spans.batch(records.len());
+        self.spans.batch(now.0);
         let mut steps = Vec::with_capacity(records.len());
         for record in &records {
             let verdict = self.judge(record);
@@ -188,16 +189,16 @@ impl Work {
         let place = self.chain.place(record.offset, mark);
         let event = join::event(&self.shared, change, place, answers, now);
         let mut out = emit::record(record, &event, self.shared.format);
-        let span = self.spans.record(record, &mut out.headers);
+        let span = self.spans.record(record, &event, &mut out.headers);
         let prev = record.offset;
         let reached = Reached {
             progress: Progress { prev, mark },
             committed_at: Some(event.source.committed_at),
         };
         let sent = self.out.send(out, record.offset, reached).await;
-        drop(span);
         match sent {
             Ok(()) => {
+                self.spans.sent(span);
                 self.chain.emitted(record.offset);
                 self.shared.meters.enriched(&event);
                 // a good record never uses the budget up
@@ -206,7 +207,11 @@ impl Work {
             }
             Err(error @ SendError::TooLarge { .. }) => {
                 let reject = unsendable("too_large", error.to_string());
-                self.give_up(record, &reject, mark, now).await
+                let giving_up = self.give_up(record, &reject, mark, now);
+                match span {
+                    Some(span) => giving_up.with_context(span.failed(reject.kind)).await,
+                    None => giving_up.await,
+                }
             }
             Err(error) => Err(error.into()),
         }

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use engagement::event::Micros;
+use service::traces::InContext as _;
 use stream::headers::{Headers, TRACEPARENT, TRACESTATE};
 use stream::{Record, trace};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use crate::attempts::Attempts;
 use crate::client::Answer;
@@ -16,6 +16,7 @@ use crate::message::Message;
 use crate::metrics;
 use crate::outcome::Outcome;
 use crate::runtime::Runtime;
+use crate::traced::{self, Traced};
 
 /// A record on its way.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Job {
     pub attempts: Attempts,
     /// When the first attempt failed.
     pub first_failed_at: Option<Micros>,
+    /// What is traced of it.
+    pub traced: Traced,
 }
 
 impl Job {
@@ -48,13 +51,19 @@ pub async fn attempt(
     if stop.is_cancelled() {
         return None;
     }
-    let span = trace::process_span(&job.record, &runtime.group);
+    let (sender, made) = (runtime.sender(), job.attempts.made());
+    let span = job.traced.attempt(sender, made, service::clock::now());
     let mut headers = trace_of(&job.record);
-    trace::inject_span(&span, &mut headers);
+    if let Some(span) = &span {
+        trace::inject(span.context(), &mut headers);
+    }
     let post = runtime
         .poster
         .post(&runtime.endpoint, &job.message, &headers);
-    let answer = post.instrument(span).await;
+    let answer = post.with_context(traced::context_of(span.as_ref())).await;
+    if let Some(span) = span {
+        traced::answered(span, &answer);
+    }
     slot.settle(&answer.outcome, &answer.detail);
     note(runtime, job, &answer);
     Some(answer)

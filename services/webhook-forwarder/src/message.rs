@@ -11,6 +11,7 @@ use engagement::profile::{Profile, RenderOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use stream::trace::Subject;
 
 use crate::schedule::OrderKey;
 
@@ -28,6 +29,8 @@ pub struct Message {
     pub key: OrderKey,
     /// When the change was committed in Postgres, for freshness.
     pub committed_at: Micros,
+    /// The event, for traces.
+    pub subject: Subject,
 }
 
 /// What is delivered one after the other.
@@ -77,6 +80,7 @@ impl MessageShape {
             body: self.body(event, &uid)?,
             key: self.order.key(event),
             committed_at: event.source.committed_at,
+            subject: Subject::from(event),
         })
     }
 

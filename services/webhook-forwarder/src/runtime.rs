@@ -14,6 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::gate::Gate;
 use crate::outcome::Outcome;
 use crate::rejection;
+use crate::traced::Sender;
 
 /// Records over which the share of dead letters is judged: above half of them the endpoint stops.
 const JUDGED_RECORDS: usize = 100;
@@ -77,6 +78,16 @@ impl Runtime {
             "dead letter written"
         );
         Ok(())
+    }
+
+    /// Who delivers, for traces.
+    #[must_use]
+    pub fn sender(&self) -> Sender<'_> {
+        Sender {
+            group: &self.group,
+            endpoint: &self.endpoint.name,
+            host: self.endpoint.url.host_str().unwrap_or_default(),
+        }
     }
 
     /// Notes a delivery.
