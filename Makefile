@@ -11,22 +11,24 @@ SERVICES := enricher clickhouse-sink redis-aggregator webhook-forwarder
 MINUTES ?= 10
 SEED ?=
 OUTAGE ?=
+TRACING ?=
+TRACED := $(if $(filter-out 0,$(TRACING)),--tracing)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Install what is missing on a Debian machine (as root), fetch Kafka, Debezium and ClickHouse
-	@$(PROVISION)
+setup: ## Install what is missing on a Debian machine (as root), fetch Kafka, Debezium and ClickHouse; TRACING=1 builds Jaeger
+	@$(PROVISION) $(TRACED)
 
 build: setup ## Build every service and engagectl, optimised
 	cargo build --release --locked --workspace --exclude chaos --bins
 	@! grep -l -e ENGAGE_FAULTS -e ENGAGE_BROKEN $(SERVICES:%=target/release/%) || { echo 'fault points in a release build: build without --features faults' >&2; exit 1; }
 
-demo: build ## Whole pipeline with a live view; DURATION=60s ends by itself and compares every sink with Postgres; RATE=100/s
-	@$(CTL) demo $(if $(DURATION),--duration $(DURATION)) $(if $(RATE),--rate $(RATE))
+demo: build ## Whole pipeline with a live view; DURATION=60s ends by itself and compares every sink with Postgres; RATE=100/s; TRACING=1
+	@$(CTL) demo $(if $(DURATION),--duration $(DURATION)) $(if $(RATE),--rate $(RATE)) $(TRACED)
 
-up: build ## Start whatever is not running, in the background; RATE=100/s also generates a stream
-	@$(CTL) up $(if $(RATE),--rate $(RATE))
+up: build ## Start whatever is not running, in the background; RATE=100/s also generates a stream; TRACING=1 shows it in Jaeger
+	@$(CTL) up $(if $(RATE),--rate $(RATE)) $(TRACED)
 
 down: ## Stop what `make up` started
 	@$(CTL) down
@@ -43,6 +45,7 @@ test: ## Everything CI runs: format, lints, docs, licences, unit, integration an
 	cargo test --locked --workspace --features faults --doc
 	cargo test --locked --workspace --features faults --lib --bins --test it --no-fail-fast
 	cargo test --locked --workspace --features faults --test e2e
+	cargo test --locked --workspace --features faults --test traces
 	cargo test --locked --workspace --features faults --test compliance -- --test-threads=4
 	cargo test --locked --workspace --features faults --test refusals
 	cargo test --locked --workspace --features faults --test chaos

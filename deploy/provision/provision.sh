@@ -2,7 +2,8 @@
 # Makes a Debian machine able to build Engage and to run its servers. Idempotent; quick when nothing is missing.
 #
 #   provision.sh             install what is missing (as root), fetch Kafka, Debezium and ClickHouse into the cache
-#   provision.sh --dev       also what `make test` needs (cargo-deny, libfaketime)
+#   provision.sh --dev       also what `make test` needs (cargo-deny, libfaketime, and Jaeger where there is Go)
+#   provision.sh --tracing   also Jaeger, built with Go (several minutes, once)
 #   provision.sh --check     only say what is missing
 #   provision.sh --print cargo-deny   the path of that tool
 #
@@ -15,7 +16,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 [ -n "${HOME:-}" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
 export HOME
 cache=${ENGAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/engage}
-dev=0 check=0
+dev=0 check=0 tracing=0
 
 say() { printf 'provision: %s\n' "$*" >&2; }
 die() { say "$1"; shift; printf '%s\n' "$@" | sed 's/^/  /' >&2; exit 69; }
@@ -24,10 +25,11 @@ has() { command -v "$1" >/dev/null 2>&1; }
 while [ $# -gt 0 ]; do
   case $1 in
     --dev) dev=1 ;;
+    --tracing) tracing=1 ;;
     --check) check=1 ;;
     --print) [ "${2:-}" = cargo-deny ] || { say "--print knows only cargo-deny"; exit 64; }
              if has cargo-deny; then command -v cargo-deny; else echo "$cache/tools/bin/cargo-deny"; fi; exit 0 ;;
-    -h|--help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h|--help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) say "unknown option $1; see --help"; exit 64 ;;
   esac
   shift
@@ -54,6 +56,11 @@ header_there() { compgen -G "/usr/include/$1" >/dev/null || compgen -G "/usr/inc
 # The clock of a process jumps in the chaos tests; the package has no pkg-config file.
 faketime_there() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
 deny_there() { has cargo-deny || [ -x "$cache/tools/bin/cargo-deny" ]; }
+
+jaeger_there() { has jaeger || { [ -x "$cache/jaeger/jaeger" ] && current jaeger "$here/jaeger/go.mod"; }; }
+go_there() { has go && [ "$(printf '%s\n1.24\n' "$(go env GOVERSION | sed 's/^go//')" | sort -V | head -1)" = 1.24 ]; }
+
+[ "$dev" = 0 ] || ! go_there || tracing=1
 
 java_tool() { if [ -x "${JAVA_HOME:-/none}/bin/$1" ]; then echo "$JAVA_HOME/bin/$1"; else command -v "$1"; fi; }
 java_program() { java_tool java; }
@@ -113,6 +120,7 @@ missing() {
   connector_there || echo "the connector built on it, $connector_jar"
   clickhouse_there || echo "ClickHouse (on PATH, or its library in $cache/clickhouse)"
   [ "$dev" = 0 ] || deny_there || echo "cargo-deny"
+  [ "$tracing" = 0 ] || jaeger_there || echo "Jaeger (on PATH, or built into $cache/jaeger)"
 }
 
 # ---- programs from Debian's packages -------------------------------------------------------------
@@ -212,6 +220,25 @@ deny_fetch() {
     die "fetching cargo-deny failed" "install it yourself (cargo install cargo-deny), then run this again"
 }
 
+# From source through the Go module proxy: its container image is no use on a machine without an engine.
+jaeger_build() {
+  go_there || die "Jaeger is built with Go 1.24 or newer, which is missing" \
+    "install Go (https://go.dev/dl/), or put a jaeger v2 binary on PATH"
+  local fresh="$cache/.jaeger.new" log="$cache/jaeger.log" sums
+  say "building Jaeger (several minutes, once)"
+  rm -rf "$fresh"; mkdir -p "$fresh/build"
+  cp "$here/jaeger/go.mod" "$fresh/build/go.mod"
+  { sums=$(cd "$fresh/build" && thrice go mod download -json github.com/jaegertracing/jaeger@v1.76.0 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') &&
+    cp "$sums/go.sum" "$fresh/build/go.sum" && chmod u+w "$fresh/build/go.sum" &&
+    cd "$fresh/build" &&
+    thrice go get -tool github.com/jaegertracing/jaeger/cmd/jaeger@v1.76.0 &&
+    CGO_ENABLED=0 thrice go build -trimpath -ldflags '-s -w' -o ../jaeger github.com/jaegertracing/jaeger/cmd/jaeger; } >"$log" 2>&1 ||
+    { tail -20 "$log" >&2; die "building Jaeger failed" "check that Go reaches its module proxy (go env GOPROXY), or put a jaeger v2 binary on PATH; then run this again"; }
+  cd "$here"
+  rm -rf "$fresh/build"; stamp "$here/jaeger/go.mod" > "$fresh/.stamp"
+  rm -rf "$cache/jaeger"; mv "$fresh" "$cache/jaeger"; rm -f "$log"
+}
+
 # Only speed depends on it, so a failure is no reason to stop, nor to try again at every run.
 warm() {
   say "preparing Kafka's and Connect's fast start"
@@ -241,5 +268,6 @@ debezium_there || jars debezium debezium-postgres "$here/debezium/pom.xml" \
 connector_there || connector
 clickhouse_there || clickhouse_fetch
 [ "$dev" = 0 ] || deny_there || deny_fetch
+[ "$tracing" = 0 ] || jaeger_there || jaeger_build
 warm_there || warm 9>&-
 say "ready"

@@ -14,7 +14,7 @@ use devstack::{Process, StackError, Supervisor};
 use service::Failure;
 use tokio::time::Instant;
 
-pub use addresses::{Addresses, free_port};
+pub use addresses::{Addresses, TraceAddresses, free_port};
 pub use launch::{launch, write_webhook_config};
 
 /// The sinks, in the order in which they are shown.
