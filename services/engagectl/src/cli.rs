@@ -53,6 +53,8 @@ pub enum Command {
     Gen(GenArgs),
     /// Compare what every sink holds with what Postgres holds; reads only. Exit 0: equal.
     Verify(VerifyArgs),
+    /// Follow one event: its commit, its way through the log, and into every sink; reads only.
+    Trace(TraceArgs),
     /// Webhooks: a receiver to try deliveries with.
     #[command(subcommand)]
     Webhook(WebhookCommand),
@@ -143,6 +145,26 @@ pub struct GenArgs {
     #[arg(long, default_value_t = 0.0, value_parser = ratio)]
     pub update_ratio: f64,
 }
+
+/// Options of `trace`.
+#[derive(Debug, Args)]
+#[command(after_help = TRACE_EXAMPLE)]
+pub struct TraceArgs {
+    /// The key of the event in `engagement_events`.
+    #[arg(value_name = "EVENT-ID")]
+    pub event_id: String,
+    /// How far back the log is searched for an event that ClickHouse does not know.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "1h")]
+    pub since: Duration,
+    /// A receiver that answers `GET /events` as `webhook listen` does: shows when it got the event.
+    #[arg(long, value_name = "URL")]
+    pub receiver: Option<url::Url>,
+}
+
+const TRACE_EXAMPLE: &str = "Example:\n  \
+    engagectl trace 1001 --receiver http://127.0.0.1:5001\n  \
+    engagectl -o json trace 1001 | jq '.changes[].steps'\n\n\
+    Spans are shown where Jaeger (JAEGER_URL) has the trace; everything else comes from Postgres, Kafka and the sinks.";
 
 /// Verbs of `webhook`.
 #[derive(Debug, Subcommand)]
@@ -240,6 +262,9 @@ pub struct DemoArgs {
     /// Where servers and services keep their data; it is emptied at the start.
     #[arg(long, default_value = ".devstack/demo", value_name = "DIR")]
     pub dir: PathBuf,
+    /// Also start Jaeger and trace events; at the end, at least one trace must have reached every sink.
+    #[arg(long)]
+    pub tracing: bool,
 }
 
 /// Options of `up`.
@@ -248,6 +273,9 @@ pub struct UpArgs {
     /// Also generate rows at this rate; without it nothing is written.
     #[arg(long)]
     pub rate: Option<Rate>,
+    /// Also start Jaeger and trace events. Services that run already are not started anew.
+    #[arg(long)]
+    pub tracing: bool,
 }
 
 /// Where `up`, `down` and `status` keep data, logs and process numbers.

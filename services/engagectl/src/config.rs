@@ -29,6 +29,24 @@ pub struct Config {
     pub redis: RedisSettings,
     /// The consumer groups.
     pub groups: Groups,
+    /// Where traces are looked up.
+    pub jaeger: JaegerSettings,
+}
+
+/// Where Jaeger is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JaegerSettings {
+    /// Its pages and query API (`JAEGER_URL`).
+    pub url: Url,
+}
+
+impl Default for JaegerSettings {
+    fn default() -> Self {
+        Self {
+            url: Url::parse("http://127.0.0.1:16686").expect("the literal is a URL"),
+        }
+    }
 }
 
 /// Names of the groups whose positions are not found by looking: everything else that has one is a plain reader.
@@ -81,6 +99,7 @@ const ENV: &[EnvKey] = &[
     EnvKey::secret("CLICKHOUSE_PASSWORD", "clickhouse.password"),
     EnvKey::plain("CLICKHOUSE_DATABASE", "clickhouse.database"),
     EnvKey::plain("REDIS_URL", "redis.url"),
+    EnvKey::plain("JAEGER_URL", "jaeger.url"),
 ];
 
 impl Config {

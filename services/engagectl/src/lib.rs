@@ -10,16 +10,20 @@ pub mod demo;
 mod generate;
 pub mod generator;
 mod init;
+pub mod jaeger;
 mod lineage;
 mod local;
 pub mod pipeline;
 pub mod receiver;
+mod trace;
 pub mod verify;
 
 use cli::{Cli, Command, ListenArgs, Output, WebhookCommand};
 use config::Config;
 use receiver::{Receiver, ReceiverOptions};
 use secrecy::SecretString;
+use service::config::Loader;
+use service::telemetry::Telemetry;
 use service::{Exit, Failure};
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +47,9 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         Command::Gen(args) => generate::run(&Config::load(&cli)?, args, stop).await?,
         Command::Verify(args) => {
             return Box::pin(verify::run(&Config::load(&cli)?, args, cli.output)).await;
+        }
+        Command::Trace(args) => {
+            Box::pin(trace::run(&Config::load(&cli)?, args, cli.output)).await?;
         }
         Command::Webhook(WebhookCommand::Listen(args)) => listen(args, stop).await?,
         Command::Lineage(command) => {
@@ -83,8 +90,22 @@ async fn listen(args: &ListenArgs, stop: CancellationToken) -> Result<(), Failur
         .await
         .map_err(|e| Failure::usage("the receiver cannot start").cause(e))?;
     eprintln!("listening on http://{}/", receiver.addr());
-    receiver
-        .run(stop)
-        .await
-        .map_err(|e| Failure::internal("the receiver stopped").cause(e))
+    let traces = off_the_runtime(start_traces).await??;
+    let ran = receiver.run(stop).await;
+    off_the_runtime(|| traces.shutdown()).await?;
+    ran.map_err(|e| Failure::internal("the receiver stopped").cause(e))
+}
+
+/// The receiver's spans, if the environment says where they go (`OTEL_*`, as for the services).
+fn start_traces() -> Result<Telemetry, Failure> {
+    let settings = Loader::new(&[]).process_environment().common().telemetry;
+    service::telemetry::traces_only("webhook-receiver", &settings)
+}
+
+/// What blocks.
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Failure::internal("a blocking step panicked").cause(e))
 }
