@@ -80,7 +80,7 @@ const ENV: &[EnvKey] = &[
     EnvKey::plain("CLICKHOUSE_USER", "clickhouse.user"),
     EnvKey::secret("CLICKHOUSE_PASSWORD", "clickhouse.password"),
     EnvKey::plain("CLICKHOUSE_DATABASE", "clickhouse.database"),
-    EnvKey::plain("REDIS_URL", "redis.url"),
+    EnvKey::secret("REDIS_URL", "redis.url"),
 ];
 
 impl Config {
