@@ -30,7 +30,8 @@ keep() { # NAME VALUE
 }
 of() { cat "$dir/$1"; }
 
-for name in postgres_password owner_password lookup_password cdc_password clickhouse_password redis_password grafana_password; do
+for name in postgres_password owner_password lookup_password cdc_password kafka_password clickhouse_password redis_password \
+  grafana_password; do
   keep "$name" "$(random)"
 done
 keep webhook_secret "whsec_$(head -c 32 /dev/urandom | base64 -w0)"
