@@ -49,7 +49,9 @@ impl Container {
     /// The image without its tag.
     #[must_use]
     pub fn image_name(&self) -> &str {
-        self.image.rsplit_once(':').map_or(&self.image, |(name, _)| name)
+        self.image
+            .rsplit_once(':')
+            .map_or(&self.image, |(name, _)| name)
     }
 
     /// The tag.
@@ -95,7 +97,10 @@ fn environment(documents: &[Value], container: &Value) -> BTreeMap<String, Strin
         env.extend(data.iter().map(|(k, v)| (k.clone(), text_of(v).to_owned())));
     }
     for entry in list(&container["env"]) {
-        env.insert(text_of(&entry["name"]).to_owned(), text_of(&entry["value"]).to_owned());
+        env.insert(
+            text_of(&entry["name"]).to_owned(),
+            text_of(&entry["value"]).to_owned(),
+        );
     }
     env
 }
@@ -110,7 +115,10 @@ fn files(documents: &[Value], pod: &Value, container: &Value) -> BTreeMap<String
         let Some(volume) = volume else { continue };
         let contents = if volume["secret"].is_object() {
             let names = secret_keys(documents, text_of(&volume["secret"]["secretName"]));
-            renamed(names.into_iter().map(|key| (key, None)).collect(), &volume["secret"])
+            renamed(
+                names.into_iter().map(|key| (key, None)).collect(),
+                &volume["secret"],
+            )
         } else if volume["configMap"].is_object() {
             let data = config_data(documents, text_of(&volume["configMap"]["name"]));
             renamed(data, &volume["configMap"])
@@ -118,13 +126,20 @@ fn files(documents: &[Value], pod: &Value, container: &Value) -> BTreeMap<String
             continue;
         };
         let path = text_of(&mount["mountPath"]);
-        files.extend(contents.into_iter().map(|(key, text)| (format!("{path}/{key}"), text)));
+        files.extend(
+            contents
+                .into_iter()
+                .map(|(key, text)| (format!("{path}/{key}"), text)),
+        );
     }
     files
 }
 
 /// With `items`, only those keys, under their paths.
-fn renamed(all: BTreeMap<String, Option<String>>, source: &Value) -> BTreeMap<String, Option<String>> {
+fn renamed(
+    all: BTreeMap<String, Option<String>>,
+    source: &Value,
+) -> BTreeMap<String, Option<String>> {
     let items = list(&source["items"]);
     if items.is_empty() {
         return all;
@@ -156,13 +171,20 @@ fn config_data(documents: &[Value], wanted: &str) -> BTreeMap<String, Option<Str
     let map = of_kind(documents, "ConfigMap").find(|map| name(map) == wanted);
     let data = map.and_then(|map| map["data"].as_object());
     let data = data.unwrap_or_else(|| panic!("there is no ConfigMap {wanted}"));
-    data.iter().map(|(key, text)| (key.clone(), Some(text_of(text).to_owned()))).collect()
+    data.iter()
+        .map(|(key, text)| (key.clone(), Some(text_of(text).to_owned())))
+        .collect()
 }
 
 fn ports(container: &Value) -> BTreeMap<String, u64> {
     let ports = list(&container["ports"]).iter();
     ports
-        .filter_map(|port| Some((text_of(&port["name"]).to_owned(), port["containerPort"].as_u64()?)))
+        .filter_map(|port| {
+            Some((
+                text_of(&port["name"]).to_owned(),
+                port["containerPort"].as_u64()?,
+            ))
+        })
         .collect()
 }
 
@@ -214,7 +236,11 @@ fn compose_files(service: &Value) -> BTreeMap<String, Option<String>> {
         if volume["type"] == "bind" {
             files.insert(target.to_owned(), std::fs::read_to_string(source).ok());
         } else if source == "secrets" {
-            files.extend(crate::secrets().into_iter().map(|key| (format!("{target}/{key}"), None)));
+            files.extend(
+                crate::secrets()
+                    .into_iter()
+                    .map(|key| (format!("{target}/{key}"), None)),
+            );
         }
     }
     files
@@ -222,5 +248,7 @@ fn compose_files(service: &Value) -> BTreeMap<String, Option<String>> {
 
 /// Compose writes `40s`; without anything it is 10 s.
 fn seconds(text: &str) -> u64 {
-    text.strip_suffix('s').and_then(|text| text.parse().ok()).unwrap_or(10)
+    text.strip_suffix('s')
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(10)
 }
