@@ -48,6 +48,6 @@ for service in enricher clickhouse-sink redis-aggregator webhook-forwarder; do
   build "$service" deploy/docker/Dockerfile service --build-arg "BIN=$service"
   small "$service"
 done
-build engagectl deploy/docker/Dockerfile tool
+build "engagectl" deploy/docker/Dockerfile tool
 build connect deploy/docker/connect.Dockerfile connect
 [ "$strimzi" = 0 ] || build connect-strimzi deploy/docker/connect.Dockerfile strimzi

@@ -63,7 +63,7 @@ fn probes_ask_for_paths_that_the_admin_port_serves() {
     for service in SERVICES {
         let pods = containers_of(service);
         for container in pods.iter().filter(|container| container.place != "compose") {
-            let path = |kind| {
+            let path = |kind: &str| {
                 container
                     .probes
                     .get(kind)

@@ -16,7 +16,7 @@ fn scaled_objects() -> Vec<(&'static str, &'static Value)> {
     let overlays = rendered().overlays.iter();
     overlays
         .flat_map(|(overlay, documents)| {
-            of_kind(documents, "ScaledObject").map(|scaled| (overlay.as_str(), scaled))
+            of_kind(documents, "ScaledObject").map(move |scaled| (overlay.as_str(), scaled))
         })
         .collect()
 }
