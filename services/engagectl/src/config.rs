@@ -87,7 +87,8 @@ impl Default for RedisSettings {
     }
 }
 
-const ENV: &[EnvKey] = &[
+/// The environment names of the tool, beside those of `[kafka]`.
+pub const ENV: &[EnvKey] = &[
     EnvKey::secret("DATABASE_URL", "database.url"),
     EnvKey::secret("ENGAGE_CDC_PASSWORD", "database.cdc_password"),
     EnvKey::plain("KAFKA_CDC_TOPIC", "topics.cdc"),
@@ -98,8 +99,8 @@ const ENV: &[EnvKey] = &[
     EnvKey::plain("CLICKHOUSE_USER", "clickhouse.user"),
     EnvKey::secret("CLICKHOUSE_PASSWORD", "clickhouse.password"),
     EnvKey::plain("CLICKHOUSE_DATABASE", "clickhouse.database"),
-    EnvKey::plain("REDIS_URL", "redis.url"),
     EnvKey::plain("JAEGER_URL", "jaeger.url"),
+    EnvKey::secret("REDIS_URL", "redis.url"),
 ];
 
 impl Config {
