@@ -73,7 +73,7 @@ pub(crate) fn trace_id_of_record(record: &Record) -> TraceId {
 /// 128 bits that are spread evenly, so that a share of the ids is a share of the events.
 fn hashed(parts: [u64; 3]) -> TraceId {
     let fold = |seed: u64| parts.iter().fold(seed, |hash, part| mix(hash ^ part));
-    let (high, low) = (fold(0x656e_6761_6765), fold(0x7472_6163_65));
+    let (high, low) = (fold(0x656e_6761_6765), fold(0x0074_7261_6365));
     // all zeros is no valid id
     TraceId::from(u128::from(high) << 64 | u128::from(low.max(1)))
 }

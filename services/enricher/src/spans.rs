@@ -102,7 +102,8 @@ impl Spans {
         let sampled = if traces.head().takes(incoming.as_ref(), id) {
             if incoming.is_some() { "parent" } else { "head" }
         } else {
-            let late = !event.is_historical() && self.received - committed > PROMISE_MICROS;
+            let took = self.received.saturating_sub(committed);
+            let late = !event.is_historical() && took > PROMISE_MICROS;
             if !late || !traces.keeps(Kept::Slow, self.received) {
                 return None;
             }
