@@ -129,7 +129,7 @@ async fn a_dead_letter_is_traced_from_the_record_that_failed_to_the_letter() {
     let trace = world
         .eventually("the trace of the dead letter", || async {
             let found = traced
-                .with_attribute("enricher", "engage.dlq.error_kind", "malformed")
+                .with_attribute("enricher", "engage.dlq.error_kind", "malformed_json")
                 .await;
             found.into_iter().find(|trace| {
                 let partition = before.position.partition.to_string();
@@ -149,7 +149,7 @@ async fn a_dead_letter_is_traced_from_the_record_that_failed_to_the_letter() {
         shown(&trace)
     );
     assert_eq!(send.parent.as_ref(), Some(&process.span_id));
-    assert_eq!(process.attributes["error.type"], "malformed");
+    assert_eq!(process.attributes["error.type"], "malformed_json");
     assert_eq!(process.attributes["engage.sampled"], "dead_letter");
     let offset: i64 = process.attributes["messaging.kafka.offset"]
         .parse()
