@@ -9,6 +9,7 @@ use service::config::{EnvKey, Loader};
 use stream::settings::KafkaSettings;
 use url::Url;
 
+use crate::canary::CanarySettings;
 use crate::cli::Cli;
 
 /// One section for each server.
@@ -29,6 +30,8 @@ pub struct Config {
     pub redis: RedisSettings,
     /// The consumer groups.
     pub groups: Groups,
+    /// The canary.
+    pub canary: CanarySettings,
 }
 
 /// Names of the groups whose positions are not found by looking: everything else that has one is a plain reader.
@@ -69,7 +72,8 @@ impl Default for RedisSettings {
     }
 }
 
-const ENV: &[EnvKey] = &[
+/// The environment variables of `engagectl`.
+pub(crate) const ENV: &[EnvKey] = &[
     EnvKey::secret("DATABASE_URL", "database.url"),
     EnvKey::secret("ENGAGE_CDC_PASSWORD", "database.cdc_password"),
     EnvKey::plain("KAFKA_CDC_TOPIC", "topics.cdc"),
@@ -81,19 +85,26 @@ const ENV: &[EnvKey] = &[
     EnvKey::secret("CLICKHOUSE_PASSWORD", "clickhouse.password"),
     EnvKey::plain("CLICKHOUSE_DATABASE", "clickhouse.database"),
     EnvKey::plain("REDIS_URL", "redis.url"),
+    EnvKey::plain("CANARY_EVERY", "canary.every"),
+    EnvKey::plain("CANARY_WITHIN", "canary.within"),
+    EnvKey::plain("CANARY_RECEIVER", "canary.receiver"),
 ];
 
 impl Config {
+    /// Where configuration comes from for this command line.
+    pub(crate) fn loader(cli: &Cli) -> Loader {
+        Loader::new(ENV)
+            .file(cli.config.as_deref())
+            .process_environment()
+            .set(cli.set.iter().cloned())
+    }
+
     /// Loads defaults, file, environment and `--set`, in this order.
     ///
     /// # Errors
     /// All that is wrong with them at once (64).
     pub fn load(cli: &Cli) -> Result<Self, Failure> {
-        let loader = Loader::new(ENV)
-            .file(cli.config.as_deref())
-            .process_environment()
-            .set(cli.set.iter().cloned());
-        let loaded = loader
+        let loaded = Self::loader(cli)
             .load::<Self>()
             .map_err(|e| e.into_failure("engagectl"))?;
         for warning in loaded.warnings {

@@ -102,7 +102,6 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use engagement::event::Micros;
     use stream::Record;
 
     use super::*;
@@ -130,7 +129,7 @@ mod tests {
                 id: offset.to_string(),
                 body: Bytes::from(vec![b'x'; body]),
                 key: offset.to_string().into(),
-                committed_at: Micros(0),
+                committed_at: None,
             },
             attempts: Attempts::new(&limits),
             first_failed_at: None,

@@ -30,6 +30,8 @@ pub struct Runtime {
     pub poster: Poster,
     /// Commit in Postgres to 2xx.
     pub freshness: Histogram,
+    /// Duration of each attempt.
+    pub attempt_seconds: Histogram,
     /// Attempts that delivered.
     pub delivered: Counter,
     /// Attempts and dead letters under way at once, per partition.
@@ -52,6 +54,7 @@ impl Runtime {
             gate: Gate::new(&endpoint),
             poster: Poster::new(&endpoint)?,
             freshness: service::metrics::freshness(crate::NAME),
+            attempt_seconds: crate::metrics::attempt_seconds(&endpoint.name),
             delivered: crate::metrics::attempts(&endpoint.name, Outcome::Delivered.label()),
             most_under_way: usize::try_from(endpoint.concurrency.get()).unwrap_or(usize::MAX),
             budget: Mutex::new(RejectBudget::new(JUDGED_RECORDS)),
@@ -68,15 +71,7 @@ impl Runtime {
     pub async fn dead_letter(&self, record: &Record, reject: &Reject) -> Result<(), LaneError> {
         let record = rejection::addressed(record, &self.endpoint.name);
         let now = Micros(service::clock::now());
-        self.dead_letters.send(&record, reject, now).await?;
-        tracing::warn!(
-            endpoint = self.endpoint.name,
-            partition = record.partition,
-            offset = record.offset,
-            reason = reject.message,
-            "dead letter written"
-        );
-        Ok(())
+        self.dead_letters.send(&record, reject, now).await
     }
 
     /// Notes a delivery.

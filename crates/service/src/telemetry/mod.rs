@@ -2,6 +2,7 @@
 //! Invariant: what was logged or traced before the end is written before the process exits.
 
 mod json;
+mod repeats;
 mod traces;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -93,7 +94,10 @@ fn log_layer(
     match config.format {
         LogFormat::Json => layer
             .fmt_fields(JsonFields::new())
-            .event_format(json::Lines { service })
+            .event_format(json::Lines {
+                service,
+                repeats: repeats::Repeats::default(),
+            })
             .with_filter(filter)
             .boxed(),
         LogFormat::Pretty => layer.with_ansi(terminal(to)).with_filter(filter).boxed(),

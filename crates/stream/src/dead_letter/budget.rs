@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Reject, shortened};
+use super::Reject;
 use crate::error::LaneError;
 use crate::record::Record;
 
@@ -59,7 +59,7 @@ impl RejectBudget {
             record.offset,
             self.rejected,
             self.window,
-            shortened(&reject.message)
+            reject.kind
         );
         Err(LaneError::stop(
             reason,
