@@ -2,7 +2,7 @@
 # Makes a Debian machine able to build Engage and to run its servers. Idempotent; quick when nothing is missing.
 #
 #   provision.sh             install what is missing (as root), fetch Kafka, Debezium and ClickHouse into the cache
-#   provision.sh --dev       also what `make test` needs (cargo-deny, libfaketime)
+#   provision.sh --dev       also what `make test` needs (cargo-deny, libfaketime, promtool)
 #   provision.sh --check     only say what is missing
 #   provision.sh --print cargo-deny   the path of that tool
 #
@@ -53,6 +53,8 @@ postgres_there() { has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgre
 header_there() { compgen -G "/usr/include/$1" >/dev/null || compgen -G "/usr/include/*/$1" >/dev/null; }
 # The clock of a process jumps in the chaos tests; the package has no pkg-config file.
 faketime_there() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
+# Checks the alert rules and runs their unit tests; nothing is scraped here, so the server stays off.
+promtool_there() { has promtool; }
 deny_there() { has cargo-deny || [ -x "$cache/tools/bin/cargo-deny" ]; }
 
 java_tool() { if [ -x "${JAVA_HOME:-/none}/bin/$1" ]; then echo "$JAVA_HOME/bin/$1"; else command -v "$1"; fi; }
@@ -102,6 +104,7 @@ find_packages() {
   header_there zlib.h                    || packages+=(zlib1g-dev)
   header_there zstd.h                    || packages+=(libzstd-dev)
   [ "$dev" = 0 ] || faketime_there       || packages+=(faketime)
+  [ "$dev" = 0 ] || promtool_there       || packages+=(prometheus)
   [ "$dev" = 0 ] || deny_there || python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 }
 
@@ -127,6 +130,9 @@ keep_servers_off() {
   esac
   case " ${packages[*]} " in *' redis-server '*)
     ! has systemctl || systemctl disable --quiet --now redis-server >/dev/null 2>&1 || true ;;
+  esac
+  case " ${packages[*]} " in *' prometheus '*)
+    ! has systemctl || systemctl disable --quiet --now prometheus >/dev/null 2>&1 || true ;;
   esac
 }
 
