@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use service::Context;
 use stream::KafkaSettings;
@@ -145,7 +147,7 @@ fn ends(asking: &SideConsumer, topic: &str) -> KafkaResult<BTreeMap<i32, (i64, i
     let metadata = asking.fetch_metadata(Some(topic), ASK)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let mut ends = BTreeMap::new();
-    for partition in found.map_or(&[][..], |topic| topic.partitions()) {
+    for partition in found.map_or(&[][..], MetadataTopic::partitions) {
         let log = asking.fetch_watermarks(topic, partition.id(), ASK)?;
         ends.insert(partition.id(), log);
     }
@@ -166,7 +168,7 @@ fn commits(
     let committed = consumer(kafka, group)?.committed_offsets(list, ASK)?;
     let commit = |partition: i32, start: i64| {
         let element = committed.find_partition(topic, partition);
-        match element.map(|element| element.offset()) {
+        match element.as_ref().map(TopicPartitionListElem::offset) {
             Some(Offset::Offset(offset)) => offset.max(start),
             _ => start,
         }

@@ -59,7 +59,7 @@ impl Sink {
         }
         if let Some(receiver) = &canary.receiver {
             let url = receiver
-                .join("events")
+                .join(&format!("events?limit={LAST}"))
                 .map_err(|error| Failure::usage("canary.receiver is no URL").cause(error))?;
             let client = client()?;
             sinks.push(Arc::new(Self::Webhook { client, url }));
@@ -116,9 +116,10 @@ async fn ask_clickhouse(
     settings: &ClickHouseSettings,
     row: &Row,
 ) -> reqwest::Result<String> {
+    let mut url = settings.url.clone();
+    url.query_pairs_mut().append_pair("readonly", "1");
     let mut request = client
-        .post(settings.url.clone())
-        .query(&[("readonly", "1")])
+        .post(url)
         .header("X-ClickHouse-User", &settings.user)
         .body(query(&settings.database, row));
     if let Some(password) = &settings.password {
@@ -173,8 +174,8 @@ fn in_redis(found: Option<&str>, row: &Row) -> Verdict {
 }
 
 async fn ask_receiver(client: &Client, url: &Url) -> reqwest::Result<Value> {
-    let request = client.get(url.clone()).query(&[("limit", LAST)]);
-    request.send().await?.error_for_status()?.json().await
+    let answer = client.get(url.clone()).send().await?;
+    answer.error_for_status()?.json().await
 }
 
 /// The body of a delivery holds the event at its top or under `data`.
