@@ -5,6 +5,7 @@
 mod lane;
 mod progress;
 mod reach;
+mod silence;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,7 @@ use crate::metrics::{BEHIND_SECONDS, CONSUMER_LAG, LANE_STOPPED, partitions_assi
 use crate::sync::locked;
 use lane::{LaneEntry, lag_f64};
 use reach::Reach;
+use silence::Silence;
 
 /// A poll thread that has not turned for this long is stuck (a drain may take 20 s).
 const STUCK: Duration = Duration::from_secs(60);
@@ -41,8 +43,7 @@ struct Inner {
     polled: Option<Instant>,
     broker: Option<(RDKafkaErrorCode, String)>,
     reach: Reach,
-    /// Since when the broker has not answered a question, and what was asked.
-    silence: Option<(Instant, String)>,
+    silence: Silence,
     lanes: BTreeMap<i32, LaneEntry>,
 }
 
@@ -63,12 +64,7 @@ impl Status {
         if let Some(loss) = inner.reach.loss() {
             inner.may_be_out(loss)?;
         }
-        if let Some((since, asked)) = &inner.silence {
-            let seconds = since.elapsed().as_secs();
-            return Err(format!(
-                "the broker does not answer, for {seconds} s: {asked}"
-            ));
-        }
+        inner.silence.reason().map_or(Ok(()), Err)?;
         if !inner.joined {
             return Err(format!(
                 "waiting for partitions of topic {topic} in group {}",
@@ -163,46 +159,6 @@ impl Status {
         if let Some(lane) = locked(&self.inner).lanes.get_mut(&partition) {
             lane.high = lane.high.max(high);
         }
-    }
-
-    /// Partitions of which nothing was heard for this long; without any partition, the first one stands for the broker.
-    pub(crate) fn silent(&self, time: Duration) -> Vec<i32> {
-        let mut inner = locked(&self.inner);
-        if inner.lanes.is_empty() {
-            return vec![0];
-        }
-        let is_silent = |lane: &LaneEntry| lane.progress.is_silent(time);
-        let silent: Vec<i32> = inner
-            .lanes
-            .iter()
-            .filter(|(_, lane)| is_silent(lane))
-            .map(|(partition, _)| *partition)
-            .collect();
-        if silent.len() < inner.lanes.len() {
-            // a record that has come is an answer
-            inner.silence = None;
-        }
-        silent
-    }
-
-    /// The broker was asked where this partition ends. A lane that fetches knows better: its answers tell records from
-    /// markers of transactions.
-    pub(crate) fn looked(&self, partition: i32, high: i64) {
-        let mut inner = locked(&self.inner);
-        inner.silence = None;
-        if let Some(lane) = inner.lanes.get_mut(&partition)
-            && !lane.is_fetching()
-        {
-            lane.high = lane.high.max(high);
-        }
-    }
-
-    /// The broker was asked about this partition and did not answer.
-    pub(crate) fn no_answer(&self, partition: i32, error: &str) {
-        let mut inner = locked(&self.inner);
-        let asked = format!("topic {} partition {partition}: {error}", inner.topic);
-        let since = inner.silence.take().map_or_else(Instant::now, |(at, _)| at);
-        inner.silence = Some((since, asked));
     }
 
     /// A partition given away reports nothing from here on; its gauges go to 0 so that sums stay right.
@@ -367,48 +323,6 @@ mod tests {
                 .unwrap()
                 .contains("partition 0: a hole; run x")
         );
-    }
-
-    #[test]
-    fn a_stopped_lane_learns_where_its_log_ends_and_one_that_fetches_knows_better() {
-        let status = Status::new();
-        status.begin("g", "t");
-        status.joined();
-        let progress = status.open_lane(0);
-        progress.begin(5);
-        let lag = || status.lanes()[0].lag;
-        status.lane(0, LaneState::Running);
-        status.looked(0, 8);
-        assert_eq!(lag(), 3, "no statistics yet");
-        locked(&status.inner).lanes.get_mut(&0).unwrap().held = Some(0);
-        status.looked(0, 9);
-        assert_eq!(lag(), 3, "9 may be a marker of a transaction");
-        let stopped = LaneState::Stopped {
-            reason: "a hole".into(),
-            remedy: "run x".into(),
-        };
-        status.lane(0, stopped);
-        status.looked(0, 20);
-        assert_eq!(lag(), 15);
-    }
-
-    #[test]
-    fn a_broker_that_does_not_answer_makes_the_process_unready_until_it_does() {
-        let status = Status::new();
-        status.begin("g", "t");
-        status.joined();
-        assert_eq!(status.silent(Duration::ZERO), [0], "without a partition");
-        status.no_answer(0, "timed out");
-        let reason = status.readiness().unwrap_err();
-        assert!(reason.contains("topic t partition 0: timed out"), "{reason}");
-        status.looked(0, 3);
-        assert_eq!(status.readiness(), Ok(()));
-        status.no_answer(0, "timed out");
-        status.open_lane(0).begin(0);
-        status.open_lane(1).begin(0);
-        (0..2).for_each(|partition| status.lane(partition, LaneState::Running));
-        assert_eq!(status.silent(Duration::from_secs(60)), [0; 0]);
-        assert_eq!(status.readiness(), Ok(()), "a record has come");
     }
 
     #[test]

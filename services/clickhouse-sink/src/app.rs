@@ -115,8 +115,7 @@ fn share(config: &Config, writer: Writer, outage: Outage) -> Result<Sink, Failur
 }
 
 fn client(config: &Config) -> Result<Http, Failure> {
-    Http::new(&config.clickhouse)
-        .map_err(|error| Failure::internal("no HTTP client").cause(error))
+    Http::new(&config.clickhouse).map_err(|error| Failure::internal("no HTTP client").cause(error))
 }
 
 /// Opens the table, waiting for a server that does not answer yet.

@@ -192,7 +192,10 @@ pub(crate) fn content_rejected(reason: &'static str) {
     counter!(CONTENT_REJECTED, "reason" => reason).increment(1);
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a gauge; WAL far below 2^53 bytes")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge; WAL far below 2^53 bytes"
+)]
 pub(crate) fn slot(name: &str, state: &SlotState) {
     let set = |metric: &'static str, value: f64| {
         gauge!(metric, "slot" => name.to_owned()).set(value);
@@ -204,8 +207,7 @@ pub(crate) fn slot(name: &str, state: &SlotState) {
 }
 
 pub(crate) fn connector_running(name: &str, is_running: bool) {
-    gauge!(CONNECTOR_RUNNING, "connector" => name.to_owned())
-        .set(f64::from(u8::from(is_running)));
+    gauge!(CONNECTOR_RUNNING, "connector" => name.to_owned()).set(f64::from(u8::from(is_running)));
 }
 
 pub(crate) fn look_failed(dependency: &'static str) {

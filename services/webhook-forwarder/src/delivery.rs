@@ -57,7 +57,9 @@ pub async fn attempt(
         .post(&runtime.endpoint, &job.message, &headers);
     let began = Instant::now();
     let answer = post.instrument(span).await;
-    runtime.attempt_seconds.record(began.elapsed().as_secs_f64());
+    runtime
+        .attempt_seconds
+        .record(began.elapsed().as_secs_f64());
     slot.settle(&answer.outcome, answer.shown());
     note(runtime, job, &answer);
     Some(answer)

@@ -204,8 +204,10 @@ mod tests {
             Outcome::Unreachable,
             Outcome::RefusedAddress,
         ];
-        let seen: std::collections::BTreeSet<&str> =
-            statuses.chain(others).map(|outcome| outcome.label()).collect();
+        let seen: std::collections::BTreeSet<&str> = statuses
+            .chain(others)
+            .map(|outcome| outcome.label())
+            .collect();
         assert_eq!(seen, Outcome::LABELS.iter().copied().collect());
         assert!(!Outcome::FAILURES.contains(&Outcome::Delivered.label()));
     }

@@ -79,7 +79,12 @@ fn label(index: usize, from: &[(&'static str, Metric)]) -> String {
     let mut told: Vec<String> = Vec::new();
     for (process, metric) in from {
         let values = values(metric.labels[index], process);
-        told.extend(values.into_iter().filter(|value| !told.contains(value)).collect::<Vec<_>>());
+        told.extend(
+            values
+                .into_iter()
+                .filter(|value| !told.contains(value))
+                .collect::<Vec<_>>(),
+        );
     }
     format!("`{name}`: {}", told.join(", "))
 }
@@ -119,7 +124,9 @@ fn aliases(text: &mut String) {
 }
 
 fn buckets(text: &mut String) {
-    text.push_str("\n## Buckets\n\nUpper bounds; `+Inf` follows.\n\n| histogram | bounds |\n|---|---|\n");
+    text.push_str(
+        "\n## Buckets\n\nUpper bounds; `+Inf` follows.\n\n| histogram | bounds |\n|---|---|\n",
+    );
     for (metric, _) in merged() {
         if let Kind::Histogram(bounds) = metric.kind {
             let bounds: Vec<String> = bounds.iter().map(ToString::to_string).collect();

@@ -32,7 +32,9 @@ pub fn families(page: &str) -> BTreeMap<String, Family> {
             .find(|name| all.contains_key(*name));
         if let Some(family) = family.map(str::to_owned) {
             let entry = all.entry(family).or_default();
-            entry.labels.extend(labels(line).filter(|label| label != "le"));
+            entry
+                .labels
+                .extend(labels(line).filter(|label| label != "le"));
         }
     }
     all
@@ -57,7 +59,9 @@ fn comment<'a>(line: &'a str, start: &str) -> Option<(&'a str, &'a str)> {
 
 /// Label values are names of ours, which hold no quotes.
 fn labels(line: &str) -> impl Iterator<Item = String> {
-    let inside = line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}'));
+    let inside = line
+        .split_once('{')
+        .and_then(|(_, rest)| rest.rsplit_once('}'));
     let pairs = inside.map_or("", |(inside, _)| inside).split("\",");
     pairs.filter_map(|pair| pair.split_once("=\"").map(|(name, _)| name.to_owned()))
 }
@@ -76,7 +80,10 @@ mod tests {
         assert_eq!(all["a_seconds"].kind, "histogram");
         assert!(all["a_seconds"].described && !all["b"].described);
         assert_eq!(all["a_seconds"].labels, ["sink".to_owned()].into());
-        assert_eq!(all["b"].labels, ["reason".to_owned(), "topic".to_owned()].into());
+        assert_eq!(
+            all["b"].labels,
+            ["reason".to_owned(), "topic".to_owned()].into()
+        );
     }
 
     #[test]

@@ -5,11 +5,32 @@
 use std::collections::BTreeSet;
 
 const KEYWORDS: &[&str] = &[
-    "and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "offset",
-    "bool", "inf", "nan", "start", "end", "atan2",
+    "and",
+    "or",
+    "unless",
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "offset",
+    "bool",
+    "inf",
+    "nan",
+    "start",
+    "end",
+    "atan2",
 ];
 /// Their parentheses hold labels.
-const GROUPINGS: &[&str] = &["by", "without", "on", "ignoring", "group_left", "group_right"];
+const GROUPINGS: &[&str] = &[
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+];
 
 /// A series, and a label that it is selected by.
 pub type Selection = (String, String);
@@ -89,7 +110,9 @@ impl<'a> Reader<'a> {
         if GROUPINGS.contains(&keyword.as_str()) && follows.starts_with('(') {
             let (inside, rest) = follows[1..].split_once(')').unwrap_or((follows, ""));
             let labels = inside.split(',').map(|label| label.trim().to_owned());
-            self.asked.groupings.extend(labels.filter(|l| !l.is_empty()));
+            self.asked
+                .groupings
+                .extend(labels.filter(|l| !l.is_empty()));
             self.rest = rest;
         } else if !KEYWORDS.contains(&keyword.as_str()) && !follows.starts_with('(') {
             self.asked.series.insert(word.clone());
@@ -152,7 +175,12 @@ mod tests {
         let asked = read(expression);
         let selected: Vec<&str> = asked.selections.iter().map(|(_, l)| l.as_str()).collect();
         assert_eq!(selected, ["sink", "x"]);
-        assert!(asked.selections.iter().all(|(series, _)| series == "a_bucket"));
+        assert!(
+            asked
+                .selections
+                .iter()
+                .all(|(series, _)| series == "a_bucket")
+        );
         assert_eq!(
             asked.groupings.into_iter().collect::<Vec<_>>(),
             ["job", "le"]

@@ -86,8 +86,15 @@ pub fn alerts() -> Vec<Alert> {
             .file_stem()
             .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         for document in documents(&path) {
-            let groups = document["groups"].as_sequence().cloned().unwrap_or_default();
-            for rule in groups.iter().filter_map(|g| g["rules"].as_sequence()).flatten() {
+            let groups = document["groups"]
+                .as_sequence()
+                .cloned()
+                .unwrap_or_default();
+            for rule in groups
+                .iter()
+                .filter_map(|g| g["rules"].as_sequence())
+                .flatten()
+            {
                 if let Some(name) = rule["alert"].as_str() {
                     let runbook = rule["annotations"]["runbook_url"].as_str();
                     alerts.push(Alert {
@@ -149,7 +156,10 @@ fn below(dir: &Path, ending: &str) -> Vec<PathBuf> {
 }
 
 fn relative(path: &Path) -> String {
-    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 fn collect(value: &Value, keys: &[&str], found: &mut impl FnMut(String)) {

@@ -26,7 +26,10 @@ async fn a_connector_that_was_given_up_is_started_again_unless_its_slot_is_lost(
     let began = capture.delivered().await;
     assert!(keeper.is_running().await.unwrap());
     let slot = keeper.slot().await.unwrap();
-    assert_eq!((slot.wal_status, slot.is_active), (WalStatus::Reserved, true));
+    assert_eq!(
+        (slot.wal_status, slot.is_active),
+        (WalStatus::Reserved, true)
+    );
 
     capture.fail().await;
     let look = until(&mut keeper, |look| matches!(look, Look::Restarted { .. })).await;

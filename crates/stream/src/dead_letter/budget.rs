@@ -54,12 +54,7 @@ impl RejectBudget {
         }
         let reason = format!(
             "topic {} partition {} offset {}: {} of the last {} records were rejected, the last one because: {}",
-            record.topic,
-            record.partition,
-            record.offset,
-            self.rejected,
-            self.window,
-            reject.kind
+            record.topic, record.partition, record.offset, self.rejected, self.window, reject.kind
         );
         Err(LaneError::stop(
             reason,

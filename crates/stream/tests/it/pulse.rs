@@ -36,7 +36,9 @@ async fn the_lag_of_a_stopped_partition_follows_its_log_and_a_frozen_broker_is_t
             let lanes = member.status.lanes();
             let lane = lanes.iter().find(|lane| lane.partition == 1);
             match lane {
-                Some(lane) if matches!(lane.state, LaneState::Stopped { .. }) && lane.lag == lag => {
+                Some(lane)
+                    if matches!(lane.state, LaneState::Stopped { .. }) && lane.lag == lag =>
+                {
                     Ok(lane.behind_seconds)
                 }
                 other => Err(format!("{other:?}")),
@@ -58,8 +60,16 @@ async fn the_lag_of_a_stopped_partition_follows_its_log_and_a_frozen_broker_is_t
     let begun = Instant::now();
     stack.kafka().pause().unwrap();
     let is_silent = |reason: &str| reason.contains("the broker does not answer");
-    while !member.status.readiness().is_err_and(|reason| is_silent(&reason)) {
-        assert!(begun.elapsed() < PROMISED, "{:?}", member.status.readiness());
+    while !member
+        .status
+        .readiness()
+        .is_err_and(|reason| is_silent(&reason))
+    {
+        assert!(
+            begun.elapsed() < PROMISED,
+            "{:?}",
+            member.status.readiness()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(member.status.liveness(), Ok(()));

@@ -123,10 +123,15 @@ impl Watched {
         let (cdc, enriched) = (ends(&self.cdc)?, ends(&self.enriched)?);
         let endpoints = members.keys().filter(|name| name.starts_with(ENDPOINTS));
         let readers: BTreeSet<&String> = self.readers.iter().chain(endpoints).collect();
-        let readers = readers.into_iter().map(|group| (group, &self.enriched, &enriched));
+        let readers = readers
+            .into_iter()
+            .map(|group| (group, &self.enriched, &enriched));
         let enricher = std::iter::once((&self.enricher, &self.cdc, &cdc));
         let mut all = Vec::new();
-        for (group, topic, ends) in enricher.filter(|(name, ..)| !name.is_empty()).chain(readers) {
+        for (group, topic, ends) in enricher
+            .filter(|(name, ..)| !name.is_empty())
+            .chain(readers)
+        {
             all.push(Found {
                 group: group.clone(),
                 topic: topic.clone(),

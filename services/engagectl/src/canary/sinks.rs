@@ -23,9 +23,18 @@ const LAST: usize = 1000;
 
 /// A sink that can be asked.
 pub(super) enum Sink {
-    ClickHouse { client: Client, settings: ClickHouseSettings },
-    Redis { client: redis::Client, key: String },
-    Webhook { client: Client, url: Url },
+    ClickHouse {
+        client: Client,
+        settings: ClickHouseSettings,
+    },
+    Redis {
+        client: redis::Client,
+        key: String,
+    },
+    Webhook {
+        client: Client,
+        url: Url,
+    },
 }
 
 /// What one look came to.
@@ -160,7 +169,10 @@ async fn ask_redis(client: &redis::Client, key: &str) -> redis::RedisResult<Opti
     let mut connection = client
         .get_multiplexed_async_connection_with_config(&patient)
         .await?;
-    redis::cmd("GET").arg(key).query_async(&mut connection).await
+    redis::cmd("GET")
+        .arg(key)
+        .query_async(&mut connection)
+        .await
 }
 
 fn in_redis(found: Option<&str>, row: &Row) -> Verdict {
@@ -182,7 +194,13 @@ async fn ask_receiver(client: &Client, url: &Url) -> reqwest::Result<Value> {
 fn in_deliveries(told: &Value, row: &Row) -> Verdict {
     let list = told.as_array().or_else(|| told["events"].as_array());
     let bodies = list.into_iter().flatten().map(|kept| &kept["event"]);
-    let mut events = bodies.map(|body| if body["data"].is_object() { &body["data"] } else { body });
+    let mut events = bodies.map(|body| {
+        if body["data"].is_object() {
+            &body["data"]
+        } else {
+            body
+        }
+    });
     let ours = |event: &&Value| {
         let id = text(&event["event_id"]).or_else(|| text(&event["id"]));
         id.as_deref() == Some(&row.event_id)

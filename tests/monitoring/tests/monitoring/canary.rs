@@ -13,12 +13,14 @@ async fn rows_are_read_back_from_every_sink_by_value_and_a_stopped_sink_is_notic
         value(&text, name, labels).ok_or_else(|| format!("no {name} {labels:?}"))
     };
     let at_least = async |wanted: f64, name: &str, labels: &[(&str, &str)]| {
-        eventually(&format!("{name} {labels:?} at least {wanted}"), PATIENCE, async || {
-            match metric(name, labels).await? {
+        eventually(
+            &format!("{name} {labels:?} at least {wanted}"),
+            PATIENCE,
+            async || match metric(name, labels).await? {
                 found if found >= wanted => Ok(()),
                 found => Err(found.to_string()),
-            }
-        })
+            },
+        )
         .await;
     };
     for sink in ["clickhouse", "redis", "webhook"] {
@@ -40,7 +42,13 @@ async fn rows_are_read_back_from_every_sink_by_value_and_a_stopped_sink_is_notic
         let (_, text) = page(canary.admin, "/metrics").await.ok_or("no answer")?;
         let members = value(&text, "engage_group_members", &[group]);
         let lag: f64 = (0..16)
-            .filter_map(|p| value(&text, "engage_group_lag", &[group, ("partition", &p.to_string())]))
+            .filter_map(|p| {
+                value(
+                    &text,
+                    "engage_group_lag",
+                    &[group, ("partition", &p.to_string())],
+                )
+            })
             .sum();
         match (members, lag > 0.0) {
             (Some(0.0), true) => Ok(()),
@@ -51,5 +59,10 @@ async fn rows_are_read_back_from_every_sink_by_value_and_a_stopped_sink_is_notic
 
     world.restart("clickhouse-sink");
     let seen = metric("engage_canary_seconds_count", &[("sink", "clickhouse")]).await;
-    at_least(seen.unwrap() + 5.0, "engage_canary_seconds_count", &[("sink", "clickhouse")]).await;
+    at_least(
+        seen.unwrap() + 5.0,
+        "engage_canary_seconds_count",
+        &[("sink", "clickhouse")],
+    )
+    .await;
 }

@@ -34,10 +34,18 @@ fn complaints(exporter: &Exporter, page: &str) -> Vec<String> {
     let listed: Vec<(&str, &Metric)> = exporter
         .metrics
         .iter()
-        .flat_map(|metric| std::iter::once(metric.name).chain(metric.alias).map(move |n| (n, metric)))
+        .flat_map(|metric| {
+            std::iter::once(metric.name)
+                .chain(metric.alias)
+                .map(move |n| (n, metric))
+        })
         .collect();
-    let unknown = found.keys().filter(|name| !listed.iter().any(|(n, _)| n == *name));
-    let mut all: Vec<String> = unknown.map(|name| format!("{name} is not listed")).collect();
+    let unknown = found
+        .keys()
+        .filter(|name| !listed.iter().any(|(n, _)| n == *name));
+    let mut all: Vec<String> = unknown
+        .map(|name| format!("{name} is not listed"))
+        .collect();
     for (name, metric) in listed {
         match found.get(name) {
             None => all.push(format!("{name} is not exported")),
@@ -59,7 +67,10 @@ fn differences(name: &str, metric: &Metric, family: &Family) -> Vec<String> {
         all.push(format!("{name} is a {}, listed as {kind}", family.kind));
     }
     if family.labels != labels {
-        all.push(format!("{name} has labels {:?}, listed {labels:?}", family.labels));
+        all.push(format!(
+            "{name} has labels {:?}, listed {labels:?}",
+            family.labels
+        ));
     }
     if !family.described {
         all.push(format!("{name} has no description"));

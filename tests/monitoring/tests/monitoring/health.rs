@@ -49,7 +49,11 @@ async fn unready(world: &World, services: &[&str], named: &str) {
         .await;
         assert!(reason.to_lowercase().contains(named), "{service}: {reason}");
         let alive = page(world.addresses().admin(service), "/livez").await;
-        assert_eq!(alive.map(|(status, _)| status), Some(200), "{service} lives");
+        assert_eq!(
+            alive.map(|(status, _)| status),
+            Some(200),
+            "{service} lives"
+        );
     }
     for service in ALL.iter().filter(|service| !services.contains(service)) {
         assert_eq!(readiness(world, service).await, Ok(()), "{service}");
@@ -87,7 +91,8 @@ async fn a_broker_that_stands_still_makes_every_service_unready_and_none_dead() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_answers_nothing_makes_the_forwarder_unready_only_while_there_is_something_to_send() {
+async fn a_receiver_that_answers_nothing_makes_the_forwarder_unready_only_while_there_is_something_to_send()
+ {
     let (world, _turn) = pipeline().await;
     ready(world, &ALL).await;
     let content = world.insert_content(Content::podcast(100)).await;
@@ -95,7 +100,11 @@ async fn a_receiver_that_answers_nothing_makes_the_forwarder_unready_only_while_
     world.delivered(&before).await;
 
     world.pause("receiver");
-    assert_eq!(readiness(world, "webhook-forwarder").await, Ok(()), "nothing to do");
+    assert_eq!(
+        readiness(world, "webhook-forwarder").await,
+        Ok(()),
+        "nothing to do"
+    );
     let waiting = world.insert_event(Event::play(&content, 2000)).await;
     // it is under way once another sink has it
     world.clickhouse_row(&waiting).await;

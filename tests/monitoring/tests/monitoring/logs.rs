@@ -17,7 +17,10 @@ use crate::pipeline::{PATIENCE, binary, eventually, pipeline};
 const PRIVATE: &str = "pr1vat3";
 
 fn lines(world: &World, service: &str) -> Vec<String> {
-    let path = world.stack().dir().join(format!("services/logs/{service}.log"));
+    let path = world
+        .stack()
+        .dir()
+        .join(format!("services/logs/{service}.log"));
     let text = fs::read_to_string(path).unwrap();
     text.lines().map(str::to_owned).collect()
 }
@@ -52,22 +55,37 @@ async fn lines_are_json_name_the_record_and_hold_no_user_and_no_secret() {
     let user = private_events(world).await;
     let is_letter = |line: &Value| line["message"] == "record dead-lettered";
     for service in SERVICES {
-        let letters = eventually(&format!("a dead letter in the log of {service}"), PATIENCE, async || {
-            let parsed = lines(world, service);
-            let parsed = parsed.iter().map(|line| serde_json::from_str::<Value>(line));
-            let all: Vec<Value> = parsed.collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-            for line in &all {
-                for key in ["timestamp", "level", "service", "target", "message"] {
-                    assert!(line[key].is_string(), "{service}: no {key} in {line}");
+        let letters = eventually(
+            &format!("a dead letter in the log of {service}"),
+            PATIENCE,
+            async || {
+                let parsed = lines(world, service);
+                let parsed = parsed
+                    .iter()
+                    .map(|line| serde_json::from_str::<Value>(line));
+                let all: Vec<Value> = parsed
+                    .collect::<Result<_, _>>()
+                    .map_err(|e| e.to_string())?;
+                for line in &all {
+                    for key in ["timestamp", "level", "service", "target", "message"] {
+                        assert!(line[key].is_string(), "{service}: no {key} in {line}");
+                    }
                 }
-            }
-            let letters: Vec<Value> = all.into_iter().filter(is_letter).collect();
-            if letters.is_empty() { Err("none".into()) } else { Ok(letters) }
-        })
+                let letters: Vec<Value> = all.into_iter().filter(is_letter).collect();
+                if letters.is_empty() {
+                    Err("none".into())
+                } else {
+                    Ok(letters)
+                }
+            },
+        )
         .await;
         for letter in &letters {
             assert!(
-                letter["topic"].is_string() && letter["partition"].is_i64() && letter["offset"].is_i64() && letter["kind"].is_string(),
+                letter["topic"].is_string()
+                    && letter["partition"].is_i64()
+                    && letter["offset"].is_i64()
+                    && letter["kind"].is_string(),
                 "{letter}"
             );
         }
@@ -92,7 +110,10 @@ async fn each_step_in_the_life_of_a_service_is_one_line() {
         let count = |step: &str| steps.iter().filter(|s| *s == step).count();
         assert!(count("started") >= 1, "{service}: {steps:?}");
         // another test may have started it again
-        assert!(count("partitions assigned") >= count("started"), "{service}: {steps:?}");
+        assert!(
+            count("partitions assigned") >= count("started"),
+            "{service}: {steps:?}"
+        );
         assert!(count("ready") >= 1, "{service}: {steps:?}");
     }
 }
@@ -119,7 +140,10 @@ fn a_service_that_reaches_nothing_tells_no_secret_even_in_detail() {
         .iter()
         .map(|service| {
             let log = std::env::temp_dir().join(format!("{service}-{}.log", Uuid::now_v7()));
-            let (out, err) = (File::create(&log).unwrap(), File::options().append(true).open(&log));
+            let (out, err) = (
+                File::create(&log).unwrap(),
+                File::options().append(true).open(&log),
+            );
             let child = Command::new(binary(service))
                 .env_clear()
                 .envs(secrets())
@@ -148,7 +172,10 @@ fn a_service_that_reaches_nothing_tells_no_secret_even_in_detail() {
         child.wait().unwrap();
         let told = fs::read_to_string(&log).unwrap();
         fs::remove_file(&log).unwrap();
-        assert!(told.contains("\"started\""), "{service} has not begun: {told}");
+        assert!(
+            told.contains("\"started\""),
+            "{service} has not begun: {told}"
+        );
         for secret in [PRIVATE, "cHIxdmF0M3ByMXZhdDNwcjF2YXQzcHIx"] {
             assert!(!told.contains(secret), "{service} tells {secret}: {told}");
         }

@@ -51,13 +51,22 @@ fn every_label_that_is_selected_by_is_one_of_its_series() {
             }
         }
         for (series, label) in &asked.selections {
-            let own = known.get(series).map_or(&[][..], |(metric, _)| metric.labels);
+            let own = known
+                .get(series)
+                .map_or(&[][..], |(metric, _)| metric.labels);
             if !own.iter().any(|l| l.name == label) && !ADDED.contains(&label.as_str()) {
                 wrong.push(format!("{file}: {series} has no label {label}"));
             }
         }
-        for label in asked.groupings.iter().filter(|l| !labels.contains(l.as_str())) {
-            wrong.push(format!("{file}: nothing in {:?} has a label {label}", asked.series));
+        for label in asked
+            .groupings
+            .iter()
+            .filter(|l| !labels.contains(l.as_str()))
+        {
+            wrong.push(format!(
+                "{file}: nothing in {:?} has a label {label}",
+                asked.series
+            ));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -89,7 +98,13 @@ fn one_name_has_one_kind_and_the_same_labels_wherever_it_is_exported() {
                 assert_eq!(metric.kind, other.kind, "{}", metric.name);
             }
             let same = exporter.metrics.iter().filter(|m| m.name == metric.name);
-            assert_eq!(same.count(), 1, "{} twice in {}", metric.name, exporter.name);
+            assert_eq!(
+                same.count(),
+                1,
+                "{} twice in {}",
+                metric.name,
+                exporter.name
+            );
         }
     }
 }

@@ -76,7 +76,14 @@ impl Running {
         let addresses = world.addresses();
         let log = world.stack().dir().join("services/logs/canary.log");
         let launch = Launch::new("canary", binary("engagectl"), log)
-            .args(["canary", "--every", "500ms", "--within", within, "--receiver"])
+            .args([
+                "canary",
+                "--every",
+                "500ms",
+                "--within",
+                within,
+                "--receiver",
+            ])
             .arg(format!("http://{}/", addresses.receiver))
             .env("ADMIN_ADDR", admin.to_string())
             .env("KAFKA_BOOTSTRAP_SERVERS", &addresses.kafka)

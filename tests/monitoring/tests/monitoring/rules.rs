@@ -7,7 +7,10 @@ use std::process::Command;
 use monitoring::files;
 
 fn promtool(arguments: &[&str], paths: &[&Path]) -> String {
-    let run = Command::new("promtool").args(arguments).args(paths).output();
+    let run = Command::new("promtool")
+        .args(arguments)
+        .args(paths)
+        .output();
     let output = run.unwrap_or_else(|error| {
         panic!("promtool: {error}; it comes with deploy/provision/provision.sh --dev")
     });
@@ -35,8 +38,14 @@ fn every_alert_fires_when_it_should_and_stays_calm_otherwise() {
     for path in &tests {
         for document in files::documents(path) {
             let cases = document["tests"].as_sequence().unwrap().clone();
-            for case in cases.iter().flat_map(|case| case["alert_rule_test"].as_sequence()).flatten() {
-                let fires = case["exp_alerts"].as_sequence().is_some_and(|a| !a.is_empty());
+            for case in cases
+                .iter()
+                .flat_map(|case| case["alert_rule_test"].as_sequence())
+                .flatten()
+            {
+                let fires = case["exp_alerts"]
+                    .as_sequence()
+                    .is_some_and(|a| !a.is_empty());
                 named.insert((case["alertname"].as_str().unwrap().to_owned(), fires));
             }
         }

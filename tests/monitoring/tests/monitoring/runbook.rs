@@ -11,7 +11,12 @@ fn every_alert_has_a_section_in_the_runbook_with_meaning_first_look_and_remedy()
     assert!(alerts.len() > 20, "only {} alerts found", alerts.len());
     for alert in &alerts {
         let anchor = format!("docs/operations.md#{}", alert.name.to_lowercase());
-        assert_eq!(alert.runbook.as_deref(), Some(anchor.as_str()), "{}", alert.name);
+        assert_eq!(
+            alert.runbook.as_deref(),
+            Some(anchor.as_str()),
+            "{}",
+            alert.name
+        );
         let heading = format!("\n### {}\n", alert.name);
         let (_, section) = text
             .split_once(&heading)
