@@ -1,7 +1,7 @@
 # Engage. `make help` lists every target; README.md says what they are for.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build chaos chaos-quick check-points demo up down status test test-unit lint fuzz bench bench-quick clean
+.PHONY: help setup build images validate-deploy chaos chaos-quick check-points demo up down status test test-unit lint fuzz bench bench-quick clean
 
 DURATION ?=
 RATE ?=
@@ -13,7 +13,7 @@ SEED ?=
 OUTAGE ?=
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing on a Debian machine (as root), fetch Kafka, Debezium and ClickHouse
 	@$(PROVISION)
@@ -34,9 +34,16 @@ down: ## Stop what `make up` started
 status: ## Show what is running, with readiness of each service
 	@$(CTL) status
 
+images: ## Build every image, where a container engine is; STRIMZI=1 also Connect's for Strimzi
+	@deploy/docker/images.sh $(if $(STRIMZI),--strimzi)
+
+validate-deploy: ## Validate Dockerfiles, docker-compose.yml and every overlay of k8s/; FULL=1 also a dry run by a real API server
+	@deploy/validate/validate.sh $(if $(FULL),--server)
+
 test: ## Everything CI runs: format, lints, docs, licences, unit, integration and end-to-end tests
-	@$(PROVISION) --dev
+	@$(PROVISION) --dev --deploy
 	$(MAKE) --no-print-directory lint
+	deploy/validate/validate.sh --quick
 	$(MAKE) --no-print-directory check-points
 	cargo build --locked --workspace --bins --examples --features faults
 	@grep -q -e enricher.lookup target/debug/enricher || { echo 'the fault points are not in the test build' >&2; exit 1; }
@@ -46,6 +53,7 @@ test: ## Everything CI runs: format, lints, docs, licences, unit, integration an
 	cargo test --locked --workspace --features faults --test monitoring
 	cargo test --locked --workspace --features faults --test compliance -- --test-threads=4
 	cargo test --locked --workspace --features faults --test refusals
+	cargo test --locked --workspace --features faults --test operations -- --test-threads=1
 	cargo test --locked --workspace --features faults --test chaos
 
 chaos: setup ## Faults by seed under mixed load, then the proof; MINUTES=60 SEED=7 RATE=1000 OUTAGE=5m; appends to docs/chaos-ledger.md

@@ -3,6 +3,7 @@
 #
 #   provision.sh             install what is missing (as root), fetch Kafka, Debezium and ClickHouse into the cache
 #   provision.sh --dev       also what `make test` needs (cargo-deny, libfaketime, promtool)
+#   provision.sh --deploy    also what `make validate-deploy` needs (deploy-tools.sh)
 #   provision.sh --check     only say what is missing
 #   provision.sh --print cargo-deny   the path of that tool
 #
@@ -15,7 +16,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 [ -n "${HOME:-}" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
 export HOME
 cache=${ENGAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/engage}
-dev=0 check=0
+dev=0 deploy=0 check=0
 
 say() { printf 'provision: %s\n' "$*" >&2; }
 die() { say "$1"; shift; printf '%s\n' "$@" | sed 's/^/  /' >&2; exit 69; }
@@ -24,10 +25,11 @@ has() { command -v "$1" >/dev/null 2>&1; }
 while [ $# -gt 0 ]; do
   case $1 in
     --dev) dev=1 ;;
+    --deploy) deploy=1 ;;
     --check) check=1 ;;
     --print) [ "${2:-}" = cargo-deny ] || { say "--print knows only cargo-deny"; exit 64; }
              if has cargo-deny; then command -v cargo-deny; else echo "$cache/tools/bin/cargo-deny"; fi; exit 0 ;;
-    -h|--help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h|--help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) say "unknown option $1; see --help"; exit 64 ;;
   esac
   shift
@@ -55,6 +57,8 @@ header_there() { compgen -G "/usr/include/$1" >/dev/null || compgen -G "/usr/inc
 faketime_there() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
 # Checks the alert rules and runs their unit tests; nothing is scraped here, so the server stays off.
 promtool_there() { has promtool; }
+venv_there() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
+wheels_there() { cmp -s "$here/deploy-tools.txt" "$cache/deploy-tools/.wheels"; }
 deny_there() { has cargo-deny || [ -x "$cache/tools/bin/cargo-deny" ]; }
 
 java_tool() { if [ -x "${JAVA_HOME:-/none}/bin/$1" ]; then echo "$JAVA_HOME/bin/$1"; else command -v "$1"; fi; }
@@ -105,7 +109,8 @@ find_packages() {
   header_there zstd.h                    || packages+=(libzstd-dev)
   [ "$dev" = 0 ] || faketime_there       || packages+=(faketime)
   [ "$dev" = 0 ] || promtool_there       || packages+=(prometheus)
-  [ "$dev" = 0 ] || deny_there || python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
+  [ "$dev" = 0 ] || deny_there || venv_there || packages+=(python3-venv)
+  [ "$deploy" = 0 ] || wheels_there || venv_there || packages+=(python3-venv)
 }
 
 missing() {
@@ -116,6 +121,7 @@ missing() {
   connector_there || echo "the connector built on it, $connector_jar"
   clickhouse_there || echo "ClickHouse (on PATH, or its library in $cache/clickhouse)"
   [ "$dev" = 0 ] || deny_there || echo "cargo-deny"
+  [ "$deploy" = 0 ] || wheels_there || echo "the tools of deploy/provision/deploy-tools.txt"
 }
 
 # ---- programs from Debian's packages -------------------------------------------------------------
@@ -247,5 +253,6 @@ debezium_there || jars debezium debezium-postgres "$here/debezium/pom.xml" \
 connector_there || connector
 clickhouse_there || clickhouse_fetch
 [ "$dev" = 0 ] || deny_there || deny_fetch
+[ "$deploy" = 0 ] || wheels_there || "$here/deploy-tools.sh" 9>&-
 warm_there || warm 9>&-
 say "ready"

@@ -19,7 +19,7 @@ mod slot_state;
 mod topics;
 
 pub use clickhouse::{ClickHouseSettings, EventIdType};
-pub use connector::ConnectSettings;
+pub use connector::{ConnectSettings, config as connector_config};
 pub use error::PlatformError;
 pub use keeper::{Keeper, Look};
 pub use plan::{Change, Component, Plan, Problem, inspect, plan};

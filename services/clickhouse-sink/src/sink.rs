@@ -15,7 +15,7 @@ use stream::resume::{StartPolicy, resolve_start};
 use stream::{LaneError, LaneHandle, Record, trace};
 use tokio::sync::Semaphore;
 
-use crate::batch::{Batch, Limits};
+use crate::batch::{Batch, Before, Limits};
 use crate::deliver::Deliverer;
 use crate::intake::{Intake, Judged};
 use crate::memory::{Budget, Share};
@@ -96,7 +96,7 @@ pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneErr
         deliverer,
         intake,
         rejects: RejectBudget::default(),
-        closed: None,
+        before: None,
     };
     lane.run().await
 }
@@ -107,8 +107,8 @@ struct Lane {
     deliverer: Deliverer,
     intake: Intake,
     rejects: RejectBudget,
-    /// When the last batch was closed.
-    closed: Option<Instant>,
+    /// The last batch.
+    before: Option<Before>,
 }
 
 /// A closed batch, and how the lane goes on after it.
@@ -155,9 +155,12 @@ impl Lane {
             if faults::is_broken(Rule::EffectFirst) {
                 self.commit(&batch, checkpoint).await;
             }
+            let closed = Instant::now();
             if !self.deliverer.deliver(&self.handle, &batch, links).await? {
                 return Ok(());
             }
+            let took = closed.elapsed();
+            self.before = Some(Before { closed, took });
             self.commit(&batch, checkpoint).await;
             match then {
                 Then::Continue => {}
@@ -182,7 +185,7 @@ impl Lane {
     /// Takes records until the batch is due. Whatever ends it, what was taken before is delivered first.
     async fn collect(&mut self) -> Closed {
         let mut closed = Closed {
-            batch: Batch::after(self.closed),
+            batch: Batch::after(self.before),
             then: Then::End,
             ..Closed::default()
         };
@@ -191,7 +194,6 @@ impl Lane {
             closed.then = self.fill(&mut closed, &mut share, records).await;
             closed.memory = Some(share);
         }
-        self.closed = Some(Instant::now());
         closed
     }
 

@@ -168,6 +168,9 @@ pub struct ListenArgs {
         value_delimiter = ' '
     )]
     pub secrets: Vec<String>,
+    /// A file with such secrets, separated by white space.
+    #[arg(long, value_name = "FILE", env = "WEBHOOK_SECRET_FILE")]
+    pub secret_file: Option<PathBuf>,
     /// Add every delivery to this file before it is answered, and begin with what it holds, so that a restart
     /// forgets nothing.
     #[arg(long, value_name = "FILE")]

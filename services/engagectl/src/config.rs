@@ -72,8 +72,8 @@ impl Default for RedisSettings {
     }
 }
 
-/// The environment variables of `engagectl`.
-pub(crate) const ENV: &[EnvKey] = &[
+/// The environment names of the tool, beside those of `[kafka]`.
+pub const ENV: &[EnvKey] = &[
     EnvKey::secret("DATABASE_URL", "database.url"),
     EnvKey::secret("ENGAGE_CDC_PASSWORD", "database.cdc_password"),
     EnvKey::plain("KAFKA_CDC_TOPIC", "topics.cdc"),
@@ -84,7 +84,7 @@ pub(crate) const ENV: &[EnvKey] = &[
     EnvKey::plain("CLICKHOUSE_USER", "clickhouse.user"),
     EnvKey::secret("CLICKHOUSE_PASSWORD", "clickhouse.password"),
     EnvKey::plain("CLICKHOUSE_DATABASE", "clickhouse.database"),
-    EnvKey::plain("REDIS_URL", "redis.url"),
+    EnvKey::secret("REDIS_URL", "redis.url"),
     EnvKey::plain("CANARY_EVERY", "canary.every"),
     EnvKey::plain("CANARY_WITHIN", "canary.within"),
     EnvKey::plain("CANARY_RECEIVER", "canary.receiver"),

@@ -73,14 +73,24 @@ fn report(findings: &[service::Finding], output: Output) -> Outcome {
     Outcome(service::finding::exit(findings))
 }
 
+/// The secrets given by option, and those of the file, separated by white space.
+fn signing_secrets(args: &ListenArgs) -> Result<Vec<SecretString>, Failure> {
+    let mut text = args.secrets.join(" ");
+    if let Some(path) = &args.secret_file {
+        let file = std::fs::read_to_string(path).map_err(|e| {
+            Failure::usage(format!("cannot read {}", path.display()))
+                .cause(e)
+                .remedy("name a readable file with secrets (whsec_..) after --secret-file")
+        })?;
+        text = format!("{text} {file}");
+    }
+    Ok(text.split_whitespace().map(SecretString::from).collect())
+}
+
 async fn listen(args: &ListenArgs, stop: CancellationToken) -> Result<(), Failure> {
     let options = ReceiverOptions {
         addr: args.addr,
-        secrets: args
-            .secrets
-            .iter()
-            .map(|secret| SecretString::from(secret.as_str()))
-            .collect(),
+        secrets: signing_secrets(args)?,
         record: args.record.clone(),
         ..ReceiverOptions::default()
     };
@@ -92,4 +102,32 @@ async fn listen(args: &ListenArgs, stop: CancellationToken) -> Result<(), Failur
         .run(stop)
         .await
         .map_err(|e| Failure::internal("the receiver stopped").cause(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn secrets(arguments: &[&str]) -> Result<Vec<String>, Failure> {
+        let line = ["engagectl", "webhook", "listen"].iter().chain(arguments);
+        let Command::Webhook(WebhookCommand::Listen(args)) = Cli::parse_from(line).command else {
+            panic!("another command");
+        };
+        let found = signing_secrets(&args)?;
+        Ok(found.iter().map(|s| s.expose_secret().to_owned()).collect())
+    }
+
+    #[test]
+    fn signing_secrets_come_from_options_and_from_a_file_that_must_be_readable() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "whsec_b\nwhsec_c\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let found = secrets(&["--secret", "whsec_a", "--secret-file", path]).unwrap();
+        assert_eq!(found, ["whsec_a", "whsec_b", "whsec_c"]);
+        let failure = secrets(&["--secret-file", "/nowhere/secret"]).unwrap_err();
+        assert_eq!(failure.exit().code(), 64);
+    }
 }

@@ -21,7 +21,11 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs one partition until it is taken away.
 pub(crate) async fn run(mut handle: LaneHandle, shared: Arc<Shared>) -> Result<(), LaneError> {
-    let opened = resume::open(&handle, &shared).await?;
+    let opened = {
+        // The semaphore is never closed.
+        let _turn = shared.opening.acquire().await.ok();
+        resume::open(&handle, &shared).await?
+    };
     let out = shared
         .producer
         .lane(&shared.config.output.topic, handle.partition())

@@ -14,6 +14,7 @@ use service::Failure;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use freshness::Freshness;
 pub(crate) use measure::Measure;
 
 use crate::cli::DemoArgs;
