@@ -8,17 +8,17 @@ use metrics::{counter, gauge, histogram};
 use service::metrics::{FRESHNESS_BUCKETS, Label, Metric, Unit};
 
 /// Histogram `{sink}`: commit of a canary row to its value in the sink, in seconds.
-pub const SECONDS: &str = "engage_canary_seconds";
+pub(super) const SECONDS: &str = "engage_canary_seconds";
 /// Counter `{sink,kind}`: rows that were not written, not seen in time, or seen with another value.
-pub const FAILURES: &str = "engage_canary_failures_total";
+pub(super) const FAILURES: &str = "engage_canary_failures_total";
 /// Counter: rows committed.
-pub const WRITTEN: &str = "engage_canary_written_total";
+pub(super) const WRITTEN: &str = "engage_canary_written_total";
 /// Gauge `{group,topic,partition}`: records after the group's commit, whether or not anybody has the partition.
-pub const GROUP_LAG: &str = "engage_group_lag";
+pub(super) const GROUP_LAG: &str = "engage_group_lag";
 /// Gauge `{group,topic,partition}`: age of the record at the group's commit, in seconds.
-pub const GROUP_BEHIND: &str = "engage_group_behind_seconds";
+pub(super) const GROUP_BEHIND: &str = "engage_group_behind_seconds";
 /// Gauge `{group}`: members of a consumer group.
-pub const GROUP_MEMBERS: &str = "engage_group_members";
+pub(super) const GROUP_MEMBERS: &str = "engage_group_members";
 
 const SINK: Label = Label::one_of("sink", &["clickhouse", "redis", "webhook"]);
 const PARTITION: &[Label] = &[
@@ -28,7 +28,7 @@ const PARTITION: &[Label] = &[
 ];
 
 /// All of it.
-pub const OWN: &[Metric] = &[
+pub(super) const OWN: &[Metric] = &[
     Metric::histogram(
         SECONDS,
         Unit::Seconds,
