@@ -115,6 +115,12 @@ pub fn rule_files() -> Vec<PathBuf> {
     below(&root().join("deploy/prometheus/rules"), "yaml")
 }
 
+/// The dashboards.
+#[must_use]
+pub fn dashboards() -> Vec<PathBuf> {
+    below(&root().join("deploy/grafana/dashboards"), "json")
+}
+
 /// The files with unit tests of rules.
 #[must_use]
 pub fn rule_tests() -> Vec<PathBuf> {

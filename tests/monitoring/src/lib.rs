@@ -8,3 +8,4 @@ pub mod exposition;
 pub mod expression;
 pub mod files;
 pub mod inventory;
+pub mod kubernetes;
