@@ -1,7 +1,7 @@
 # Engage. `make help` lists every target; README.md says what they are for.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build images validate-deploy chaos chaos-quick check-points demo up down status test test-unit lint fuzz bench bench-quick clean
+.PHONY: help setup build images validate-deploy chaos chaos-quick operations check-points demo up down status test test-unit drill lint fuzz bench bench-quick clean
 
 DURATION ?=
 RATE ?=
@@ -53,12 +53,19 @@ test: ## Everything CI runs: format, lints, docs, licences, unit, integration an
 	cargo test --locked --workspace --features faults --test monitoring
 	cargo test --locked --workspace --features faults --test compliance -- --test-threads=4
 	cargo test --locked --workspace --features faults --test refusals
-	cargo test --locked --workspace --features faults --test operations -- --test-threads=1
 	cargo test --locked --workspace --features faults --test chaos
+
+drill: setup ## Lose each store in turn: lost, named, repaired, verified (docs/disaster-recovery.md); DRILL=redis for one
+	cargo build --locked --workspace --bins --features faults
+	@tests/drill.sh $(DRILL)
 
 chaos: setup ## Faults by seed under mixed load, then the proof; MINUTES=60 SEED=7 RATE=1000 OUTAGE=5m; appends to docs/chaos-ledger.md
 	cargo build --release --locked --workspace --bins --features faults --target-dir target/chaos
 	target/chaos/release/chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(OUTAGE),--outage $(OUTAGE)) --ledger docs
+
+operations: ## A rolling restart, and one, four and two replicas of each sink, under load; ROLLING_RATE=1000 rows a second
+	cargo build --release --locked --workspace --bins --features faults --target-dir target/chaos
+	cargo test --release --locked --workspace --features faults --target-dir target/chaos --test operations -- --test-threads=1 --nocapture
 
 chaos-quick: ## Every fault point in every service, every class of fault once, then each rule broken: 14 minutes with seed 4
 	cargo build --locked --workspace --bins --features faults

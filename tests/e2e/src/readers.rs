@@ -95,7 +95,8 @@ impl World {
         self.clickhouse(&sql).await.trim().parse().unwrap()
     }
 
-    async fn clickhouse(&self, sql: &str) -> String {
+    /// What ClickHouse answers to a statement.
+    pub async fn clickhouse(&self, sql: &str) -> String {
         let addresses = self.addresses();
         let response = reqwest::Client::new()
             .post(&addresses.clickhouse_url)

@@ -6,6 +6,8 @@
 
 mod changes;
 mod derived;
+mod erasure;
+mod offsets;
 mod poison;
 mod restart;
 mod snapshot;
