@@ -22,6 +22,21 @@ const KEYWORDS: &[&str] = &[
     "end",
     "atan2",
 ];
+/// Their labels may stand before what they aggregate: `sum by (job) (..)`.
+const AGGREGATIONS: &[&str] = &[
+    "sum",
+    "min",
+    "max",
+    "avg",
+    "count",
+    "group",
+    "stddev",
+    "stdvar",
+    "topk",
+    "bottomk",
+    "quantile",
+    "count_values",
+];
 /// Their parentheses hold labels.
 const GROUPINGS: &[&str] = &[
     "by",
@@ -114,7 +129,11 @@ impl<'a> Reader<'a> {
                 .groupings
                 .extend(labels.filter(|l| !l.is_empty()));
             self.rest = rest;
-        } else if !KEYWORDS.contains(&keyword.as_str()) && !follows.starts_with('(') {
+        } else if ![KEYWORDS, AGGREGATIONS]
+            .concat()
+            .contains(&keyword.as_str())
+            && !follows.starts_with('(')
+        {
             self.asked.series.insert(word.clone());
             self.last = Some(word);
         }
