@@ -2,7 +2,7 @@
 # Makes a Debian machine able to build Engage and to run its servers. Idempotent; quick when nothing is missing.
 #
 #   provision.sh             install what is missing (as root), fetch Kafka, Debezium and ClickHouse into the cache
-#   provision.sh --dev       also what `make test` needs (cargo-deny, libfaketime, and Jaeger where there is Go)
+#   provision.sh --dev       also what `make test` needs (cargo-deny, libfaketime, promtool, and Jaeger where there is Go)
 #   provision.sh --tracing   also Jaeger, built with Go (several minutes, once)
 #   provision.sh --deploy    also what `make validate-deploy` needs (deploy-tools.sh)
 #   provision.sh --check     only say what is missing
@@ -57,6 +57,8 @@ postgres_there() { has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgre
 header_there() { compgen -G "/usr/include/$1" >/dev/null || compgen -G "/usr/include/*/$1" >/dev/null; }
 # The clock of a process jumps in the chaos tests; the package has no pkg-config file.
 faketime_there() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
+# Checks the alert rules and runs their unit tests; nothing is scraped here, so the server stays off.
+promtool_there() { has promtool; }
 venv_there() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 wheels_there() { cmp -s "$here/deploy-tools.txt" "$cache/deploy-tools/.wheels"; }
 deny_there() { has cargo-deny || [ -x "$cache/tools/bin/cargo-deny" ]; }
@@ -113,6 +115,7 @@ find_packages() {
   header_there zlib.h                    || packages+=(zlib1g-dev)
   header_there zstd.h                    || packages+=(libzstd-dev)
   [ "$dev" = 0 ] || faketime_there       || packages+=(faketime)
+  [ "$dev" = 0 ] || promtool_there       || packages+=(prometheus)
   [ "$dev" = 0 ] || deny_there || venv_there || packages+=(python3-venv)
   [ "$deploy" = 0 ] || wheels_there || venv_there || packages+=(python3-venv)
 }
@@ -141,6 +144,9 @@ keep_servers_off() {
   esac
   case " ${packages[*]} " in *' redis-server '*)
     ! has systemctl || systemctl disable --quiet --now redis-server >/dev/null 2>&1 || true ;;
+  esac
+  case " ${packages[*]} " in *' prometheus '*)
+    ! has systemctl || systemctl disable --quiet --now prometheus >/dev/null 2>&1 || true ;;
   esac
 }
 

@@ -15,6 +15,7 @@ mod plan;
 mod postgres;
 mod settings;
 mod slot;
+mod slot_state;
 mod topics;
 
 pub use clickhouse::{ClickHouseSettings, EventIdType};
@@ -24,4 +25,5 @@ pub use keeper::{Keeper, Look};
 pub use plan::{Change, Component, Plan, Problem, inspect, plan};
 pub use postgres::DatabaseSettings;
 pub use settings::{Schema, Settings};
+pub use slot_state::{SlotState, WalStatus};
 pub use topics::{TopicSettings, TopicSpec};

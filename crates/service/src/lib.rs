@@ -26,7 +26,7 @@ pub use failure::{Exit, Failure};
 pub use finding::Finding;
 pub use health::{Condition, Health};
 pub use lifecycle::Lifecycle;
-pub use process::main;
+pub use process::{main, serve};
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

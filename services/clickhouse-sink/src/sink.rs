@@ -61,17 +61,7 @@ impl Sink {
     pub async fn bury(&self, record: &Record, reject: &Reject) -> Result<(), LaneError> {
         self.letters
             .send(record, reject, Micros((self.clock)()))
-            .await?;
-        let Record {
-            partition, offset, ..
-        } = *record;
-        tracing::warn!(
-            partition,
-            offset,
-            reason = reject.message,
-            "record dead-lettered"
-        );
-        Ok(())
+            .await
     }
 }
 

@@ -61,6 +61,8 @@ pub enum Command {
     /// Positions, chains and epochs: whether the logs and every group agree.
     #[command(subcommand)]
     Lineage(LineageCommand),
+    /// Write a marked row every few seconds and read it back from each sink; metrics on port 9107 (or ADMIN_ADDR).
+    Canary(CanaryArgs),
     /// The whole pipeline on this machine, with a live view.
     Demo(DemoArgs),
     /// Start whatever of the pipeline is not running, in the background.
@@ -251,6 +253,37 @@ pub enum Adopted {
     Refill,
     /// It is as it should be.
     AsIs,
+}
+
+/// Options of `canary`; each is also a key of `[canary]` and, where named, an environment variable.
+#[derive(Debug, Args)]
+pub struct CanaryArgs {
+    /// Pause between two rows (environment: CANARY_EVERY; 5s).
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub every: Option<Duration>,
+    /// A row that a sink does not show after this time is a failure (environment: CANARY_WITHIN; 60s).
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub within: Option<Duration>,
+    /// Also read deliveries back from this receiver, as `webhook listen` shows them (environment: CANARY_RECEIVER).
+    #[arg(long, value_name = "URL")]
+    pub receiver: Option<url::Url>,
+}
+
+impl CanaryArgs {
+    /// What was given, as `--set` takes it.
+    #[must_use]
+    pub fn settings(&self) -> Vec<String> {
+        let duration = |value: Duration| humantime::format_duration(value).to_string();
+        let given = [
+            ("every", self.every.map(duration)),
+            ("within", self.within.map(duration)),
+            ("receiver", self.receiver.as_ref().map(ToString::to_string)),
+        ];
+        given
+            .into_iter()
+            .filter_map(|(key, value)| Some(format!("canary.{key}={}", value?)))
+            .collect()
+    }
 }
 
 /// Options of `demo`.

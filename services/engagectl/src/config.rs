@@ -9,6 +9,7 @@ use service::config::{EnvKey, Loader};
 use stream::settings::KafkaSettings;
 use url::Url;
 
+use crate::canary::CanarySettings;
 use crate::cli::Cli;
 
 /// One section for each server.
@@ -31,6 +32,8 @@ pub struct Config {
     pub groups: Groups,
     /// Where traces are looked up.
     pub jaeger: JaegerSettings,
+    /// The canary.
+    pub canary: CanarySettings,
 }
 
 /// Where Jaeger is.
@@ -101,19 +104,26 @@ pub const ENV: &[EnvKey] = &[
     EnvKey::plain("CLICKHOUSE_DATABASE", "clickhouse.database"),
     EnvKey::plain("JAEGER_URL", "jaeger.url"),
     EnvKey::secret("REDIS_URL", "redis.url"),
+    EnvKey::plain("CANARY_EVERY", "canary.every"),
+    EnvKey::plain("CANARY_WITHIN", "canary.within"),
+    EnvKey::plain("CANARY_RECEIVER", "canary.receiver"),
 ];
 
 impl Config {
+    /// Where configuration comes from for this command line.
+    pub(crate) fn loader(cli: &Cli) -> Loader {
+        Loader::new(ENV)
+            .file(cli.config.as_deref())
+            .process_environment()
+            .set(cli.set.iter().cloned())
+    }
+
     /// Loads defaults, file, environment and `--set`, in this order.
     ///
     /// # Errors
     /// All that is wrong with them at once (64).
     pub fn load(cli: &Cli) -> Result<Self, Failure> {
-        let loader = Loader::new(ENV)
-            .file(cli.config.as_deref())
-            .process_environment()
-            .set(cli.set.iter().cloned());
-        let loaded = loader
+        let loaded = Self::loader(cli)
             .load::<Self>()
             .map_err(|e| e.into_failure("engagectl"))?;
         for warning in loaded.warnings {

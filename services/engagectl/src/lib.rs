@@ -3,6 +3,7 @@
 //! Invariant: results go to standard output, progress and errors to standard error, and every error ends with
 //! what to do next.
 
+pub mod canary;
 mod check;
 pub mod cli;
 pub mod config;
@@ -54,6 +55,10 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         Command::Webhook(WebhookCommand::Listen(args)) => listen(args, stop).await?,
         Command::Lineage(command) => {
             return Box::pin(lineage::run(&Config::load(&cli)?, command, cli.output)).await;
+        }
+        // a process of its own, which `main` begins before there is a runtime
+        Command::Canary(_) => {
+            return Err(Failure::internal("the canary is not started from here"));
         }
         Command::Demo(args) => Box::pin(demo::run(args, stop)).await?,
         Command::Up(args) => Box::pin(local::up(args)).await?,

@@ -135,6 +135,20 @@ impl Pipeline {
         self.processes.get_mut(name).map_or(Ok(()), Process::kill9)
     }
 
+    /// SIGSTOP: its connections stay open, nothing answers.
+    pub fn pause(&self, name: &str) {
+        if let Some(process) = self.processes.get(name) {
+            process.pause();
+        }
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, name: &str) {
+        if let Some(process) = self.processes.get(name) {
+            process.resume();
+        }
+    }
+
     /// SIGTERM, and SIGKILL after 20 s. Blocks until the process is gone.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! Invariant: records leave in the order of offsets, and a dead letter is acknowledged before anything after it is sent.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engagement::envelope::EventChange;
@@ -53,6 +53,8 @@ pub(crate) struct Work {
     wait: WaitBudget,
     rejects: RejectBudget,
     pub(crate) spans: Spans,
+    /// Whether the time from commit to Kafka was measured in this batch.
+    captured: bool,
     stopping: CancellationToken,
 }
 
@@ -69,6 +71,7 @@ impl Work {
             wait: WaitBudget::new(shared.config.database.content_wait),
             rejects: RejectBudget::default(),
             spans: Spans::new(handle.group(), &shared.config.output.topic),
+            captured: false,
             stopping: handle.stopping(),
             shared,
         }
@@ -79,6 +82,7 @@ impl Work {
         let (started, now) = (Instant::now(), Micros(service::clock::now()));
         let records = std::mem::take(batch);
         self.spans.batch(now.0);
+        self.captured = false;
         let mut steps = Vec::with_capacity(records.len());
         for record in &records {
             let verdict = self.judge(record);
@@ -193,8 +197,9 @@ impl Work {
         let prev = record.offset;
         let reached = Reached {
             progress: Progress { prev, mark },
-            committed_at: Some(event.source.committed_at),
+            committed_at: (!event.is_historical()).then_some(event.source.committed_at),
         };
+        self.measure_capture(record, reached.committed_at);
         let sent = self.out.send(out, record.offset, reached).await;
         match sent {
             Ok(()) => {
@@ -214,6 +219,18 @@ impl Work {
                 }
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Once per batch: how long Debezium took. Kafka's time is in milliseconds.
+    fn measure_capture(&mut self, record: &Record, committed_at: Option<Micros>) {
+        let (Some(at), Some(in_kafka)) = (committed_at, record.timestamp_ms) else {
+            return;
+        };
+        if !std::mem::replace(&mut self.captured, true) {
+            let millis = (in_kafka - at.0 / 1000).max(0).unsigned_abs();
+            let took = Duration::from_millis(millis);
+            self.shared.meters.capture.record(took.as_secs_f64());
         }
     }
 
@@ -243,13 +260,6 @@ impl Work {
         self.out.drained().await?;
         let letter = letter(record, self.chain.epoch());
         self.shared.dead_letters.send(&letter, reject, now).await?;
-        tracing::warn!(
-            partition = record.partition,
-            offset = record.offset,
-            kind = reject.kind,
-            reason = reject.message,
-            "dead letter"
-        );
         self.pass(record, mark)?;
         self.rejects.spend(record, reject)
     }

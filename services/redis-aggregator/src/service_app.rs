@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use service::config::EnvKey;
+use service::metrics::Metric;
 use service::{App, Backoff, Context, Failure, Finding};
 use stream::dead_letter::DeadLetters;
 use stream::settings::InboxLimits;
@@ -37,6 +38,11 @@ impl App for RedisAggregator {
         EnvKey::plain("KAFKA_ENRICHED_TOPIC", "input.enriched_topic"),
         EnvKey::plain("KAFKA_GROUP_ID", "input.group_id"),
         EnvKey::secret("REDIS_URL", "redis.url"),
+    ];
+    const METRICS: &'static [&'static [Metric]] = &[
+        stream::metrics::READER,
+        stream::metrics::PRODUCER,
+        crate::metrics::OWN,
     ];
     type Config = Config;
 

@@ -37,6 +37,18 @@ pub struct Answer {
     pub detail: String,
 }
 
+impl Answer {
+    /// What of the detail may be logged and shown: why there was no answer. What a receiver says may repeat the event, and is kept
+    /// in the dead letter only.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        match self.outcome {
+            Outcome::TimedOut | Outcome::Unreachable | Outcome::RefusedAddress => &self.detail,
+            _ => "",
+        }
+    }
+}
+
 /// The HTTP client of one endpoint.
 #[derive(Clone, Debug)]
 pub struct Poster {
@@ -164,6 +176,19 @@ fn excerpt(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_receiver_says_is_not_shown() {
+        let answer = |outcome| Answer {
+            outcome,
+            status: None,
+            began: 0,
+            at: 0,
+            detail: "user 7 is unknown".into(),
+        };
+        assert_eq!(answer(Outcome::Rejected { status: 422 }).shown(), "");
+        assert_eq!(answer(Outcome::TimedOut).shown(), "user 7 is unknown");
+    }
 
     #[test]
     fn an_excerpt_is_short_and_holds_no_control_characters() {

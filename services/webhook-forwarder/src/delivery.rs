@@ -3,6 +3,7 @@
 //! Invariant: an attempt that was not begun when the lane stops is never begun.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use engagement::event::Micros;
 use service::traces::InContext as _;
@@ -60,11 +61,15 @@ pub async fn attempt(
     let post = runtime
         .poster
         .post(&runtime.endpoint, &job.message, &headers);
+    let began = Instant::now();
     let answer = post.with_context(traced::context_of(span.as_ref())).await;
+    runtime
+        .attempt_seconds
+        .record(began.elapsed().as_secs_f64());
     if let Some(span) = span {
         traced::answered(span, &answer);
     }
-    slot.settle(&answer.outcome, &answer.detail);
+    slot.settle(&answer.outcome, answer.shown());
     note(runtime, job, &answer);
     Some(answer)
 }
@@ -79,8 +84,10 @@ fn trace_of(record: &Record) -> Headers {
 fn note(runtime: &Runtime, job: &Job, answer: &Answer) {
     if answer.outcome == Outcome::Delivered {
         runtime.delivered.increment(1);
-        let micros = answer.at.saturating_sub(job.message.committed_at.0).max(0);
-        runtime.freshness.record(seconds(micros));
+        if let Some(committed) = job.message.committed_at {
+            let micros = answer.at.saturating_sub(committed.0).max(0);
+            runtime.freshness.record(seconds(micros));
+        }
         return;
     }
     metrics::attempts(&runtime.endpoint.name, answer.outcome.label()).increment(1);
@@ -92,7 +99,7 @@ fn note(runtime: &Runtime, job: &Job, answer: &Answer) {
         webhook_id = job.message.id,
         attempt = job.attempts.made() + 1,
         outcome = %answer.outcome,
-        detail = answer.detail,
+        detail = answer.shown(),
         "attempt failed"
     );
 }

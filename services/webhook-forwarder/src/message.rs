@@ -27,8 +27,8 @@ pub struct Message {
     pub body: Bytes,
     /// What keeps order among itself.
     pub key: OrderKey,
-    /// When the change was committed in Postgres, for freshness.
-    pub committed_at: Micros,
+    /// When the change was committed in Postgres, for freshness; what a snapshot brings has no commit of its own.
+    pub committed_at: Option<Micros>,
     /// The event, for traces.
     pub subject: Subject,
 }
@@ -79,7 +79,7 @@ impl MessageShape {
             id: webhook_id(&uid, event.revision, event.operation().name()),
             body: self.body(event, &uid)?,
             key: self.order.key(event),
-            committed_at: event.source.committed_at,
+            committed_at: (!event.is_historical()).then_some(event.source.committed_at),
             subject: Subject::from(event),
         })
     }

@@ -102,7 +102,6 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use engagement::event::Micros;
     use engagement::testing::sample;
     use stream::Record;
     use stream::trace::Subject;
@@ -132,7 +131,7 @@ mod tests {
             id: offset.to_string(),
             body: Bytes::from(vec![b'x'; body]),
             key: offset.to_string().into(),
-            committed_at: Micros(0),
+            committed_at: None,
             subject: Subject::from(&sample()),
         };
         let sender = Sender {

@@ -31,6 +31,8 @@ pub struct Runtime {
     pub poster: Poster,
     /// Commit in Postgres to 2xx.
     pub freshness: Histogram,
+    /// Duration of each attempt.
+    pub attempt_seconds: Histogram,
     /// Attempts that delivered.
     pub delivered: Counter,
     /// Attempts and dead letters under way at once, per partition.
@@ -53,6 +55,7 @@ impl Runtime {
             gate: Gate::new(&endpoint),
             poster: Poster::new(&endpoint)?,
             freshness: service::metrics::freshness(crate::NAME),
+            attempt_seconds: crate::metrics::attempt_seconds(&endpoint.name),
             delivered: crate::metrics::attempts(&endpoint.name, Outcome::Delivered.label()),
             most_under_way: usize::try_from(endpoint.concurrency.get()).unwrap_or(usize::MAX),
             budget: Mutex::new(RejectBudget::new(JUDGED_RECORDS)),
@@ -69,15 +72,7 @@ impl Runtime {
     pub async fn dead_letter(&self, record: &Record, reject: &Reject) -> Result<(), LaneError> {
         let record = rejection::addressed(record, &self.endpoint.name);
         let now = Micros(service::clock::now());
-        self.dead_letters.send(&record, reject, now).await?;
-        tracing::warn!(
-            endpoint = self.endpoint.name,
-            partition = record.partition,
-            offset = record.offset,
-            reason = reject.message,
-            "dead letter written"
-        );
-        Ok(())
+        self.dead_letters.send(&record, reject, now).await
     }
 
     /// Who delivers, for traces.

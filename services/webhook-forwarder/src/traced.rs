@@ -130,7 +130,7 @@ impl Traced {
         message: &Message,
         answer: &Answer,
     ) {
-        let took = answer.at.saturating_sub(message.committed_at.0);
+        let took = answer.at.saturating_sub(message.subject.committed_at.0);
         let late = took > PROMISE_MICROS && message.subject.live;
         let mut begun = None;
         if self.span.is_none()
@@ -140,7 +140,7 @@ impl Traced {
         {
             let subject = &message.subject;
             let id = trace::trace_id(subject.position, subject.committed_at);
-            let root = NewSpan::new("late event", SpanKind::Internal, message.committed_at.0)
+            let root = NewSpan::new("late event", SpanKind::Internal, message.subject.committed_at.0)
                 .of_trace(id)
                 .with(subject.attributes(Kept::Slow.name()));
             let root = traces.start(root);
@@ -235,14 +235,14 @@ mod tests {
                     id: "msg_1".into(),
                     body: Bytes::new(),
                     key: "content/1".into(),
-                    committed_at: event.source.committed_at,
+                    committed_at: Some(event.source.committed_at),
                     subject: Subject::from(&event),
                 },
             }
         }
 
         fn begin(&self) -> Traced {
-            let now = self.message.committed_at.0 + 30_000;
+            let now = self.message.subject.committed_at.0 + 30_000;
             Traced::with(self.traces, SENDER, &self.record, &self.message, now)
         }
 
@@ -254,8 +254,8 @@ mod tests {
                     500
                 }),
                 outcome,
-                began: self.message.committed_at.0 + after - 1000,
-                at: self.message.committed_at.0 + after,
+                began: self.message.subject.committed_at.0 + after - 1000,
+                at: self.message.subject.committed_at.0 + after,
                 detail: String::new(),
             }
         }

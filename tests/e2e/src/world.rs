@@ -103,6 +103,16 @@ impl World {
         self.pipeline().start_service(service).unwrap();
     }
 
+    /// Freezes a service or the receiver (SIGSTOP): its connections stay open, nothing answers.
+    pub fn pause(&self, service: &str) {
+        self.pipeline().pause(service);
+    }
+
+    /// Undoes [`World::pause`].
+    pub fn resume(&self, service: &str) {
+        self.pipeline().resume(service);
+    }
+
     /// Waits until the generator has written `count` rows more.
     pub async fn wait_for_rows(&self, progress: &Progress, count: u64) {
         let wanted = progress.inserted() + count;

@@ -3,6 +3,7 @@
 
 mod export;
 mod json;
+mod repeats;
 mod traces;
 
 use std::time::Duration;
@@ -107,7 +108,10 @@ fn log_layer(
     match config.format {
         LogFormat::Json => layer
             .fmt_fields(JsonFields::new())
-            .event_format(json::Lines { service })
+            .event_format(json::Lines {
+                service,
+                repeats: repeats::Repeats::default(),
+            })
             .with_filter(filter)
             .boxed(),
         LogFormat::Pretty => layer.with_ansi(terminal(to)).with_filter(filter).boxed(),

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Reject, shortened};
+use super::Reject;
 use crate::error::LaneError;
 use crate::record::Record;
 
@@ -54,12 +54,7 @@ impl RejectBudget {
         }
         let reason = format!(
             "topic {} partition {} offset {}: {} of the last {} records were rejected, the last one because: {}",
-            record.topic,
-            record.partition,
-            record.offset,
-            self.rejected,
-            self.window,
-            shortened(&reject.message)
+            record.topic, record.partition, record.offset, self.rejected, self.window, reject.kind
         );
         Err(LaneError::stop(
             reason,

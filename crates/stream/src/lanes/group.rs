@@ -139,9 +139,18 @@ impl Group {
 
     /// Blocking.
     pub(crate) fn watermarks(&self, partition: i32) -> Result<Watermarks, LaneError> {
+        self.watermarks_within(partition, ASK)
+    }
+
+    /// Blocking, for at most this long.
+    pub(crate) fn watermarks_within(
+        &self,
+        partition: i32,
+        within: Duration,
+    ) -> Result<Watermarks, LaneError> {
         let (low, high) = self
             .consumer
-            .fetch_watermarks(&self.topic, partition, ASK)?;
+            .fetch_watermarks(&self.topic, partition, within)?;
         Ok(Watermarks { low, high })
     }
 

@@ -117,12 +117,6 @@ impl Lane {
             "redis_aggregator::decode",
             poison.to_string(),
         );
-        tracing::warn!(
-            partition = record.partition,
-            offset = record.offset,
-            reason = reject.message,
-            "record dead-lettered"
-        );
         self.shared
             .dead_letters
             .send(record, &reject, Micros(service::clock::now()))

@@ -252,6 +252,8 @@ fn the_pod_monitor_asks_the_port_and_path_that_the_services_have() {
                     .find(|d| name(d) == service)
                     .unwrap();
                 let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+                let job = text_of(&monitor["spec"]["jobLabel"]);
+                assert_eq!(labels[job], service, "{overlay}: the alerts' label `job`");
                 assert!(
                     selected.iter().all(|(key, value)| labels[key] == *value),
                     "{overlay}/{service}"
