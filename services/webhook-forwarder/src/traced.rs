@@ -26,7 +26,8 @@ pub struct Sender<'a> {
 pub struct Traced {
     traces: Option<&'static Traces>,
     received: i64,
-    span: Option<TraceSpan>,
+    /// Boxed: most deliveries have none, and many wait.
+    span: Option<Box<TraceSpan>>,
 }
 
 impl Traced {
@@ -52,7 +53,7 @@ impl Traced {
             let parent = trace::extract(&record.headers).filter(SpanContext::is_sampled);
             traced.span = parent.map(|parent| {
                 let span = traced.process(sender, record, message, "parent");
-                traces.start(span.below(&parent))
+                Box::new(traces.start(span.below(&parent)))
             });
         }
         traced
@@ -116,7 +117,8 @@ impl Traced {
             ..
         } = message.subject;
         let span = self.process(sender, record, message, why.name());
-        self.span = Some(traces.start(span.of_trace(trace::trace_id(position, committed_at))));
+        let span = span.of_trace(trace::trace_id(position, committed_at));
+        self.span = Some(Box::new(traces.start(span)));
         if let Some(attempt) = self.attempt(sender, made, answer.began) {
             answered(attempt, answer);
         }
@@ -145,7 +147,7 @@ impl Traced {
                 .with(subject.attributes(Kept::Slow.name()));
             let root = traces.start(root);
             let span = self.process(sender, record, message, Kept::Slow.name());
-            self.span = Some(traces.start(span.below(root.context())));
+            self.span = Some(Box::new(traces.start(span.below(root.context()))));
             begun = Some(root);
         }
         if let Some(mut span) = self.span.take() {
@@ -160,7 +162,7 @@ impl Traced {
     /// It is given up: what is done about that belongs below this span, which [`gave_up`] ends.
     #[must_use]
     pub fn given_up(self) -> Option<TraceSpan> {
-        self.span
+        self.span.map(|span| *span)
     }
 }
 

@@ -131,7 +131,7 @@ async fn change(
     steps.push(Step::clickhouse(sinks.row, sinks.in_clickhouse));
     steps.push(
         match stores::redis_position(config, source.partition).await {
-            Ok(position) => Step::redis(found.offset, position),
+            Ok(position) => Step::redis(found.offset, position.as_ref()),
             Err(why) => Step::unknown("redis", why),
         },
     );
@@ -143,7 +143,7 @@ async fn change(
             sinks.receipts,
         ));
     }
-    steps.extend(letters.into_iter().map(Step::letter));
+    steps.extend(letters.iter().map(Step::letter));
     Ok(Change {
         operation: found.operation,
         committed_at: source.committed_at,

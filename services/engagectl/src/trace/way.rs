@@ -123,8 +123,8 @@ impl Step {
     }
 
     /// Redis keeps sums, not events: it is in them once the position is behind it.
-    pub(super) fn redis(offset: Option<i64>, position: Option<Committed>) -> Self {
-        let Some(Committed { offset: next, .. }) = position else {
+    pub(super) fn redis(offset: Option<i64>, position: Option<&Committed>) -> Self {
+        let Some(&Committed { offset: next, .. }) = position else {
             let detail = "nothing is stored for its partition".to_owned();
             return Self::new("redis", State::Waiting, None, detail);
         };
@@ -159,7 +159,7 @@ impl Step {
         Self::new(&name, state, None, detail)
     }
 
-    pub(super) fn letter(letter: Letter) -> Self {
+    pub(super) fn letter(letter: &Letter) -> Self {
         let detail = format!(
             "{}/{} offset {}: {} after {} attempt(s), {}",
             letter.topic,
@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn redis_has_an_event_once_its_position_is_behind_it() {
-        let state = |offset, position| Step::redis(offset, position).state;
+        let state =
+            |offset, position: Option<Committed>| Step::redis(offset, position.as_ref()).state;
         assert_eq!(state(Some(7), at(7)), State::Waiting);
         assert_eq!(state(Some(7), at(8)), State::Done);
         assert_eq!(state(Some(7), None), State::Waiting);
