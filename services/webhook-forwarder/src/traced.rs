@@ -142,9 +142,13 @@ impl Traced {
         {
             let subject = &message.subject;
             let id = trace::trace_id(subject.position, subject.committed_at);
-            let root = NewSpan::new("late event", SpanKind::Internal, message.subject.committed_at.0)
-                .of_trace(id)
-                .with(subject.attributes(Kept::Slow.name()));
+            let root = NewSpan::new(
+                "late event",
+                SpanKind::Internal,
+                message.subject.committed_at.0,
+            )
+            .of_trace(id)
+            .with(subject.attributes(Kept::Slow.name()));
             let root = traces.start(root);
             let span = self.process(sender, record, message, Kept::Slow.name());
             self.span = Some(Box::new(traces.start(span.below(root.context()))));
