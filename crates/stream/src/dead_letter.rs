@@ -75,6 +75,8 @@ pub struct Reject {
     pub class: &'static str,
     /// What was wrong, for a reader.
     pub message: String,
+    /// What of it may stand outside of the letter, because it cannot repeat the record: an answer's status.
+    pub shown: Option<String>,
     /// How often it was tried.
     pub attempts: u32,
     /// When it failed first; `None`: now.
@@ -95,6 +97,7 @@ impl Reject {
             stage,
             class,
             message: message.into(),
+            shown: None,
             attempts: 1,
             first_failed_at: None,
         }

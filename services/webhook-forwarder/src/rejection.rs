@@ -31,6 +31,7 @@ pub fn undelivered(endpoint: &Endpoint, job: &Job, answer: &Answer) -> Reject {
     Reject {
         attempts,
         first_failed_at: job.first_failed_at,
+        shown: Some(answer.outcome.to_string()),
         ..Reject::new(
             kind(&answer.outcome),
             "deliver",

@@ -54,13 +54,27 @@ impl RejectBudget {
         }
         let reason = format!(
             "topic {} partition {} offset {}: {} of the last {} records were rejected, the last one because: {}",
-            record.topic, record.partition, record.offset, self.rejected, self.window, reject.kind
+            record.topic,
+            record.partition,
+            record.offset,
+            self.rejected,
+            self.window,
+            because(reject)
         );
         Err(LaneError::stop(
             reason,
             "look at them in the dead-letter topic (headers __connect.errors.*), repair the source or the configuration, then start again",
         ))
     }
+}
+
+/// Without the words of the letter, which may repeat the record.
+fn because(reject: &Reject) -> String {
+    let shown = reject.shown.as_deref();
+    shown.map_or_else(
+        || reject.kind.to_owned(),
+        |shown| format!("{}: {shown}", reject.kind),
+    )
 }
 
 #[cfg(test)]
