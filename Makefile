@@ -86,6 +86,7 @@ lint: ## Format, clippy, rustdoc and licence checks, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	cargo fetch --locked --quiet
 	$$($(PROVISION) --print cargo-deny) --offline --log-level error check bans licenses sources
 
 FUZZ_SECONDS ?= 60
