@@ -13,12 +13,6 @@ const LATE: Duration = Duration::from_secs(30);
 /// So many times the age does a batch of a backlog gather.
 const BACKLOG: u32 = 3;
 
-/// The server works for a lane for one part in so many of the time: where inserts take long it is busy, and larger ones
-/// cost it less than many.
-const REST: u32 = 4;
-/// So many times the age is the longest time from batch to batch, but for backlogs.
-const LONGEST: u32 = 5;
-
 /// When a batch is closed.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -39,25 +33,8 @@ pub struct Batch {
     next: Option<i64>,
     /// Its first entry was committed so long ago that larger batches serve it better than early ones.
     late: bool,
-    /// The batch before it.
-    after: Option<Before>,
-}
-
-/// A batch that is written.
-#[derive(Clone, Copy, Debug)]
-pub struct Before {
-    /// When it was closed.
-    pub closed: Instant,
-    /// How long it took from there until it was in the table.
-    pub took: Duration,
-}
-
-impl Before {
-    /// When the next one may be closed.
-    fn next(&self, limits: &Limits) -> Instant {
-        let rested = (self.took * REST).min(limits.age * LONGEST);
-        self.closed + rested.max(limits.age)
-    }
+    /// When the batch before it was closed.
+    after: Option<Instant>,
 }
 
 /// Source offsets of one lane and epoch, both ends included.
@@ -104,11 +81,11 @@ impl Span {
 }
 
 impl Batch {
-    /// An empty batch, after another one.
+    /// An empty batch, after another one that was closed then.
     #[must_use]
-    pub fn after(before: Option<Before>) -> Self {
+    pub fn after(closed: Option<Instant>) -> Self {
         Self {
-            after: before,
+            after: closed,
             ..Self::default()
         }
     }
@@ -157,8 +134,7 @@ impl Batch {
     /// When it is closed at the latest; `None` while nothing was offered.
     ///
     /// From batch to batch, not from its first entry: entries that have waited while the one before it was written do
-    /// not wait the whole time again, and what comes after a pause hardly waits. There are no more batches for it. A server that
-    /// takes long gets [`REST`] times as long until the next one. Where a
+    /// not wait the whole time again, and what comes after a pause hardly waits. There are no more batches for it. Where a
     /// backlog is worked off, [`BACKLOG`] times as long is waited for company: a lane is as fast as its batches are large.
     #[must_use]
     pub fn due(&self, limits: &Limits) -> Option<Instant> {
@@ -168,7 +144,7 @@ impl Batch {
             limits.age / 10
         };
         let gathered = self.opened? + company;
-        let next = self.after.map(|before| before.next(limits));
+        let next = self.after.map(|closed| closed + limits.age);
         Some(next.map_or(gathered, |next| next.max(gathered)))
     }
 
@@ -222,26 +198,6 @@ mod tests {
         entry(offset + 1000, Sample::new().at_position(3, offset))
     }
 
-    fn at_once(closed: Instant) -> Before {
-        let took = Duration::ZERO;
-        Before { closed, took }
-    }
-
-    #[test]
-    fn a_busy_server_gets_fewer_and_larger_batches() {
-        let closed = Instant::now();
-        let due = |took| {
-            let mut batch = Batch::after(Some(Before { closed, took }));
-            batch.push(at(1), closed + took, NEW);
-            batch.due(&LIMITS).unwrap() - closed
-        };
-        assert_eq!(due(LIMITS.age / 10), LIMITS.age, "at ease");
-        assert_eq!(due(LIMITS.age / 2), LIMITS.age * 2);
-        assert_eq!(due(LIMITS.age * 3), LIMITS.age * LONGEST);
-        let overdue = LIMITS.age * 6;
-        assert_eq!(due(overdue), overdue + LIMITS.age / 10, "never in the past");
-    }
-
     #[test]
     fn rows_bytes_or_age_close_a_batch() {
         let (mut batch, start) = (Batch::default(), Instant::now());
@@ -265,7 +221,7 @@ mod tests {
     fn a_batch_follows_the_one_before_it_after_its_age_and_the_first_after_a_pause_soon() {
         let closed = Instant::now();
         let due = |opened| {
-            let mut batch = Batch::after(Some(at_once(closed)));
+            let mut batch = Batch::after(Some(closed));
             batch.push(at(1), opened, NEW);
             batch.due(&LIMITS)
         };
@@ -282,8 +238,7 @@ mod tests {
     fn a_batch_of_a_backlog_gathers_for_longer() {
         let opened = Instant::now();
         let due = |age| {
-            let closed = opened.checked_sub(LIMITS.age * 9).unwrap();
-            let mut batch = Batch::after(Some(at_once(closed)));
+            let mut batch = Batch::after(Some(opened.checked_sub(LIMITS.age * 9).unwrap()));
             batch.push(at(1), opened, age);
             batch.push(at(2), opened, NEW);
             batch.due(&LIMITS).unwrap() - opened

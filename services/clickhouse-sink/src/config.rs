@@ -119,7 +119,7 @@ pub struct Batching {
     /// .. or KiB in memory ..
     pub kib: NonZeroU32,
     /// .. or so long after the one before it; the first one after a pause waits a tenth of this for company, one of a
-    /// backlog three times as long. Where inserts take longer than a quarter of this, so does the next batch.
+    /// backlog three times as long.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
     /// KiB that the open batches of all partitions may hold together; the one that asks for more is closed early.
@@ -138,8 +138,8 @@ impl Default for Batching {
             rows: NonZeroUsize::new(50_000).unwrap_or(NonZeroUsize::MIN),
             kib: positive(2 * 1024),
             interval: Duration::from_secs(1),
-            total_kib: positive(10 * 1024),
-            concurrent_inserts: positive(8),
+            total_kib: positive(6 * 1024),
+            concurrent_inserts: positive(2),
         }
     }
 }

@@ -15,7 +15,7 @@ use stream::trace::{Subject, Watched};
 use stream::{LaneError, LaneHandle, Record};
 use tokio::sync::Semaphore;
 
-use crate::batch::{Batch, Before, Limits};
+use crate::batch::{Batch, Limits};
 use crate::decode::decode;
 use crate::deliver::Deliverer;
 use crate::intake::{Intake, Judged};
@@ -96,7 +96,7 @@ pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneErr
         deliverer,
         intake,
         rejects: RejectBudget::default(),
-        before: None,
+        closed: None,
     };
     lane.run().await
 }
@@ -108,8 +108,8 @@ struct Lane {
     deliverer: Deliverer,
     intake: Intake,
     rejects: RejectBudget,
-    /// The last batch.
-    before: Option<Before>,
+    /// When the last batch was closed.
+    closed: Option<Instant>,
 }
 
 /// A closed batch, and how the lane goes on after it.
@@ -147,13 +147,10 @@ impl Lane {
             if faults::is_broken(Rule::EffectFirst) {
                 self.commit(&batch, checkpoint).await;
             }
-            let closed = Instant::now();
             let delivering = self.deliverer.deliver(&self.handle, &batch, watched);
             if !delivering.await? {
                 return Ok(());
             }
-            let took = closed.elapsed();
-            self.before = Some(Before { closed, took });
             self.commit(&batch, checkpoint).await;
             match then {
                 Then::Continue => {}
@@ -178,7 +175,7 @@ impl Lane {
     /// Takes records until the batch is due. Whatever ends it, what was taken before is delivered first.
     async fn collect(&mut self) -> Closed {
         let mut closed = Closed {
-            batch: Batch::after(self.before),
+            batch: Batch::after(self.closed),
             watched: Watched::of(&self.group),
             then: Then::End,
             ..Closed::default()
@@ -188,6 +185,7 @@ impl Lane {
             closed.then = self.fill(&mut closed, &mut share, records).await;
             closed.memory = Some(share);
         }
+        self.closed = Some(Instant::now());
         closed
     }
 
