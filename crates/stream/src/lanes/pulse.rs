@@ -55,13 +55,16 @@ impl Pulse {
 }
 
 fn look(group: &Group, partitions: &[i32]) {
-    for partition in partitions {
-        match group.watermarks_within(*partition, ASK) {
-            Ok(log) => group.status.looked(*partition, log.high),
-            Err(error) => {
-                debug!(topic = %group.topic, partition, %error, "the broker was asked for the end of the log");
+    match group.ends_within(partitions, ASK) {
+        Ok(ends) => {
+            for (partition, end) in ends {
+                group.status.looked(partition, end);
+            }
+        }
+        Err(error) => {
+            debug!(topic = %group.topic, ?partitions, %error, "the broker was asked for the ends of the log");
+            if let Some(partition) = partitions.first() {
                 group.status.no_answer(*partition, &error.to_string());
-                return;
             }
         }
     }
