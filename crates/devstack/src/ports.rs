@@ -27,7 +27,7 @@ pub(crate) struct Ports {
     pub(crate) public: u16,
     /// Kafka's controller, ClickHouse's native protocol; otherwise unused.
     pub(crate) inner: u16,
-    /// One for each further listener of Kafka.
+    /// One for each further listener of Kafka; Jaeger's OTLP over HTTP and gRPC.
     pub(crate) more: Vec<u16>,
     /// Locks that hold the ports.
     leases: Vec<File>,
@@ -58,23 +58,14 @@ impl Ports {
 
     /// The documented port, or the one its variable names; an error if it is taken.
     pub(crate) fn documented(kind: Kind) -> Result<Self, StackError> {
-        let (variable, default) = variable(kind);
-        let public = match env::var(variable) {
-            Ok(value) if !value.is_empty() => parse(variable, value)?,
-            _ => default,
-        };
-        if !is_free(public) {
-            return Err(StackError::PortTaken {
-                server: kind,
-                port: public,
-                variable,
-            });
-        }
+        let public = wanted(kind, variable(kind))?;
+        let more = further(kind).iter().map(|port| wanted(kind, *port));
+        let more = more.collect::<Result<_, _>>()?;
         let (inner, held) = lease()?;
         Ok(Self {
             public,
             inner,
-            more: Vec::new(),
+            more,
             leases: vec![held],
         })
     }
@@ -103,7 +94,35 @@ pub(crate) const fn variable(kind: Kind) -> (&'static str, u16) {
         Kind::Connect => ("ENGAGE_PORT_CONNECT", 8083),
         Kind::Redis => ("ENGAGE_PORT_REDIS", 6379),
         Kind::ClickHouse => ("ENGAGE_PORT_CLICKHOUSE", 8123),
+        Kind::Jaeger => ("ENGAGE_PORT_JAEGER", 16686),
     }
+}
+
+/// The same of further documented ports.
+pub(crate) const fn further(kind: Kind) -> &'static [(&'static str, u16)] {
+    match kind {
+        Kind::Jaeger => &[
+            ("ENGAGE_PORT_OTLP_HTTP", 4318),
+            ("ENGAGE_PORT_OTLP_GRPC", 4317),
+        ],
+        Kind::Postgres | Kind::Kafka | Kind::Connect | Kind::Redis | Kind::ClickHouse => &[],
+    }
+}
+
+/// That port, if it is free.
+fn wanted(server: Kind, (variable, default): (&'static str, u16)) -> Result<u16, StackError> {
+    let port = match env::var(variable) {
+        Ok(value) if !value.is_empty() => parse(variable, value)?,
+        _ => default,
+    };
+    if is_free(port) {
+        return Ok(port);
+    }
+    Err(StackError::PortTaken {
+        server,
+        port,
+        variable,
+    })
 }
 
 fn parse(variable: &'static str, value: String) -> Result<u16, StackError> {

@@ -11,8 +11,11 @@ use std::{
 };
 
 use crate::{
-    Builder, ClickHouse, Connect, Kafka, Kind, Needs, Postgres, Process, Redis, Server, StackError,
-    Supervisor, ports::Ports, run_file::RunFile, site::Site,
+    Builder, ClickHouse, Connect, Jaeger, Kafka, Kind, Needs, Postgres, Process, Redis, Server,
+    StackError, Supervisor,
+    ports::{self, Ports},
+    run_file::RunFile,
+    site::Site,
 };
 
 /// Attempts to start a server on ever new ports, if another program grabs one in between.
@@ -30,6 +33,7 @@ pub struct Stack {
     connect: OnceLock<Connect>,
     redis: OnceLock<Redis>,
     clickhouse: OnceLock<ClickHouse>,
+    jaeger: OnceLock<Jaeger>,
 }
 
 /// One line of [`Stack::status`].
@@ -61,6 +65,7 @@ impl Stack {
             connect: OnceLock::new(),
             redis: OnceLock::new(),
             clickhouse: OnceLock::new(),
+            jaeger: OnceLock::new(),
         }
     }
 
@@ -124,6 +129,21 @@ impl Stack {
         wanted(&self.clickhouse, Kind::ClickHouse)
     }
 
+    /// Jaeger.
+    ///
+    /// # Panics
+    /// When it was not asked for.
+    #[must_use]
+    pub fn jaeger(&self) -> &Jaeger {
+        wanted(&self.jaeger, Kind::Jaeger)
+    }
+
+    /// The same where it may not have been asked for.
+    #[must_use]
+    pub fn jaeger_if_any(&self) -> Option<&Jaeger> {
+        self.jaeger.get()
+    }
+
     /// Where data, logs (`log/`) and configuration (`conf/`) are.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -159,13 +179,16 @@ impl Stack {
         Ok(stopped)
     }
 
-    /// What runs from a demo directory: the five servers, then other processes that left a note.
+    /// What runs from a demo directory: the servers that the pipeline needs, then other processes that left a note.
     #[must_use]
     pub fn status(dir: &Path) -> Vec<ServerStatus> {
         let run = dir.join("run");
         let running = RunFile::all_alive(&run);
         let log = |name: &str| dir.join("log").join(format!("{name}.log"));
-        let servers = Kind::ALL.map(
+        let shown = Kind::ALL.into_iter().filter(|kind| {
+            Needs::all().contains(*kind) || running.iter().any(|f| f.name == kind.name())
+        });
+        let servers = shown.map(
             |kind| match running.iter().find(|f| f.name == kind.name()) {
                 Some(file) => ServerStatus::of(file),
                 None => ServerStatus {
@@ -177,10 +200,7 @@ impl Stack {
             },
         );
         let others = running.iter().filter(|f| server_kind(&f.name).is_none());
-        servers
-            .into_iter()
-            .chain(others.map(ServerStatus::of))
-            .collect()
+        servers.chain(others.map(ServerStatus::of)).collect()
     }
 
     fn has(&self, needs: Needs) -> bool {
@@ -197,16 +217,18 @@ impl Stack {
             Kind::Connect => self.connect.get().map(|s| &s.server),
             Kind::Redis => self.redis.get().map(|s| &s.server),
             Kind::ClickHouse => self.clickhouse.get().map(|s| &s.server),
+            Kind::Jaeger => self.jaeger.get().map(|s| &s.server),
         }
     }
 
     async fn ensure_stores(&self, needs: Needs) -> Result<(), StackError> {
-        let (postgres, redis, clickhouse) = tokio::join!(
+        let (postgres, redis, clickhouse, jaeger) = tokio::join!(
             self.ensure_one(needs, Kind::Postgres),
             self.ensure_one(needs, Kind::Redis),
             self.ensure_one(needs, Kind::ClickHouse),
+            self.ensure_one(needs, Kind::Jaeger),
         );
-        postgres.and(redis).and(clickhouse)
+        postgres.and(redis).and(clickhouse).and(jaeger)
     }
 
     async fn ensure_pipeline(&self, needs: Needs) -> Result<(), StackError> {
@@ -229,6 +251,7 @@ impl Stack {
             Kind::Connect => drop(self.connect.set(Connect::new(server))),
             Kind::Redis => drop(self.redis.set(Redis::new(server, &self.site))),
             Kind::ClickHouse => drop(self.clickhouse.set(ClickHouse::new(server, &self.site))),
+            Kind::Jaeger => drop(self.jaeger.set(Jaeger::new(server))),
         }
         Ok(())
     }
@@ -277,7 +300,7 @@ impl Stack {
     }
 
     fn free_ports(&self, kind: Kind) -> Result<Ports, StackError> {
-        Ports::free()?.and_more(self.listeners(kind))
+        Ports::free()?.and_more(self.listeners(kind) + ports::further(kind).len())
     }
 
     /// How many listeners a server has beyond its own.

@@ -127,6 +127,28 @@ pub(crate) fn clickhouse() -> Result<ClickHouseEngine, StackError> {
     Ok(ClickHouseEngine::Library { lib, python })
 }
 
+/// `jaeger` (version 2) on PATH, else the one that `provision.sh --tracing` has built.
+pub(crate) fn jaeger() -> Result<PathBuf, StackError> {
+    if let Some(program) = on_path("jaeger") {
+        return Ok(program);
+    }
+    let program = cache().join("jaeger/jaeger");
+    if program.is_file() {
+        return Ok(program);
+    }
+    let looked = format!(
+        "PATH and {}; deploy/provision/provision.sh --tracing builds it",
+        program.display()
+    );
+    Err(missing(Kind::Jaeger, "jaeger", &looked))
+}
+
+/// Whether Jaeger can be started here.
+#[must_use]
+pub fn has_jaeger() -> bool {
+    jaeger().is_ok()
+}
+
 fn missing(server: Kind, what: &str, looked: &str) -> StackError {
     StackError::Missing {
         server,

@@ -204,7 +204,11 @@ async fn wait_until_running(connect: &ConnectSettings) -> Result<(), PlatformErr
     ))
 }
 
-fn config(settings: &Settings, connect: &ConnectSettings) -> Result<Value, PlatformError> {
+/// What the connector is registered with: `deploy/debezium/connector.json`, and what only the installation knows.
+///
+/// # Errors
+/// The database's URL does not parse.
+pub fn config(settings: &Settings, connect: &ConnectSettings) -> Result<Value, PlatformError> {
     let database = settings.database.parsed()?;
     let mut config: Map<String, Value> =
         serde_json::from_str(include_str!("../../../deploy/debezium/connector.json"))

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::connector::worker::{Status, ask, restart_failed};
 use crate::plan::Plan;
+use crate::slot_state::{self, SlotState};
 use crate::{ConnectSettings, DatabaseSettings, PlatformError, slot};
 
 /// The longest pause between two attempts; the first comes at once, the second after a second.
@@ -73,6 +74,30 @@ impl Keeper {
         restart_failed(&self.connect).await?;
         let trouble = status.trouble();
         Ok(Look::Restarted { trouble })
+    }
+
+    /// Whether the connector and all its tasks run.
+    ///
+    /// # Errors
+    /// Connect does not answer.
+    pub async fn is_running(&self) -> Result<bool, PlatformError> {
+        let status: Status = ask(&self.connect, "status").await?;
+        Ok(status.is_running())
+    }
+
+    /// The slot, as it is now.
+    ///
+    /// # Errors
+    /// Postgres does not answer.
+    pub async fn slot(&self) -> Result<SlotState, PlatformError> {
+        let mut connection = self.database.connect().await?;
+        slot_state::look(&mut connection, &self.connect.slot).await
+    }
+
+    /// The names of the connector and its slot.
+    #[must_use]
+    pub fn names(&self) -> (&str, &str) {
+        (&self.connect.name, &self.connect.slot)
     }
 
     async fn lost(&self) -> Result<Option<Look>, PlatformError> {

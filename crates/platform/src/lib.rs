@@ -16,13 +16,15 @@ mod plan;
 mod postgres;
 mod settings;
 mod slot;
+mod slot_state;
 mod topics;
 
 pub use clickhouse::{ClickHouseSettings, EventIdType};
-pub use connector::ConnectSettings;
+pub use connector::{ConnectSettings, config as connector_config};
 pub use error::PlatformError;
 pub use keeper::{Keeper, Look};
 pub use plan::{Change, Component, Plan, Problem, inspect, plan};
 pub use postgres::DatabaseSettings;
 pub use settings::{Schema, Settings};
+pub use slot_state::{SlotState, WalStatus};
 pub use topics::{TopicSettings, TopicSpec};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use service::config::EnvKey;
+use service::metrics::{Label, Metric};
 use service::{App, Context, Exit, Failure, Finding, metrics};
 
 struct Sample;
@@ -85,6 +86,16 @@ impl App for Sample {
         EnvKey::plain("BATCH_EVERY", "batch.every"),
         EnvKey::secret("DATABASE_URL", "database.url"),
     ];
+    const METRICS: &'static [&'static [Metric]] = &[&[
+        metrics::FRESHNESS_METRIC,
+        metrics::sink_errors_metric(&[
+            Label::service("sink"),
+            Label::one_of("kind", &["outage", "bad_row"]),
+        ]),
+        Metric::counter(metrics::EVENTS_CONSUMED, "Records read.")
+            .with(&[Label::any("topic", "a topic")])
+            .also("processed_events_total"),
+    ]];
     type Config = Config;
 
     async fn run(config: Config, ctx: Context) -> Result<(), Failure> {

@@ -79,7 +79,7 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",
         )],
-        admin.exposition.render(),
+        admin.exposition.render(&admin.health),
     )
 }
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use serde::de::DeserializeOwned;
 
 use crate::config::EnvKey;
+use crate::metrics::Metric;
 use crate::{Failure, Finding, Health, Lifecycle};
 
 /// A service. `main.rs` is `fn main() -> ExitCode { service::main::<TheService>() }`.
@@ -19,6 +20,8 @@ pub trait App: 'static {
     /// The environment names of this service. Those of `[kafka]`, `[admin]`, `[log]`, `[telemetry]` and `[lifecycle]`
     /// are known already.
     const ENV: &'static [EnvKey];
+    /// What it exports on `/metrics` beside [`crate::metrics::PROCESS`]; the lists of the crates it uses, and its own.
+    const METRICS: &'static [&'static [Metric]] = &[];
     /// The configuration. Every struct in it carries `#[serde(default, deny_unknown_fields)]`; do not use
     /// `#[serde(flatten)]`, which loses the origin and the type of values.
     type Config: DeserializeOwned + Default + Send;

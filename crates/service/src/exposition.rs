@@ -6,7 +6,8 @@ use std::time::Duration;
 use ::metrics::gauge;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::{Failure, metrics};
+use crate::metrics::{self, Kind, Metric};
+use crate::{App, Failure, Health};
 
 /// Histograms keep raw samples until upkeep folds them into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -15,44 +16,42 @@ const UPKEEP: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(crate) struct Exposition {
     handle: PrometheusHandle,
+    /// Ours and theirs.
+    aliases: Vec<(&'static str, &'static str)>,
 }
 
 impl Exposition {
-    /// Installs the recorder of this process.
-    pub(crate) fn install() -> Result<Self, Failure> {
-        let failed = |error| Failure::internal("cannot install the metrics").cause(error);
-        let buckets = [
-            (
-                Matcher::Full(metrics::FRESHNESS.into()),
-                metrics::FRESHNESS_BUCKETS,
-            ),
-            (Matcher::Full(metrics::STAGE.into()), metrics::STAGE_BUCKETS),
-            (
-                Matcher::Full(metrics::SINK_BATCH_ROWS.into()),
-                metrics::ROWS_BUCKETS,
-            ),
-            (Matcher::Suffix("_seconds".into()), metrics::SECONDS_BUCKETS),
-            (Matcher::Suffix("_rows".into()), metrics::ROWS_BUCKETS),
-        ];
-        let builder = buckets
-            .into_iter()
-            .try_fold(PrometheusBuilder::new(), |builder, (matcher, values)| {
-                builder.set_buckets_for_metric(matcher, values)
-            })
-            .map_err(failed)?;
-        let handle = builder.install_recorder().map_err(failed)?;
-        metrics::describe();
+    /// Installs the recorder of this process, with all that the service exports.
+    pub(crate) fn install<A: App>() -> Result<Self, Failure> {
+        let all: Vec<Metric> = [metrics::PROCESS]
+            .iter()
+            .chain(A::METRICS)
+            .flat_map(|list| list.iter().copied())
+            .collect();
+        let handle = recorder(&all)?;
+        for metric in &all {
+            metric.begin(A::NAME);
+        }
         gauge!(metrics::BUILD_INFO, "version" => crate::VERSION, "git_sha" => crate::GIT_SHA)
             .set(1.0);
-        Ok(Self { handle })
+        gauge!(metrics::START_TIME).set(now_seconds());
+        let alias = |metric: &Metric| metric.alias.map(|alias| (metric.name, alias));
+        Ok(Self {
+            handle,
+            aliases: all.iter().filter_map(alias).collect(),
+        })
     }
 
     /// The text of `/metrics`.
-    pub(crate) fn render(&self) -> String {
+    pub(crate) fn render(&self, health: &Health) -> String {
         if let Some(bytes) = resident_memory() {
             gauge!(metrics::RESIDENT_MEMORY).set(bytes);
         }
-        with_aliases(self.handle.render())
+        for condition in health.ready().conditions {
+            gauge!(metrics::READY, "condition" => condition.name)
+                .set(f64::from(u8::from(condition.ok)));
+        }
+        with_aliases(self.handle.render(), &self.aliases)
     }
 
     /// Folds histograms for ever.
@@ -65,6 +64,34 @@ impl Exposition {
     }
 }
 
+/// The recorder, with the buckets of every histogram. What no list names has buckets by its ending.
+fn recorder(all: &[Metric]) -> Result<PrometheusHandle, Failure> {
+    let failed = |error| Failure::internal("cannot install the metrics").cause(error);
+    let listed = all.iter().filter_map(|metric| match metric.kind {
+        Kind::Histogram(buckets) => Some((Matcher::Full(metric.name.into()), buckets)),
+        Kind::Counter | Kind::Gauge => None,
+    });
+    let by_ending = [
+        (Matcher::Suffix("_seconds".into()), metrics::SECONDS_BUCKETS),
+        (Matcher::Suffix("_rows".into()), metrics::ROWS_BUCKETS),
+    ];
+    let builder = listed
+        .chain(by_ending)
+        .try_fold(PrometheusBuilder::new(), |builder, (matcher, values)| {
+            builder.set_buckets_for_metric(matcher, values)
+        })
+        .map_err(failed)?;
+    builder.install_recorder().map_err(failed)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a time of day; exact to the microsecond until the year 2255"
+)]
+fn now_seconds() -> f64 {
+    crate::clock::now() as f64 / 1e6
+}
+
 /// Bytes, from the kernel's own figure in kB (`statm` counts pages, whose size differs between machines).
 fn resident_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -75,16 +102,16 @@ fn resident_memory() -> Option<f64> {
     Some(f64::from(kilobytes) * 1024.0)
 }
 
-fn with_aliases(mut text: String) -> String {
-    let mut aliases = String::new();
-    for (ours, theirs) in metrics::ALIASES {
+fn with_aliases(mut text: String, aliases: &[(&str, &str)]) -> String {
+    let mut added = String::new();
+    for (ours, theirs) in aliases {
         for line in text.lines() {
             if let Some((before, after)) = split_name(line, ours) {
-                aliases.extend([before, theirs, after, "\n"]);
+                added.extend([before, theirs, after, "\n"]);
             }
         }
     }
-    text.push_str(&aliases);
+    text.push_str(&added);
     text
 }
 
@@ -110,7 +137,11 @@ mod tests {
     fn aliases_repeat_the_family_and_nothing_else() {
         let text = "# TYPE engage_freshness_seconds histogram\nengage_freshness_seconds_bucket{sink=\"redis\",le=\"1\"} 2\n\
                     engage_freshness_seconds_count{sink=\"redis\"} 2\nengage_freshness_seconds_other 1\nengage_behind_seconds{topic=\"t\"} 0.5\n";
-        let with = with_aliases(text.to_owned());
+        let aliases = [
+            ("engage_freshness_seconds", "processing_latency_seconds"),
+            ("engage_behind_seconds", "kafka_lag_seconds"),
+        ];
+        let with = with_aliases(text.to_owned(), &aliases);
         assert_eq!(
             with.strip_prefix(text).unwrap(),
             "# TYPE processing_latency_seconds histogram\nprocessing_latency_seconds_bucket{sink=\"redis\",le=\"1\"} 2\n\

@@ -2,10 +2,15 @@
 //! Invariant: a service is ready only while every condition is; a reason is always given when one is not. A running
 //! service without a condition of its own is not ready yet.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use serde::Serialize;
+
+/// How often changes are looked for.
+const LOOK: Duration = Duration::from_secs(1);
 
 type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
@@ -74,16 +79,15 @@ impl Health {
     /// Adds a condition of `/readyz` that is set by hand; not ready ("starting") until it is.
     #[must_use]
     pub fn condition(&self, name: impl Into<String>) -> Condition {
-        let name = name.into();
         let state = Arc::new(RwLock::new(Err("starting".to_owned())));
         let shared = Arc::clone(&state);
-        self.readiness(name.clone(), move || {
+        self.readiness(name, move || {
             shared
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone()
         });
-        Condition { name, state }
+        Condition { state }
     }
 
     /// What `/readyz` answers now.
@@ -96,6 +100,21 @@ impl Health {
     #[must_use]
     pub fn live(&self) -> Report {
         self.report(Kind::Liveness)
+    }
+
+    /// Tells the log of every change, one line a condition: what `/readyz` answers is asked once a second.
+    pub(crate) async fn tell_changes(self) {
+        let mut known = Known::default();
+        let mut tick = tokio::time::interval(LOOK);
+        loop {
+            tick.tick().await;
+            for condition in known.changes(&self.ready()) {
+                match &condition.reason {
+                    None => tracing::info!(condition = condition.name, "ready"),
+                    Some(reason) => tracing::warn!(condition = condition.name, reason, "not ready"),
+                }
+            }
+        }
     }
 
     /// How many conditions `/readyz` has.
@@ -140,6 +159,21 @@ impl Health {
     }
 }
 
+/// What was said last of each condition.
+#[derive(Default)]
+struct Known(HashMap<String, bool>);
+
+impl Known {
+    /// The conditions that hold now and did not, or the other way round. One that does not hold yet has not changed.
+    fn changes<'a>(&mut self, report: &'a Report) -> Vec<&'a Reported> {
+        let changed = |condition: &&Reported| {
+            let before = self.0.insert(condition.name.clone(), condition.ok);
+            before.unwrap_or(false) != condition.ok
+        };
+        report.conditions.iter().filter(changed).collect()
+    }
+}
+
 impl fmt::Debug for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Health")
@@ -149,35 +183,25 @@ impl fmt::Debug for Health {
     }
 }
 
-/// A condition of `/readyz` that its owner sets. Changes are logged once.
+/// A condition of `/readyz` that its owner sets.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    name: String,
     state: Arc<RwLock<Result<(), String>>>,
 }
 
 impl Condition {
     /// The condition holds from now on.
     pub fn ready(&self) {
-        if self.set(Ok(())) {
-            tracing::info!(condition = self.name, "ready");
-        }
+        self.set(Ok(()));
     }
 
     /// The condition does not hold, for this reason.
     pub fn not_ready(&self, reason: impl Into<String>) {
-        let reason = reason.into();
-        if self.set(Err(reason.clone())) {
-            tracing::warn!(condition = self.name, reason, "not ready");
-        }
+        self.set(Err(reason.into()));
     }
 
-    /// Whether that was a change.
-    fn set(&self, new: Result<(), String>) -> bool {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = *state != new;
-        *state = new;
-        changed
+    fn set(&self, new: Result<(), String>) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = new;
     }
 }
 
@@ -202,6 +226,24 @@ mod tests {
             report.conditions[0].reason.as_deref(),
             Some("no broker answers")
         );
+    }
+
+    #[test]
+    fn each_change_is_told_once_and_a_condition_that_never_held_is_none() {
+        let (health, mut known) = (Health::default(), Known::default());
+        let kafka = health.condition("kafka");
+        let mut told = || -> Vec<bool> {
+            let report = health.ready();
+            known.changes(&report).iter().map(|c| c.ok).collect()
+        };
+        assert_eq!(told(), [false; 0], "starting");
+        kafka.ready();
+        assert_eq!(told(), [true]);
+        assert_eq!(told(), [true; 0]);
+        kafka.not_ready("no broker answers");
+        assert_eq!(told(), [false]);
+        kafka.not_ready("another reason");
+        assert_eq!(told(), [false; 0]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod process;
 mod run;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;
 
 pub use app::{App, Context};
 pub use backoff::Backoff;
@@ -26,7 +27,7 @@ pub use failure::{Exit, Failure};
 pub use finding::Finding;
 pub use health::{Condition, Health};
 pub use lifecycle::Lifecycle;
-pub use process::main;
+pub use process::{main, serve};
 pub use tls::{TlsError, TlsFiles};
 
 /// The version of this build.

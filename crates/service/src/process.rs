@@ -30,7 +30,7 @@ pub fn main<A: App>() -> ExitCode {
     };
     let loader = loader::<A>(&cli);
     match cli.command.unwrap_or(Command::Run) {
-        Command::Run => run_service::<A>(&loader),
+        Command::Run => serve::<A>(&loader),
         Command::Check(form) => check::<A>(&loader, form.output),
         Command::Healthcheck { live } => health::<A>(&loader, live),
         Command::Config(ConfigCommand::Show(form)) => show::<A>(&loader, form.output),
@@ -52,7 +52,10 @@ fn admin_addr<A: App>(common: &CommonConfig) -> SocketAddr {
         .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, A::ADMIN_PORT).into())
 }
 
-fn run_service<A: App>(loader: &Loader) -> ExitCode {
+/// Runs the service with what this loader finds, to the exit code. For a tool with a command line of its own; a service calls
+/// [`main`].
+#[must_use]
+pub fn serve<A: App>(loader: &Loader) -> ExitCode {
     let (common, loaded) = match loader.load_service::<A::Config>() {
         Ok(loaded) => (loaded.config.common.clone(), Ok(loaded)),
         Err(error) => (loader.common(), Err(error.into_failure(A::NAME))),

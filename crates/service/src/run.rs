@@ -23,7 +23,7 @@ pub(crate) fn to_the_end<A: App>(
 ) -> Result<(), Failure> {
     let life = Lifecycle::default();
     panics::install(life.clone());
-    let exposition = Exposition::install()?;
+    let exposition = Exposition::install::<A>()?;
     let runtime = process::runtime::<A>()?;
     let result = runtime.block_on(Box::pin(serve::<A>(config, &life, addr, exposition, drain)));
     runtime.shutdown_timeout(GRACE);
@@ -45,6 +45,7 @@ async fn serve<A: App>(
     let addr = listener.local_addr().unwrap_or(addr);
     tokio::spawn(admin::serve(listener, health.clone(), exposition.clone()));
     tokio::spawn(exposition.upkeep());
+    tokio::spawn(health.clone().tell_changes());
     tracing::info!(version = crate::VERSION, git_sha = crate::GIT_SHA, admin = %addr, "started");
 
     let context = Context {

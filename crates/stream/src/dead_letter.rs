@@ -20,7 +20,9 @@ use crate::metrics::DEAD_LETTERS_TOTAL;
 use crate::producer::{OutRecord, Producer, ProducerOptions, SendError};
 use crate::record::Record;
 use crate::settings::{KafkaSettings, SettingsError};
+use crate::trace::{self, LetterSpans};
 use tokio::sync::RwLock;
+use tracing::warn;
 
 /// Names that Kafka Connect gives these headers (`DeadLetterQueueReporter`).
 pub mod connect {
@@ -52,6 +54,8 @@ pub const FIRST_FAILED_AT: &str = "engage.dlq.first_failed_at";
 pub const ERROR_KIND: &str = "engage.dlq.error_kind";
 /// Epoch of the chain that the record was given up in; makes its revision comparable with later ones when it is redriven.
 pub const EPOCH: &str = "engage.dlq.epoch";
+/// The webhook endpoint it was for; absent elsewhere.
+pub const ENDPOINT: &str = "engage.dlq.endpoint";
 /// How often it was redriven; a loop guard.
 pub const REDRIVE_COUNT: &str = "engage.dlq.redrive_count";
 /// When it was redriven last, RFC 3339; set by the redrive.
@@ -71,6 +75,8 @@ pub struct Reject {
     pub class: &'static str,
     /// What was wrong, for a reader.
     pub message: String,
+    /// What of it may stand outside of the letter, because it cannot repeat the record: an answer's status.
+    pub shown: Option<String>,
     /// How often it was tried.
     pub attempts: u32,
     /// When it failed first; `None`: now.
@@ -91,6 +97,7 @@ impl Reject {
             stage,
             class,
             message: message.into(),
+            shown: None,
             attempts: 1,
             first_failed_at: None,
         }
@@ -153,16 +160,38 @@ impl DeadLetters {
             return Err(LaneError::retry("the dead letter cannot be sent"));
         }
         let out = self.letter(record, reject, now);
-        self.deliver(&out)
-            .await
-            .map_err(|error| self.explain(error, record))?;
+        let spans = LetterSpans::begin(self.service, &self.topic, record, reject, now.0);
+        let delivered = self.deliver(&out).await;
+        if let Some(spans) = spans {
+            let offset = delivered.as_ref().ok().map(|(_, offset)| *offset);
+            spans.end(offset, service::clock::now());
+        }
+        delivered.map_err(|error| self.explain(error, record))?;
         faults::reach(Point::StreamDeadLetterAfter).await;
         if faults::fails(Point::StreamDeadLetterAfter) {
             return Err(LaneError::retry("the dead letter is there, or is not"));
         }
         counter!(DEAD_LETTERS_TOTAL, "service" => self.service, "reason" => reject.kind)
             .increment(1);
+        self.tell(record, reject);
         Ok(())
+    }
+
+    /// The one line about it. What was wrong in words may repeat the record, and stands in the letter only.
+    fn tell(&self, record: &Record, reject: &Reject) {
+        let trace_id = trace::extract(&record.headers).map(|span| span.trace_id().to_string());
+        warn!(
+            topic = %record.topic,
+            partition = record.partition,
+            offset = record.offset,
+            kind = reject.kind,
+            stage = reject.stage,
+            attempts = reject.attempts,
+            endpoint = headers::last_text(&record.headers, ENDPOINT),
+            letters = %self.topic,
+            trace_id,
+            "record dead-lettered"
+        );
     }
 
     async fn deliver(&self, out: &OutRecord) -> Result<(i32, i64), SendError> {

@@ -12,6 +12,7 @@ mod group;
 mod handle;
 mod lane;
 mod preflight;
+mod pulse;
 mod supervisor;
 mod watch;
 
@@ -111,7 +112,7 @@ where
         return Err(problem.into());
     }
     status.begin(&options.group, &options.topic);
-    crate::metrics::no_lineage_violation_yet();
+    crate::metrics::nothing_yet(&options.topic, &options.group);
     let consumer = context::connect(&options, &status)?;
     preflight::check(&options, &status, &consumer, &stop).await?;
     if stop.is_cancelled() {

@@ -31,6 +31,9 @@ const OVERHEAD: usize = 512;
 /// How long a void producer may take to end before the next one is created beside it.
 const ENDING: Duration = Duration::from_secs(10);
 
+/// Why a producer is given up: label `reason` of `engage_producer_void_total`. (`fault` is a test's.)
+pub(crate) const VOID_REASONS: &[&str] = &["delivery", "stall", "fatal"];
+
 /// A record to produce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutRecord {

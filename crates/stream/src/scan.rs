@@ -80,6 +80,29 @@ impl Scanner {
         ends.collect()
     }
 
+    /// The part of each span that was written at or after a moment (milliseconds since 1970).
+    ///
+    /// # Errors
+    /// The broker did not answer.
+    pub fn since(&self, spans: &[Span], millis: i64) -> Result<Vec<Span>, LaneError> {
+        let mut list = TopicPartitionList::new();
+        for span in spans {
+            let at = Offset::Offset(millis);
+            list.add_partition_offset(&self.topic, span.partition, at)?;
+        }
+        let found = self.consumer.offsets_for_times(list, ASK)?;
+        let first = |span: &Span| {
+            let element = found.find_partition(&self.topic, span.partition)?;
+            element.offset().to_raw().filter(|offset| *offset >= 0)
+        };
+        let part = |span: &Span| Span {
+            // nothing was written since then
+            from: first(span).map_or(span.to, |from| from.max(span.from)),
+            ..*span
+        };
+        Ok(spans.iter().map(part).collect())
+    }
+
     /// The committed offset of each partition that has one.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 mod lane;
 mod progress;
 mod reach;
+mod silence;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,10 +19,11 @@ use metrics::gauge;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::statistics::Statistics;
 
-use crate::metrics::{BEHIND_SECONDS, CONSUMER_LAG, LANE_STOPPED};
+use crate::metrics::{BEHIND_SECONDS, CONSUMER_LAG, LANE_STOPPED, partitions_assigned};
 use crate::sync::locked;
 use lane::{LaneEntry, lag_f64};
 use reach::Reach;
+use silence::Silence;
 
 /// A poll thread that has not turned for this long is stuck (a drain may take 20 s).
 const STUCK: Duration = Duration::from_secs(60);
@@ -41,6 +43,7 @@ struct Inner {
     polled: Option<Instant>,
     broker: Option<(RDKafkaErrorCode, String)>,
     reach: Reach,
+    silence: Silence,
     lanes: BTreeMap<i32, LaneEntry>,
 }
 
@@ -61,6 +64,7 @@ impl Status {
         if let Some(loss) = inner.reach.loss() {
             inner.may_be_out(loss)?;
         }
+        inner.silence.reason().map_or(Ok(()), Err)?;
         if !inner.joined {
             return Err(format!(
                 "waiting for partitions of topic {topic} in group {}",
@@ -162,6 +166,7 @@ impl Status {
         let mut inner = locked(&self.inner);
         inner.lanes.remove(&partition);
         inner.gauges(partition, 0.0, 0.0, false);
+        partitions_assigned(&inner.topic, &inner.group, inner.lanes.len());
     }
 
     /// That all brokers are down never replaces the reason why.
@@ -207,6 +212,7 @@ impl Status {
     pub(crate) fn publish(&self, now: i64) {
         let mut inner = locked(&self.inner);
         let partitions: Vec<i32> = inner.lanes.keys().copied().collect();
+        partitions_assigned(&inner.topic, &inner.group, partitions.len());
         for partition in partitions {
             let Some(lane) = inner.lanes.get_mut(&partition) else {
                 continue;

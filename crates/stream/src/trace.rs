@@ -2,14 +2,89 @@
 //!
 //! Invariant: a header that does not parse is ignored; tracing never stops a record.
 
-use opentelemetry::trace::{
-    SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState,
-};
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+mod letter;
+mod names;
+mod watched;
+
+use engagement::event::{EnrichedEvent, Micros, Origin, Position};
+use service::traces::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+
+pub(crate) use letter::LetterSpans;
+pub use names::{Operation, of_record};
+pub use watched::{PROMISE_MICROS, Watched};
 
 use crate::headers::{self, Headers, TRACEPARENT, TRACESTATE};
 use crate::record::Record;
+
+/// What a trace says of the event it follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Its key as text.
+    pub event_id: String,
+    /// The change it was made from.
+    pub position: Position,
+    /// When that was committed.
+    pub committed_at: Micros,
+    /// It came as it happened: only such an event can be late.
+    pub live: bool,
+}
+
+impl From<&EnrichedEvent> for Subject {
+    fn from(event: &EnrichedEvent) -> Self {
+        Self {
+            event_id: event.event_id.clone(),
+            position: event.source.position(),
+            committed_at: event.source.committed_at,
+            live: event.origin == Origin::Stream,
+        }
+    }
+}
+
+/// The trace of the change at this position: every process that knows the event finds the same one, also for an event whose
+/// records carry none.
+#[must_use]
+pub fn trace_id(position: Position, committed_at: Micros) -> TraceId {
+    let Position {
+        lane,
+        epoch,
+        partition,
+        offset,
+    } = position;
+    let chain = (lane as u64) << 48 | u64::from(epoch) << 40 | u64::from(partition.cast_unsigned());
+    let parts = [
+        chain,
+        offset.cast_unsigned(),
+        committed_at.0.cast_unsigned(),
+    ];
+    hashed(parts)
+}
+
+/// The trace of a record of which nothing is known but where it lies.
+pub(crate) fn trace_id_of_record(record: &Record) -> TraceId {
+    let topic = record
+        .topic
+        .bytes()
+        .fold(0_u64, |hash, byte| mix(hash ^ u64::from(byte)));
+    let written = record.timestamp_ms.unwrap_or_default().cast_unsigned();
+    let place = record.offset.cast_unsigned() ^ u64::from(record.partition.cast_unsigned()) << 40;
+    hashed([topic, place, written])
+}
+
+/// 128 bits that are spread evenly, so that a share of the ids is a share of the events.
+fn hashed(parts: [u64; 3]) -> TraceId {
+    let fold = |seed: u64| parts.iter().fold(seed, |hash, part| mix(hash ^ part));
+    let (high, low) = (fold(0x656e_6761_6765), fold(0x0074_7261_6365));
+    // all zeros is no valid id
+    TraceId::from(u128::from(high) << 64 | u128::from(low.max(1)))
+}
+
+/// The finaliser of splitmix64.
+const fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
+}
 
 /// The remote span that wrote the headers; `None` when there is none or it is malformed.
 #[must_use]
@@ -26,59 +101,31 @@ pub fn inject(context: &SpanContext, headers: &mut Headers) {
     if !context.is_valid() {
         return;
     }
-    let flags = context.trace_flags() & TraceFlags::SAMPLED;
-    let parent = format!(
-        "00-{}-{}-{:02x}",
-        context.trace_id(),
-        context.span_id(),
-        flags.to_u8()
-    );
-    headers::set(headers, TRACEPARENT, parent);
+    headers::set(headers, TRACEPARENT, traceparent(context));
     let state = context.trace_state().header();
     if !state.is_empty() {
         headers::set(headers, TRACESTATE, state);
     }
 }
 
-/// [`inject`] of a span of `tracing`; without an exporter the headers stay as they are.
-pub fn inject_span(span: &Span, headers: &mut Headers) {
-    inject(span.context().span().span_context(), headers);
-}
-
-/// A span for the work on one record, child of what its headers name.
-///
-/// Names after OpenTelemetry's messaging conventions (`messaging.system`, `messaging.destination.name`, ..).
+/// The value of the header that names this span.
 #[must_use]
-pub fn process_span(record: &Record, group: &str) -> Span {
-    let span = tracing::info_span!(
-        "process",
-        otel.kind = "consumer",
-        messaging.system = "kafka",
-        messaging.operation.r#type = "process",
-        messaging.destination.name = &*record.topic,
-        messaging.destination.partition.id = record.partition,
-        messaging.kafka.offset = record.offset,
-        messaging.consumer.group.name = group,
-    );
-    if let Some(parent) = extract(&record.headers) {
-        // only a disabled span cannot take a parent, and that one is not exported
-        let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));
-    }
-    span
+pub fn traceparent(context: &SpanContext) -> String {
+    let flags = context.trace_flags() & TraceFlags::SAMPLED;
+    format!(
+        "00-{}-{}-{:02x}",
+        context.trace_id(),
+        context.span_id(),
+        flags.to_u8()
+    )
 }
 
-/// Links that a span may carry (the default limit of OpenTelemetry's SDKs).
-const LINKS: usize = 128;
-
-/// Makes a batch's span part of the first sampled trace that one of its records belongs to, so that it is exported with
-/// it, and links it to the others: one sampled event is one trace up to each sink.
-pub fn join(span: &Span, records: impl IntoIterator<Item = SpanContext>) {
-    let mut sampled = records.into_iter().filter(SpanContext::is_sampled);
-    if let Some(first) = sampled.next() {
-        // only a disabled span cannot take a parent, and that one is not exported
-        let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(first));
-    }
-    sampled.take(LINKS).for_each(|other| span.add_link(other));
+/// The span that such a value names; `None` where it is malformed.
+#[must_use]
+pub fn from_traceparent(text: &str) -> Option<SpanContext> {
+    let (trace, span, flags) = parse(text)?;
+    let context = SpanContext::new(trace, span, flags, true, TraceState::default());
+    context.is_valid().then_some(context)
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`; later versions may append fields (W3C Trace Context, section 4).
@@ -162,6 +209,26 @@ mod tests {
             ))
             .is_some()
         );
+    }
+
+    #[test]
+    fn the_trace_of_a_change_is_its_own_and_always_the_same() {
+        let at = |partition, offset, committed| {
+            let position = Position {
+                lane: engagement::event::Lane::Live,
+                epoch: 0,
+                partition,
+                offset,
+            };
+            trace_id(position, Micros(committed))
+        };
+        assert_eq!(at(3, 42, 7), at(3, 42, 7));
+        let others = [at(3, 43, 7), at(4, 42, 7), at(3, 42, 8)];
+        assert!(others.iter().all(|other| *other != at(3, 42, 7)));
+        let low_half = (0..4000)
+            .filter(|n| at(1, *n, 9).to_bytes()[8] < 128)
+            .count();
+        assert!((1800..2200).contains(&low_half), "{low_half} of 4000");
     }
 
     proptest! {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use service::config::EnvKey;
+use service::metrics::Metric;
 use service::{Backoff, Condition, Context, Exit, Failure, Finding, backoff, clock};
 use stream::dead_letter::DeadLetters;
 use stream::settings::InboxLimits;
 use stream::{LanesOptions, Status, contact, lanes};
 use tokio::sync::Semaphore;
 
+use crate::answers;
 use crate::config::{Config, ENV};
 use crate::error::Reaction;
 use crate::http::Http;
@@ -40,6 +42,11 @@ impl service::App for ClickHouseSink {
     const ABOUT: &str = "Writes enriched events into ClickHouse, each exactly once";
     const ADMIN_PORT: u16 = 9102;
     const ENV: &'static [EnvKey] = ENV;
+    const METRICS: &'static [&'static [Metric]] = &[
+        stream::metrics::READER,
+        stream::metrics::PRODUCER,
+        crate::metrics::OWN,
+    ];
     type Config = Config;
 
     async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
@@ -71,6 +78,11 @@ async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
     let Some(writer) = opened.transpose()? else {
         return Ok(());
     };
+    let answering = ctx.health.condition("clickhouse answers");
+    answering.ready();
+    let http = client(&config)?;
+    let watched = answers::watch(http, answering, stop.clone());
+    ctx.lifecycle.spawn("answers", watched);
     let sink = Arc::new(share(&config, writer, Outage::new(condition))?);
     let status = Status::new();
     let (ready, alive) = (Arc::clone(&status), Arc::clone(&status));
@@ -106,14 +118,18 @@ fn share(config: &Config, writer: Writer, outage: Outage) -> Result<Sink, Failur
     })
 }
 
-/// Opens the table, waiting for a server that does not answer yet.
-async fn open(config: &Config, condition: &Condition) -> Result<Writer, Failure> {
-    let http = Http::new(&config.clickhouse).map_err(|error| {
+fn client(config: &Config) -> Result<Http, Failure> {
+    Http::new(&config.clickhouse).map_err(|error| {
         Failure::usage("ClickHouse cannot be reached as configured")
             .cause(error)
             .remedy("correct the setting named")
             .next(format!("{SERVICE} check"))
-    })?;
+    })
+}
+
+/// Opens the table, waiting for a server that does not answer yet.
+async fn open(config: &Config, condition: &Condition) -> Result<Writer, Failure> {
+    let http = client(config)?;
     let begun = Instant::now();
     let (until, mut pause) = (begun + config.clickhouse.startup, Backoff::default());
     loop {

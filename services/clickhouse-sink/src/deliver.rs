@@ -4,18 +4,18 @@
 
 mod same_table;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engagement::event::Micros;
-use opentelemetry::trace::SpanContext;
 use service::Backoff;
+use service::traces::{Context, InContext as _, KeyValue, SpanContext, working};
 use stream::checkpoint::Stored;
 use stream::dead_letter::{Reject, RejectBudget};
-use stream::headers::{self, TRACEPARENT};
-use stream::{LaneError, LaneHandle, trace};
-use tracing::{Instrument as _, Span};
+use stream::trace::{self, Watched};
+use stream::{LaneError, LaneHandle};
 
 use crate::batch::Batch;
 use crate::delivery::{Delivery, Step};
@@ -79,26 +79,52 @@ impl Deliverer {
         &mut self,
         handle: &LaneHandle,
         batch: &Batch,
-        links: Vec<SpanContext>,
+        watched: Watched,
     ) -> Result<bool, LaneError> {
         if batch.entries().is_empty() {
             return Ok(true);
         }
-        let span = tracing::info_span!(
-            "write batch",
-            otel.kind = "client",
-            db.system.name = "clickhouse",
-            db.collection.name = self.sink.writer.table().name,
-            messaging.destination.partition.id = self.partition,
-            rows = batch.entries().len(),
-        );
-        trace::join(&span, links);
-        let done = self.steps(handle, batch).instrument(span).await;
+        let now = (self.sink.clock)();
+        let span = watched.batch(|| (self.operation(), self.attributes(batch)), now);
+        let Some(mut span) = span else {
+            let done = self.steps(handle, batch, watched, None).await;
+            self.sink.outage.ends(self.partition);
+            return done;
+        };
+        let (context, inside) = (span.context().clone(), span.as_parent());
+        let steps = self.steps(handle, batch, watched, Some(&context));
+        let done = steps.with_context(inside).await;
+        if !matches!(done, Ok(true)) {
+            span.fail("not_written");
+        }
+        span.end((self.sink.clock)());
         self.sink.outage.ends(self.partition);
         done
     }
 
-    async fn steps(&mut self, handle: &LaneHandle, batch: &Batch) -> Result<bool, LaneError> {
+    /// The name of a batch's span, by OpenTelemetry's conventions for databases.
+    fn operation(&self) -> String {
+        format!("INSERT {}", self.sink.writer.table().name)
+    }
+
+    fn attributes(&self, batch: &Batch) -> [KeyValue; 5] {
+        let rows = i64::try_from(batch.entries().len()).unwrap_or(i64::MAX);
+        [
+            KeyValue::new("db.system.name", "clickhouse"),
+            KeyValue::new("db.operation.name", "INSERT"),
+            KeyValue::new("db.operation.batch.size", rows),
+            KeyValue::new("db.collection.name", self.sink.writer.table().name.clone()),
+            KeyValue::new("engage.partition", i64::from(self.partition)),
+        ]
+    }
+
+    async fn steps(
+        &mut self,
+        handle: &LaneHandle,
+        batch: &Batch,
+        watched: Watched,
+        span: Option<&SpanContext>,
+    ) -> Result<bool, LaneError> {
         let mut delivery = self.begin(batch);
         loop {
             let outcome = match delivery.next() {
@@ -126,20 +152,35 @@ impl Deliverer {
         }
         self.backoff.reset();
         self.stored = witness::among(delivery.held(batch.entries())).or(self.stored);
-        let visible = batch
-            .entries()
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| !delivery.buried_entries().contains(index));
-        self.sink
-            .metrics
-            .visible(visible.map(|(_, entry)| entry), Micros((self.sink.clock)()));
+        self.visible(batch, delivery.buried_entries(), watched, span);
         tracing::debug!(
             partition = self.partition,
             rows = batch.entries().len(),
             "batch written"
         );
         Ok(true)
+    }
+
+    /// Measures and traces what can be read now.
+    fn visible(
+        &self,
+        batch: &Batch,
+        buried: &HashSet<usize>,
+        watched: Watched,
+        span: Option<&SpanContext>,
+    ) {
+        let now = (self.sink.clock)();
+        let entries = batch.entries();
+        let visible = entries.iter().enumerate();
+        let visible = visible.filter(|(index, _)| !buried.contains(index));
+        self.sink
+            .metrics
+            .visible(visible.map(|(_, entry)| entry), Micros(now));
+        let is_buried = |offset: i64| {
+            let mut entries = buried.iter().map(|index| &entries[*index]);
+            entries.any(|entry| entry.offset == offset)
+        };
+        watched.visible(now, span, |offset| !is_buried(offset));
     }
 
     /// Nothing has to be asked for a batch of which nobody else can have written a part.
@@ -265,7 +306,9 @@ impl Deliverer {
             )
         })?;
         let reject = Reject::new("refused", "write", "clickhouse_sink::deliver", reason);
-        self.sink.bury(&record, &reject).await?;
+        // in the trace of the record, not in that of the batch
+        let burying = self.sink.bury(&record, &reject);
+        burying.with_context(Context::new()).await?;
         self.refused.spend(&record, &reject)
     }
 
@@ -284,9 +327,7 @@ impl Deliverer {
     }
 }
 
-/// The current span as a `traceparent`, if it is exported.
+/// The batch's span as a `traceparent`, if it has one.
 fn traceparent() -> Option<String> {
-    let mut carrier = Vec::new();
-    trace::inject_span(&Span::current(), &mut carrier);
-    headers::last_text(&carrier, TRACEPARENT).map(str::to_owned)
+    working().map(|context| trace::traceparent(&context))
 }

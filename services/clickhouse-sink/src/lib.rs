@@ -5,6 +5,7 @@
 //! a [`witness`] tells that the table still is the one that was written into.
 //! Invariant: effect first, offset second; after anything but a clean success the table is asked before it is written.
 
+pub mod answers;
 pub mod app;
 pub mod batch;
 pub mod cells;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use engagement::event::Micros;
 use metrics::{Histogram, counter};
+use service::metrics::{Label, Metric};
 
 use crate::plan::Entry;
 
@@ -15,6 +16,39 @@ pub const SINK: &str = "clickhouse-sink";
 pub const SERVICE: &str = "clickhouse-sink";
 /// Counter, no labels: read-backs, each one after a doubt (an assignment, a lost answer, an outage).
 pub const READ_BACKS: &str = "engage_clickhouse_read_backs_total";
+
+/// What only this sink exports, with its part of the shared ones.
+pub const OWN: &[Metric] = &[
+    service::metrics::FRESHNESS_METRIC,
+    service::metrics::SINK_BATCH_ROWS_METRIC,
+    service::metrics::SINK_WRITE_METRIC,
+    service::metrics::sink_errors_metric(&[
+        Label::service("sink"),
+        Label::one_of(
+            "kind",
+            &[
+                "bad_row",
+                "configuration",
+                "superseded",
+                "unreachable",
+                "unclear",
+                "unavailable",
+            ],
+        ),
+    ]),
+    service::metrics::duplicates_metric(&[
+        Label::service("service"),
+        Label::one_of("reason", &["position", "read_back"]),
+    ]),
+    service::metrics::dead_letters_metric(&[
+        Label::service("service"),
+        Label::one_of("reason", &["malformed", "unstorable", "refused"]),
+    ]),
+    Metric::counter(
+        READ_BACKS,
+        "Looks into the table before a write in doubt: after an assignment, a lost answer, an outage.",
+    ),
+];
 
 /// The metrics of one process.
 #[derive(Clone)]

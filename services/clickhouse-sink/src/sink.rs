@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use engagement::event::Micros;
 use faults::{Point, Rule};
-use opentelemetry::trace::SpanContext;
 use stream::checkpoint::Checkpoint;
 use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
 use stream::resume::{StartPolicy, resolve_start};
-use stream::{LaneError, LaneHandle, Record, trace};
+use stream::trace::{Subject, Watched};
+use stream::{LaneError, LaneHandle, Record};
 use tokio::sync::Semaphore;
 
 use crate::batch::{Batch, Limits};
+use crate::decode::decode;
 use crate::deliver::Deliverer;
 use crate::intake::{Intake, Judged};
 use crate::memory::{Budget, Share};
@@ -25,8 +26,6 @@ use crate::write::Writer;
 
 /// Records taken from the inbox at once.
 const TAKE: usize = 256;
-/// Links that a batch's span carries (the default limit of OpenTelemetry's SDK).
-const LINKS: usize = 128;
 
 /// What all lanes of the process share.
 pub struct Sink {
@@ -62,17 +61,7 @@ impl Sink {
     pub async fn bury(&self, record: &Record, reject: &Reject) -> Result<(), LaneError> {
         self.letters
             .send(record, reject, Micros((self.clock)()))
-            .await?;
-        let Record {
-            partition, offset, ..
-        } = *record;
-        tracing::warn!(
-            partition,
-            offset,
-            reason = reject.message,
-            "record dead-lettered"
-        );
-        Ok(())
+            .await
     }
 }
 
@@ -102,6 +91,7 @@ pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneErr
     let intake = Intake::new(reader, sink.writer.id_type());
     let lane = Lane {
         sink,
+        group: handle.group().into(),
         handle,
         deliverer,
         intake,
@@ -113,6 +103,7 @@ pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneErr
 
 struct Lane {
     sink: Arc<Sink>,
+    group: Arc<str>,
     handle: LaneHandle,
     deliverer: Deliverer,
     intake: Intake,
@@ -127,19 +118,10 @@ struct Closed {
     batch: Batch,
     /// State at the batch's last record: a record that failed to be taken has no part in it.
     checkpoint: Checkpoint,
-    links: Vec<SpanContext>,
+    watched: Watched,
     then: Then,
     /// Given back when the batch is written.
     memory: Option<Share>,
-}
-
-impl Closed {
-    fn link(&mut self, record: &Record) {
-        if self.links.len() < LINKS {
-            let context = trace::extract(&record.headers);
-            self.links.extend(context.filter(SpanContext::is_sampled));
-        }
-    }
 }
 
 #[derive(Default)]
@@ -158,14 +140,15 @@ impl Lane {
             let Closed {
                 batch,
                 checkpoint,
-                links,
+                watched,
                 then,
                 memory: _held,
             } = self.collect().await;
             if faults::is_broken(Rule::EffectFirst) {
                 self.commit(&batch, checkpoint).await;
             }
-            if !self.deliverer.deliver(&self.handle, &batch, links).await? {
+            let delivering = self.deliverer.deliver(&self.handle, &batch, watched);
+            if !delivering.await? {
                 return Ok(());
             }
             self.commit(&batch, checkpoint).await;
@@ -193,6 +176,7 @@ impl Lane {
     async fn collect(&mut self) -> Closed {
         let mut closed = Closed {
             batch: Batch::after(self.closed),
+            watched: Watched::of(&self.group),
             then: Then::End,
             ..Closed::default()
         };
@@ -254,7 +238,8 @@ impl Lane {
             Judged::Entry(entry) => {
                 let age = self.sink.age(entry.committed_at);
                 closed.batch.push(*entry, now, age);
-                closed.link(record);
+                let subject = || decode(record).ok().as_ref().map(Subject::from);
+                closed.watched.received(record, self.sink.clock, subject);
                 let _ = self.rejects.note(false);
             }
             Judged::Duplicate => {

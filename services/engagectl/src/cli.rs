@@ -55,12 +55,16 @@ pub enum Command {
     Gen(GenArgs),
     /// Compare what every sink holds with what Postgres holds; reads only. Exit 0: equal.
     Verify(VerifyArgs),
+    /// Follow one event: its commit, its way through the log, and into every sink; reads only.
+    Trace(TraceArgs),
     /// Webhooks: a receiver to try deliveries with.
     #[command(subcommand)]
     Webhook(WebhookCommand),
     /// Positions, chains and epochs: whether the logs and every group agree.
     #[command(subcommand)]
     Lineage(LineageCommand),
+    /// Write a marked row every few seconds and read it back from each sink; metrics on port 9107 (or ADMIN_ADDR).
+    Canary(CanaryArgs),
     /// The whole pipeline on this machine, with a live view.
     Demo(DemoArgs),
     /// Start whatever of the pipeline is not running, in the background.
@@ -167,6 +171,26 @@ pub struct GenArgs {
     pub update_ratio: f64,
 }
 
+/// Options of `trace`.
+#[derive(Debug, Args)]
+#[command(after_help = TRACE_EXAMPLE)]
+pub struct TraceArgs {
+    /// The key of the event in `engagement_events`.
+    #[arg(value_name = "EVENT-ID")]
+    pub event_id: String,
+    /// How far back the log is searched for an event that ClickHouse does not know.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "1h")]
+    pub since: Duration,
+    /// A receiver that answers `GET /events` as `webhook listen` does: shows when it got the event.
+    #[arg(long, value_name = "URL")]
+    pub receiver: Option<url::Url>,
+}
+
+const TRACE_EXAMPLE: &str = "Example:\n  \
+    engagectl trace 1001 --receiver http://127.0.0.1:5001\n  \
+    engagectl -o json trace 1001 | jq '.changes[].steps'\n\n\
+    Spans are shown where Jaeger (JAEGER_URL) has the trace; everything else comes from Postgres, Kafka and the sinks.";
+
 /// Verbs of `webhook`.
 #[derive(Debug, Subcommand)]
 pub enum WebhookCommand {
@@ -259,6 +283,37 @@ pub enum Adopted {
     AsIs,
 }
 
+/// Options of `canary`; each is also a key of `[canary]` and, where named, an environment variable.
+#[derive(Debug, Args)]
+pub struct CanaryArgs {
+    /// Pause between two rows (environment: CANARY_EVERY; 5s).
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub every: Option<Duration>,
+    /// A row that a sink does not show after this time is a failure (environment: CANARY_WITHIN; 60s).
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub within: Option<Duration>,
+    /// Also read deliveries back from this receiver, as `webhook listen` shows them (environment: CANARY_RECEIVER).
+    #[arg(long, value_name = "URL")]
+    pub receiver: Option<url::Url>,
+}
+
+impl CanaryArgs {
+    /// What was given, as `--set` takes it.
+    #[must_use]
+    pub fn settings(&self) -> Vec<String> {
+        let duration = |value: Duration| humantime::format_duration(value).to_string();
+        let given = [
+            ("every", self.every.map(duration)),
+            ("within", self.within.map(duration)),
+            ("receiver", self.receiver.as_ref().map(ToString::to_string)),
+        ];
+        given
+            .into_iter()
+            .filter_map(|(key, value)| Some(format!("canary.{key}={}", value?)))
+            .collect()
+    }
+}
+
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -271,6 +326,9 @@ pub struct DemoArgs {
     /// Where servers and services keep their data; it is emptied at the start.
     #[arg(long, default_value = ".devstack/demo", value_name = "DIR")]
     pub dir: PathBuf,
+    /// Also start Jaeger and trace events; at the end, at least one trace must have reached every sink.
+    #[arg(long)]
+    pub tracing: bool,
 }
 
 /// Options of `up`.
@@ -279,6 +337,9 @@ pub struct UpArgs {
     /// Also generate rows at this rate; without it nothing is written.
     #[arg(long)]
     pub rate: Option<Rate>,
+    /// Also start Jaeger and trace events. Services that run already are not started anew.
+    #[arg(long)]
+    pub tracing: bool,
 }
 
 /// Where `up`, `down` and `status` keep data, logs and process numbers.

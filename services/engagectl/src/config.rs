@@ -10,6 +10,7 @@ use service::{Failure, TlsFiles};
 use stream::settings::KafkaSettings;
 use url::Url;
 
+use crate::canary::CanarySettings;
 use crate::cli::Cli;
 
 /// One section for each server.
@@ -30,6 +31,26 @@ pub struct Config {
     pub redis: RedisSettings,
     /// The consumer groups.
     pub groups: Groups,
+    /// Where traces are looked up.
+    pub jaeger: JaegerSettings,
+    /// The canary.
+    pub canary: CanarySettings,
+}
+
+/// Where Jaeger is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JaegerSettings {
+    /// Its pages and query API (`JAEGER_URL`).
+    pub url: Url,
+}
+
+impl Default for JaegerSettings {
+    fn default() -> Self {
+        Self {
+            url: Url::parse("http://127.0.0.1:16686").expect("the literal is a URL"),
+        }
+    }
 }
 
 /// Names of the groups whose positions are not found by looking: everything else that has one is a plain reader.
@@ -95,7 +116,8 @@ impl RedisSettings {
     }
 }
 
-const ENV: &[EnvKey] = &[
+/// The environment names of the tool, beside those of `[kafka]`.
+pub const ENV: &[EnvKey] = &[
     EnvKey::secret("DATABASE_URL", "database.url"),
     EnvKey::secret("ENGAGE_CDC_PASSWORD", "database.cdc_password"),
     EnvKey::plain("KAFKA_CDC_TOPIC", "topics.cdc"),
@@ -106,6 +128,7 @@ const ENV: &[EnvKey] = &[
     EnvKey::plain("CLICKHOUSE_USER", "clickhouse.user"),
     EnvKey::secret("CLICKHOUSE_PASSWORD", "clickhouse.password"),
     EnvKey::plain("CLICKHOUSE_DATABASE", "clickhouse.database"),
+    EnvKey::plain("JAEGER_URL", "jaeger.url"),
     EnvKey::plain("CLICKHOUSE_SSL_CA_LOCATION", "clickhouse.tls.ca"),
     EnvKey::plain(
         "CLICKHOUSE_SSL_CERTIFICATE_LOCATION",
@@ -116,19 +139,26 @@ const ENV: &[EnvKey] = &[
     EnvKey::plain("REDIS_SSL_CA_LOCATION", "redis.tls.ca"),
     EnvKey::plain("REDIS_SSL_CERTIFICATE_LOCATION", "redis.tls.certificate"),
     EnvKey::plain("REDIS_SSL_KEY_LOCATION", "redis.tls.key"),
+    EnvKey::plain("CANARY_EVERY", "canary.every"),
+    EnvKey::plain("CANARY_WITHIN", "canary.within"),
+    EnvKey::plain("CANARY_RECEIVER", "canary.receiver"),
 ];
 
 impl Config {
+    /// Where configuration comes from for this command line.
+    pub(crate) fn loader(cli: &Cli) -> Loader {
+        Loader::new(ENV)
+            .file(cli.config.as_deref())
+            .process_environment()
+            .set(cli.set.iter().cloned())
+    }
+
     /// Loads defaults, file, environment and `--set`, in this order.
     ///
     /// # Errors
     /// All that is wrong with them at once (64).
     pub fn load(cli: &Cli) -> Result<Self, Failure> {
-        let loader = Loader::new(ENV)
-            .file(cli.config.as_deref())
-            .process_environment()
-            .set(cli.set.iter().cloned());
-        let loaded = loader
+        let loaded = Self::loader(cli)
             .load::<Self>()
             .map_err(|e| e.into_failure("engagectl"))?;
         for warning in loaded.warnings {

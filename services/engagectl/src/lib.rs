@@ -4,6 +4,7 @@
 //! what to do next.
 
 mod access;
+pub mod canary;
 mod check;
 pub mod cli;
 pub mod config;
@@ -11,16 +12,20 @@ pub mod demo;
 mod generate;
 pub mod generator;
 mod init;
+pub mod jaeger;
 mod lineage;
 mod local;
 pub mod pipeline;
 pub mod receiver;
+mod trace;
 pub mod verify;
 
 use cli::{Cli, Command, ListenArgs, Output, WebhookCommand};
 use config::Config;
 use receiver::{Receiver, ReceiverOptions};
 use secrecy::SecretString;
+use service::config::Loader;
+use service::telemetry::Telemetry;
 use service::{Exit, Failure};
 use tokio_util::sync::CancellationToken;
 
@@ -48,9 +53,16 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         Command::Verify(args) => {
             return Box::pin(verify::run(&Config::load(&cli)?, args, cli.output)).await;
         }
+        Command::Trace(args) => {
+            Box::pin(trace::run(&Config::load(&cli)?, args, cli.output)).await?;
+        }
         Command::Webhook(WebhookCommand::Listen(args)) => listen(args, stop).await?,
         Command::Lineage(command) => {
             return Box::pin(lineage::run(&Config::load(&cli)?, command, cli.output)).await;
+        }
+        // a process of its own, which `main` begins before there is a runtime
+        Command::Canary(_) => {
+            return Err(Failure::internal("the canary is not started from here"));
         }
         Command::Demo(args) => Box::pin(demo::run(args, stop)).await?,
         Command::Up(args) => Box::pin(local::up(args)).await?,
@@ -72,25 +84,24 @@ fn report(findings: &[service::Finding], output: Output) -> Outcome {
     Outcome(service::finding::exit(findings))
 }
 
-fn secrets(args: &ListenArgs) -> Result<Vec<SecretString>, Failure> {
-    let Some(path) = &args.secret_file else {
-        let given = args.secrets.iter();
-        return Ok(given
-            .map(|secret| SecretString::from(secret.as_str()))
-            .collect());
-    };
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Failure::usage(format!("cannot read {}", path.display()))
-            .cause(e)
-            .remedy("name a readable file with WEBHOOK_SECRET_FILE or --secret-file")
-    })?;
+/// The secrets given by option, and those of the file, separated by white space.
+fn signing_secrets(args: &ListenArgs) -> Result<Vec<SecretString>, Failure> {
+    let mut text = args.secrets.join(" ");
+    if let Some(path) = &args.secret_file {
+        let file = std::fs::read_to_string(path).map_err(|e| {
+            Failure::usage(format!("cannot read {}", path.display()))
+                .cause(e)
+                .remedy("name a readable file with secrets (whsec_..) after --secret-file")
+        })?;
+        text = format!("{text} {file}");
+    }
     Ok(text.split_whitespace().map(SecretString::from).collect())
 }
 
 async fn listen(args: &ListenArgs, stop: CancellationToken) -> Result<(), Failure> {
     let options = ReceiverOptions {
         addr: args.addr,
-        secrets: secrets(args)?,
+        secrets: signing_secrets(args)?,
         record: args.record.clone(),
         ..ReceiverOptions::default()
     };
@@ -98,8 +109,50 @@ async fn listen(args: &ListenArgs, stop: CancellationToken) -> Result<(), Failur
         .await
         .map_err(|e| Failure::usage("the receiver cannot start").cause(e))?;
     eprintln!("listening on http://{}/", receiver.addr());
-    receiver
-        .run(stop)
-        .await
-        .map_err(|e| Failure::internal("the receiver stopped").cause(e))
+    let traces = off_the_runtime(start_traces).await??;
+    let ran = receiver.run(stop).await;
+    off_the_runtime(|| traces.shutdown()).await?;
+    ran.map_err(|e| Failure::internal("the receiver stopped").cause(e))
+}
+
+/// The receiver's spans, if the environment says where they go (`OTEL_*`, as for the services).
+fn start_traces() -> Result<Telemetry, Failure> {
+    let settings = Loader::new(&[]).process_environment().common().telemetry;
+    service::telemetry::traces_only("webhook-receiver", &settings)
+}
+
+/// What blocks.
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Failure::internal("a blocking step panicked").cause(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn secrets(arguments: &[&str]) -> Result<Vec<String>, Failure> {
+        let line = ["engagectl", "webhook", "listen"].iter().chain(arguments);
+        let Command::Webhook(WebhookCommand::Listen(args)) = Cli::parse_from(line).command else {
+            panic!("another command");
+        };
+        let found = signing_secrets(&args)?;
+        Ok(found.iter().map(|s| s.expose_secret().to_owned()).collect())
+    }
+
+    #[test]
+    fn signing_secrets_come_from_options_and_from_a_file_that_must_be_readable() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "whsec_b\nwhsec_c\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let found = secrets(&["--secret", "whsec_a", "--secret-file", path]).unwrap();
+        assert_eq!(found, ["whsec_a", "whsec_b", "whsec_c"]);
+        let failure = secrets(&["--secret-file", "/nowhere/secret"]).unwrap_err();
+        assert_eq!(failure.exit().code(), 64);
+    }
 }

@@ -5,7 +5,7 @@
 //! the service itself would refuse to go on.
 
 mod adopt;
-mod aggregates;
+pub(crate) mod aggregates;
 mod broker;
 mod facts;
 mod judge;

@@ -20,7 +20,7 @@ const GENERATOR: &str = "generator";
 pub(crate) async fn up(args: &UpArgs) -> Result<(), Failure> {
     let dir = Path::new(UP_DIR);
     let starting = Stack::builder()
-        .needs(Needs::all())
+        .needs(needs(args.tracing))
         .demo(dir)
         .detached()
         .start();
@@ -37,6 +37,15 @@ pub(crate) async fn up(args: &UpArgs) -> Result<(), Failure> {
         eprintln!("  {link}");
     }
     Ok(())
+}
+
+/// The servers of a local pipeline.
+pub(crate) const fn needs(tracing: bool) -> Needs {
+    if tracing {
+        Needs::all().jaeger()
+    } else {
+        Needs::all()
+    }
 }
 
 /// Stops services, then servers; the data stays.

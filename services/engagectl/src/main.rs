@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use engagectl::cli::Cli;
+use engagectl::cli::{Cli, Command};
 use service::{Exit, Failure};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,9 @@ fn main() -> ExitCode {
             };
         }
     };
+    if let Command::Canary(args) = &cli.command {
+        return engagectl::canary::main(&cli, args);
+    }
     match run(cli) {
         Ok(engagectl::Outcome(code)) => code.map_or(ExitCode::SUCCESS, ExitCode::from),
         Err(failure) => {

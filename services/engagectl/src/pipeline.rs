@@ -14,7 +14,7 @@ use devstack::{Process, StackError, Supervisor};
 use service::Failure;
 use tokio::time::Instant;
 
-pub use addresses::{Addresses, free_port};
+pub use addresses::{Addresses, TraceAddresses, free_port};
 pub use launch::{launch, write_webhook_config};
 
 /// The sinks, in the order in which they are shown.
@@ -133,6 +133,20 @@ impl Pipeline {
     /// Where not even that ends it.
     pub fn kill(&mut self, name: &str) -> Result<(), StackError> {
         self.processes.get_mut(name).map_or(Ok(()), Process::kill9)
+    }
+
+    /// SIGSTOP: its connections stay open, nothing answers.
+    pub fn pause(&self, name: &str) {
+        if let Some(process) = self.processes.get(name) {
+            process.pause();
+        }
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, name: &str) {
+        if let Some(process) = self.processes.get(name) {
+            process.resume();
+        }
     }
 
     /// SIGTERM, and SIGKILL after 20 s. Blocks until the process is gone.

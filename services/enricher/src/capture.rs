@@ -6,12 +6,18 @@ use std::time::{Duration, Instant};
 
 use platform::{DatabaseSettings, Keeper, Look};
 use service::Context;
+use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::metrics;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(2);
+
+/// Between two looks at the slot, which take a connection to Postgres each.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
+/// A dependency that has not answered after this time does not answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Watches the connector in the background, where one is configured.
 pub(crate) fn keep(config: &Config, ctx: &Context) {
@@ -26,6 +32,7 @@ pub(crate) fn keep(config: &Config, ctx: &Context) {
     let stop = ctx.lifecycle.soft();
     ctx.lifecycle.spawn("capture", async move {
         let mut last = Look::Well;
+        let mut measured: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -42,8 +49,27 @@ pub(crate) fn keep(config: &Config, ctx: &Context) {
                 }
                 Err(error) => tracing::debug!(%error, "the connector cannot be looked at"),
             }
+            if measured.is_none_or(|at| at.elapsed() >= MEASURE_EVERY) {
+                measured = Some(Instant::now());
+                if stop.run_until_cancelled(measure(&keeper)).await.is_none() {
+                    return Ok(());
+                }
+            }
         }
     });
+}
+
+/// What is not answered leaves its gauges as they were, and is counted.
+async fn measure(keeper: &Keeper) {
+    let (connector, slot) = keeper.names();
+    match timeout(ANSWER, keeper.is_running()).await {
+        Ok(Ok(is_running)) => metrics::connector_running(connector, is_running),
+        _ => metrics::look_failed("connect"),
+    }
+    match timeout(ANSWER, keeper.slot()).await {
+        Ok(Ok(state)) => metrics::slot(slot, &state),
+        _ => metrics::look_failed("postgres"),
+    }
 }
 
 fn report(look: &Look, last: &Look) {

@@ -10,6 +10,8 @@ use faults::Point;
 use stream::ledger::Frontier;
 use stream::lineage::Database;
 use stream::{LaneError, LaneHandle, Record};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
 
 use crate::identity;
 use crate::resume;
@@ -21,7 +23,12 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs one partition until it is taken away.
 pub(crate) async fn run(mut handle: LaneHandle, shared: Arc<Shared>) -> Result<(), LaneError> {
-    let opened = resume::open(&handle, &shared).await?;
+    let opened = {
+        let Some(_turn) = turn(&shared.opening, &handle.stopping()).await else {
+            return Ok(());
+        };
+        resume::open(&handle, &shared).await?
+    };
     let out = shared
         .producer
         .lane(&shared.config.output.topic, handle.partition())
@@ -52,6 +59,18 @@ pub(crate) async fn run(mut handle: LaneHandle, shared: Arc<Shared>) -> Result<(
         }
     }
     lane.finish(&handle).await
+}
+
+/// Waits until this partition may open; `None`: it was taken away meanwhile, and nothing is to be given back.
+async fn turn<'a>(
+    opening: &'a Semaphore,
+    stopping: &CancellationToken,
+) -> Option<SemaphorePermit<'a>> {
+    // The semaphore is never closed.
+    stopping
+        .run_until_cancelled(opening.acquire())
+        .await?
+        .ok()
 }
 
 struct Lane {
@@ -85,7 +104,8 @@ impl Lane {
         Ok(())
     }
 
-    fn commit(&self, handle: &LaneHandle, frontier: &Frontier<Reached>) {
+    fn commit(&mut self, handle: &LaneHandle, frontier: &Frontier<Reached>) {
+        self.work.spans.acknowledged(frontier.next);
         let Reached {
             progress,
             committed_at,
@@ -136,5 +156,23 @@ impl Lane {
             "partition given back"
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_taken_away_does_not_wait_for_its_turn_to_open() {
+        let opening = Semaphore::new(1);
+        let stopping = CancellationToken::new();
+        let other = turn(&opening, &stopping).await.unwrap();
+        let wait = tokio::time::timeout(DRAIN, turn(&opening, &stopping)).await;
+        assert!(wait.is_err(), "the only turn is taken");
+        stopping.cancel();
+        let wait = tokio::time::timeout(DRAIN, turn(&opening, &stopping)).await;
+        assert!(wait.unwrap().is_none());
+        drop(other);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use engagement::envelope::Parser;
 use faults::Point;
 use service::config::EnvKey;
+use service::metrics::Metric;
 use service::{App, Context, Failure, Finding};
 use stream::Status;
 use stream::lanes::{self, LanesOptions};
@@ -44,6 +45,11 @@ impl App for Enricher {
         "Joins change events with their content and writes enriched events to Kafka";
     const ADMIN_PORT: u16 = 9101;
     const ENV: &'static [EnvKey] = config::ENV;
+    const METRICS: &'static [&'static [Metric]] = &[
+        stream::metrics::READER,
+        stream::metrics::PRODUCER,
+        crate::metrics::OWN,
+    ];
     type Config = Config;
 
     async fn run(config: Config, ctx: Context) -> Result<(), Failure> {

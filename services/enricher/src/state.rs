@@ -11,7 +11,7 @@ use stream::Producer;
 use stream::dead_letter::DeadLetters;
 use stream::lineage::Database;
 use stream::producer::ProducerOptions;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::{self, Config};
 use crate::contents::Contents;
@@ -19,6 +19,10 @@ use crate::error;
 use crate::lookup::Lookup;
 use crate::lookup::postgres::{CONNECTIONS, PostgresContents};
 use crate::metrics::Meters;
+
+/// Partitions that look for their resume point at the same time: each holds some MiB of records of both topics until it is
+/// proven, and the broker is asked one question after the other anyway.
+const OPENING: usize = 2;
 
 /// What the lanes share.
 pub(crate) struct Shared {
@@ -34,6 +38,8 @@ pub(crate) struct Shared {
     /// The source database, as far as it is known.
     pub(crate) database: watch::Receiver<Option<Database>>,
     pub(crate) meters: Meters,
+    /// Held while a partition looks for its resume point.
+    pub(crate) opening: Semaphore,
 }
 
 impl Shared {
@@ -67,6 +73,7 @@ impl Shared {
             dead_letters,
             database,
             meters: Meters::new(),
+            opening: Semaphore::new(OPENING),
             config,
         })
     }

@@ -3,11 +3,12 @@
 //! Invariant: records leave in the order of offsets, and a dead letter is acknowledged before anything after it is sent.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engagement::envelope::EventChange;
 use engagement::event::Micros;
+use service::traces::InContext as _;
 use stream::dead_letter::{self, Reject, RejectBudget};
 use stream::headers::last_text;
 use stream::lineage::Mark;
@@ -51,7 +52,9 @@ pub(crate) struct Work {
     pub(crate) out: ProducerLane<Reached>,
     wait: WaitBudget,
     rejects: RejectBudget,
-    spans: Spans,
+    pub(crate) spans: Spans,
+    /// Whether the time from commit to Kafka was measured in this batch.
+    captured: bool,
     stopping: CancellationToken,
 }
 
@@ -68,6 +71,7 @@ impl Work {
             wait: WaitBudget::new(shared.config.database.content_wait),
             rejects: RejectBudget::default(),
             spans: Spans::new(handle.group(), &shared.config.output.topic),
+            captured: false,
             stopping: handle.stopping(),
             shared,
         }
@@ -77,7 +81,8 @@ impl Work {
     pub(crate) async fn process(&mut self, batch: &mut Vec<Record>) -> Result<Flow, LaneError> {
         let (started, now) = (Instant::now(), Micros(service::clock::now()));
         let records = std::mem::take(batch);
-        self.spans.batch(records.len());
+        self.spans.batch(now.0);
+        self.captured = false;
         let mut steps = Vec::with_capacity(records.len());
         for record in &records {
             let verdict = self.judge(record);
@@ -188,16 +193,17 @@ impl Work {
         let place = self.chain.place(record.offset, mark);
         let event = join::event(&self.shared, change, place, answers, now);
         let mut out = emit::record(record, &event, self.shared.format);
-        let span = self.spans.record(record, &mut out.headers);
+        let span = self.spans.record(record, &event, &mut out.headers);
         let prev = record.offset;
         let reached = Reached {
             progress: Progress { prev, mark },
-            committed_at: Some(event.source.committed_at),
+            committed_at: (!event.is_historical()).then_some(event.source.committed_at),
         };
+        self.measure_capture(record, reached.committed_at);
         let sent = self.out.send(out, record.offset, reached).await;
-        drop(span);
         match sent {
             Ok(()) => {
+                self.spans.sent(span);
                 self.chain.emitted(record.offset);
                 self.shared.meters.enriched(&event);
                 // a good record never uses the budget up
@@ -206,9 +212,25 @@ impl Work {
             }
             Err(error @ SendError::TooLarge { .. }) => {
                 let reject = unsendable("too_large", error.to_string());
-                self.give_up(record, &reject, mark, now).await
+                let giving_up = self.give_up(record, &reject, mark, now);
+                match span {
+                    Some(span) => giving_up.with_context(span.failed(reject.kind)).await,
+                    None => giving_up.await,
+                }
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Once per batch: how long Debezium took. Kafka's time is in milliseconds.
+    fn measure_capture(&mut self, record: &Record, committed_at: Option<Micros>) {
+        let (Some(at), Some(in_kafka)) = (committed_at, record.timestamp_ms) else {
+            return;
+        };
+        if !std::mem::replace(&mut self.captured, true) {
+            let millis = (in_kafka - at.0 / 1000).max(0).unsigned_abs();
+            let took = Duration::from_millis(millis);
+            self.shared.meters.capture.record(took.as_secs_f64());
         }
     }
 
@@ -238,13 +260,6 @@ impl Work {
         self.out.drained().await?;
         let letter = letter(record, self.chain.epoch());
         self.shared.dead_letters.send(&letter, reject, now).await?;
-        tracing::warn!(
-            partition = record.partition,
-            offset = record.offset,
-            kind = reject.kind,
-            reason = reject.message,
-            "dead letter"
-        );
         self.pass(record, mark)?;
         self.rejects.spend(record, reject)
     }

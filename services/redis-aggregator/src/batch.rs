@@ -58,7 +58,10 @@ impl Batch {
         for contribution in contributions(event).into_iter().flatten() {
             self.add_sums(&contribution);
         }
-        self.commits.push(event.source.committed_at);
+        if !event.is_historical() {
+            // what a snapshot brings has no commit of its own
+            self.commits.push(event.source.committed_at);
+        }
         self.forget_replaced(event);
         let Some(content_id) = &event.content_id else {
             return;

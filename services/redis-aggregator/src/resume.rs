@@ -27,6 +27,7 @@ pub struct Opened {
 /// `Stop` when Redis was wiped or the topic is another one; `Retry` when one of them does not answer.
 pub async fn open(handle: &LaneHandle, store: &Store) -> Result<Opened, LaneError> {
     let partition = handle.partition();
+    crate::metrics::opened(partition);
     let log = handle.watermarks().await?;
     let Some(state) = store.read(partition).await? else {
         if let Some(committed) = handle

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use service::config::EnvKey;
+use service::metrics::Metric;
 use service::{App, Backoff, Context, Failure, Finding};
 use stream::dead_letter::DeadLetters;
 use stream::settings::InboxLimits;
@@ -40,6 +41,11 @@ impl App for RedisAggregator {
         EnvKey::plain("REDIS_SSL_CA_LOCATION", "redis.tls.ca"),
         EnvKey::plain("REDIS_SSL_CERTIFICATE_LOCATION", "redis.tls.certificate"),
         EnvKey::plain("REDIS_SSL_KEY_LOCATION", "redis.tls.key"),
+    ];
+    const METRICS: &'static [&'static [Metric]] = &[
+        stream::metrics::READER,
+        stream::metrics::PRODUCER,
+        crate::metrics::OWN,
     ];
     type Config = Config;
 

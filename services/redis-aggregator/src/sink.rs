@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use engagement::event::Micros;
 use faults::Point;
+use service::traces::{InContext as _, KeyValue};
 use stream::dead_letter::{DeadLetters, RejectBudget};
-use stream::{LaneError, LaneHandle, Record, trace};
+use stream::trace::Watched;
+use stream::{LaneError, LaneHandle, Record};
 use tokio::time::{Instant, timeout_at};
-use tracing::{Instrument as _, Span};
 
 use crate::batch::{Batch, Wanted};
 use crate::chain::Chain;
@@ -72,6 +73,7 @@ struct Lane {
     chain: Chain,
     budget: RejectBudget,
     wanted: Wanted,
+    group: Arc<str>,
     freshness: ::metrics::Histogram,
 }
 
@@ -82,6 +84,7 @@ struct Pending {
     history: History,
     newest_commit: Option<Micros>,
     records: usize,
+    watched: Watched,
 }
 
 /// Whether the lane goes on.
@@ -115,6 +118,7 @@ impl Lane {
             handle.stopping(),
         );
         Self {
+            group: handle.group().into(),
             handle,
             shared,
             writer,
@@ -167,7 +171,6 @@ impl Lane {
 
     async fn process(&mut self, records: &mut Vec<Record>) -> Result<Next, LaneError> {
         let mut pending = self.pending();
-        let span = self.batch_span(records);
         for record in records.drain(..) {
             match decode(&record) {
                 Ok(event) => match self.take(&mut pending, &record, &event).await {
@@ -183,7 +186,7 @@ impl Lane {
                 }
             }
         }
-        self.flush(pending).instrument(span).await
+        self.flush(pending).await
     }
 
     /// A lane that must stop at a record has applied everything before it.
@@ -194,24 +197,6 @@ impl Lane {
         Err(error)
     }
 
-    /// A batch has many parents: it belongs to the first trace that is kept, and links to the others.
-    fn batch_span(&self, records: &[Record]) -> Span {
-        let span = tracing::info_span!(
-            "apply batch",
-            otel.kind = "consumer",
-            messaging.system = "kafka",
-            messaging.operation.r#type = "process",
-            messaging.destination.name = self.handle.topic(),
-            messaging.destination.partition.id = self.handle.partition(),
-            messaging.batch.message_count = records.len(),
-        );
-        let contexts = records
-            .iter()
-            .filter_map(|record| trace::extract(&record.headers));
-        trace::join(&span, contexts);
-        span
-    }
-
     fn pending(&self) -> Pending {
         let state = self.writer.state();
         Pending {
@@ -220,6 +205,7 @@ impl Lane {
             history: state.history,
             newest_commit: state.newest_commit,
             records: 0,
+            watched: Watched::of(&self.group),
         }
     }
 
@@ -238,7 +224,7 @@ impl Lane {
             payload: pending.batch.encode(),
         };
         let began = Instant::now();
-        if self.writer.apply(&change).await? == Written::Stopped {
+        if self.traced_apply(&change, &mut pending).await? == Written::Stopped {
             return Ok(Next::End);
         }
         self.measure(&pending, began.elapsed());
@@ -247,6 +233,46 @@ impl Lane {
             .commit(change.applied.enriched + 1, self.chain.checkpoint());
         faults::reach(Point::RedisAggregatorCommitAfter).await;
         Ok(Next::Continue)
+    }
+
+    /// Applies a change under the span of its batch, if it holds a traced record, and ends the spans of its records.
+    async fn traced_apply(
+        &mut self,
+        change: &Change,
+        pending: &mut Pending,
+    ) -> Result<Written, LaneError> {
+        let watched = std::mem::take(&mut pending.watched);
+        let describe = || ("EVALSHA".to_owned(), self.attributes(pending.records));
+        let span = watched.batch(describe, service::clock::now());
+        let applied = self.writer.apply(change);
+        let written = match &span {
+            Some(span) => applied.with_context(span.as_parent()).await,
+            None => applied.await,
+        };
+        let now = service::clock::now();
+        let context = span.as_ref().map(|span| span.context().clone());
+        if let Some(mut span) = span {
+            if !matches!(written, Ok(Written::Done)) {
+                span.fail("not_applied");
+            }
+            span.end(now);
+        }
+        let written = written?;
+        if written == Written::Done {
+            watched.visible(now, context.as_ref(), |_| true);
+        }
+        Ok(written)
+    }
+
+    fn attributes(&self, records: usize) -> [KeyValue; 5] {
+        let records = i64::try_from(records).unwrap_or(i64::MAX);
+        [
+            KeyValue::new("db.system.name", "redis"),
+            KeyValue::new("db.operation.name", "EVALSHA"),
+            KeyValue::new("db.stored_procedure.name", "apply"),
+            KeyValue::new("db.operation.batch.size", records),
+            KeyValue::new("engage.partition", i64::from(self.handle.partition())),
+        ]
     }
 
     /// Moves the window when time has passed a bucket without an event.

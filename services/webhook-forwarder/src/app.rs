@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use service::metrics::Metric;
 use service::{App, Condition, Context, Failure, Finding};
 use stream::dead_letter::DeadLetters;
 use stream::settings::InboxLimits;
@@ -17,7 +18,7 @@ use crate::config::{Config, ENV, Input};
 use crate::endpoint::Endpoint;
 use crate::enrol::{EnrolError, Enrolment, enrol};
 use crate::runtime::Runtime;
-use crate::{check, endpoints, lane, metrics};
+use crate::{check, endpoints, lane};
 
 /// What librdkafka holds per partition: a request per record needs no deep queue.
 const INBOX: InboxLimits = InboxLimits {
@@ -35,10 +36,14 @@ impl App for WebhookForwarder {
         "Sends enriched events to webhook endpoints, in order per content, at least once";
     const ADMIN_PORT: u16 = 9104;
     const ENV: &'static [service::config::EnvKey] = ENV;
+    const METRICS: &'static [&'static [Metric]] = &[
+        stream::metrics::READER,
+        stream::metrics::PRODUCER,
+        crate::metrics::OWN,
+    ];
     type Config = Config;
 
     async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
-        metrics::describe();
         let endpoints = judged(&config)?;
         let topic = &config.input.dead_letter_topic;
         let dead_letters = DeadLetters::with_topic(&config.kafka, crate::NAME, topic)

@@ -27,10 +27,26 @@ const USER_AGENT: &str = concat!("engage-webhook-forwarder/", env!("CARGO_PKG_VE
 pub struct Answer {
     /// Its class.
     pub outcome: Outcome,
+    /// The status of the response, if there was one.
+    pub status: Option<u16>,
+    /// When it began, microseconds since 1970.
+    pub began: i64,
     /// Time of the answer, microseconds since 1970.
     pub at: i64,
     /// For a person: the start of the body, or the error.
     pub detail: String,
+}
+
+impl Answer {
+    /// What of the detail may be logged and shown: why there was no answer. What a receiver says may repeat the event, and is kept
+    /// in the dead letter only.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        match self.outcome {
+            Outcome::TimedOut | Outcome::Unreachable | Outcome::RefusedAddress => &self.detail,
+            _ => "",
+        }
+    }
 }
 
 /// The HTTP client of one endpoint.
@@ -62,21 +78,24 @@ impl Poster {
 
     /// Posts a message once.
     pub async fn post(&self, endpoint: &Endpoint, message: &Message, trace: &Headers) -> Answer {
-        let headers = request::headers(endpoint, message, service::clock::now(), trace);
+        let began = service::clock::now();
+        let headers = request::headers(endpoint, message, began, trace);
         let request = self.http.post(endpoint.url.clone()).headers(headers);
         faults::reach(Point::WebhookForwarderAttemptBefore).await;
         if faults::fails(Point::WebhookForwarderAttemptBefore) {
-            return lost();
+            return lost(began);
         }
         let sent = request.body(message.body.clone()).send().await;
         faults::reach(Point::WebhookForwarderAttemptAfter).await;
         if faults::fails(Point::WebhookForwarderAttemptAfter) {
-            return lost();
+            return lost(began);
         }
         match sent {
-            Ok(response) => answered(endpoint, response).await,
+            Ok(response) => answered(endpoint, response, began).await,
             Err(error) => Answer {
                 outcome: failed(&error),
+                status: None,
+                began,
                 at: service::clock::now(),
                 detail: describe(&error.without_url()),
             },
@@ -85,25 +104,30 @@ impl Poster {
 }
 
 /// At a fault point: the message may or may not have arrived.
-fn lost() -> Answer {
+fn lost(began: i64) -> Answer {
     Answer {
         outcome: Outcome::Unreachable,
+        status: None,
+        began,
         at: service::clock::now(),
         detail: "connection lost".to_owned(),
     }
 }
 
-async fn answered(endpoint: &Endpoint, response: Response) -> Answer {
+async fn answered(endpoint: &Endpoint, response: Response, began: i64) -> Answer {
     let at = service::clock::now();
     let asked = response.headers().get(RETRY_AFTER);
     let asked = asked
         .and_then(|value| value.to_str().ok())
         .and_then(|value| retry_after::parse(value, at, endpoint.retry_after_max));
-    let outcome = Outcome::of_status(response.status().as_u16(), asked);
+    let status = response.status().as_u16();
+    let outcome = Outcome::of_status(status, asked);
     // read in any case: a connection with an unread body cannot be used again
     let detail = excerpt(&read(response).await);
     Answer {
         outcome,
+        status: Some(status),
+        began,
         at,
         detail,
     }
@@ -152,6 +176,19 @@ fn excerpt(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_receiver_says_is_not_shown() {
+        let answer = |outcome| Answer {
+            outcome,
+            status: None,
+            began: 0,
+            at: 0,
+            detail: "user 7 is unknown".into(),
+        };
+        assert_eq!(answer(Outcome::Rejected { status: 422 }).shown(), "");
+        assert_eq!(answer(Outcome::TimedOut).shown(), "user 7 is unknown");
+    }
 
     #[test]
     fn an_excerpt_is_short_and_holds_no_control_characters() {

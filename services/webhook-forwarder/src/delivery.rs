@@ -3,12 +3,13 @@
 //! Invariant: an attempt that was not begun when the lane stops is never begun.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use engagement::event::Micros;
+use service::traces::InContext as _;
 use stream::headers::{Headers, TRACEPARENT, TRACESTATE};
 use stream::{Record, trace};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use crate::attempts::Attempts;
 use crate::client::Answer;
@@ -16,6 +17,7 @@ use crate::message::Message;
 use crate::metrics;
 use crate::outcome::Outcome;
 use crate::runtime::Runtime;
+use crate::traced::{self, Traced};
 
 /// A record on its way.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Job {
     pub attempts: Attempts,
     /// When the first attempt failed.
     pub first_failed_at: Option<Micros>,
+    /// What is traced of it.
+    pub traced: Traced,
 }
 
 impl Job {
@@ -48,14 +52,24 @@ pub async fn attempt(
     if stop.is_cancelled() {
         return None;
     }
-    let span = trace::process_span(&job.record, &runtime.group);
+    let (sender, made) = (runtime.sender(), job.attempts.made());
+    let span = job.traced.attempt(sender, made, service::clock::now());
     let mut headers = trace_of(&job.record);
-    trace::inject_span(&span, &mut headers);
+    if let Some(span) = &span {
+        trace::inject(span.context(), &mut headers);
+    }
     let post = runtime
         .poster
         .post(&runtime.endpoint, &job.message, &headers);
-    let answer = post.instrument(span).await;
-    slot.settle(&answer.outcome, &answer.detail);
+    let began = Instant::now();
+    let answer = post.with_context(traced::context_of(span.as_ref())).await;
+    runtime
+        .attempt_seconds
+        .record(began.elapsed().as_secs_f64());
+    if let Some(span) = span {
+        traced::answered(span, &answer);
+    }
+    slot.settle(&answer.outcome, answer.shown());
     note(runtime, job, &answer);
     Some(answer)
 }
@@ -70,8 +84,10 @@ fn trace_of(record: &Record) -> Headers {
 fn note(runtime: &Runtime, job: &Job, answer: &Answer) {
     if answer.outcome == Outcome::Delivered {
         runtime.delivered.increment(1);
-        let micros = answer.at.saturating_sub(job.message.committed_at.0).max(0);
-        runtime.freshness.record(seconds(micros));
+        if let Some(committed) = job.message.committed_at {
+            let micros = answer.at.saturating_sub(committed.0).max(0);
+            runtime.freshness.record(seconds(micros));
+        }
         return;
     }
     metrics::attempts(&runtime.endpoint.name, answer.outcome.label()).increment(1);
@@ -83,7 +99,7 @@ fn note(runtime: &Runtime, job: &Job, answer: &Answer) {
         webhook_id = job.message.id,
         attempt = job.attempts.made() + 1,
         outcome = %answer.outcome,
-        detail = answer.detail,
+        detail = answer.shown(),
         "attempt failed"
     );
 }

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use governor::{DefaultDirectRateLimiter, Quota};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
@@ -31,7 +31,14 @@ struct State {
     disabled: bool,
     /// What the last failed attempt came to, for people.
     failure: String,
+    /// Attempts that have not come back.
+    under_way: u32,
+    /// Since when attempts have been under way and none was answered.
+    unanswered: Option<Instant>,
 }
+
+/// An endpoint that has answered nothing for so long stands still, whatever its timeout allows it.
+const UNANSWERED: Duration = Duration::from_secs(7);
 
 enum Wait {
     Until(Instant),
@@ -56,7 +63,7 @@ impl Gate {
                 Quota::per_second(rate).allow_burst(rate.min(endpoint.concurrency)),
             )
         });
-        metrics::breaker_level(&endpoint.name, 0);
+        metrics::begin(&endpoint.name);
         Self {
             name: endpoint.name.clone(),
             slots: Semaphore::new(slots),
@@ -66,6 +73,8 @@ impl Gate {
                 hold_until: None,
                 disabled: false,
                 failure: String::new(),
+                under_way: 0,
+                unanswered: None,
             }),
             changed: Notify::new(),
             deliveries: AtomicU64::new(0),
@@ -122,7 +131,7 @@ impl Gate {
             (true, _) => Some(
                 "answered 410: disabled until it is removed or the process restarts".to_owned(),
             ),
-            (false, 0) => None,
+            (false, 0) => state.standstill(Instant::now()),
             (false, _) => Some(format!(
                 "breaker open, records wait in Kafka: {}",
                 state.failure
@@ -148,7 +157,10 @@ impl Gate {
         let admission = state.breaker.admit(now);
         self.note(before, &state);
         match admission {
-            Admission::Go(pass) => Ok(pass),
+            Admission::Go(pass) => {
+                state.begun(now);
+                Ok(pass)
+            }
             Admission::At(at) => Err(Wait::Until(at)),
             Admission::AfterProbe => Err(Wait::ForChange),
         }
@@ -157,8 +169,12 @@ impl Gate {
     fn report(&self, pass: Pass, sign: Sign, outcome: Option<&Outcome>, detail: &str) {
         let now = Instant::now();
         let mut state = self.lock();
+        state.ended(now, sign, outcome);
         if let Some(failed) = outcome.filter(|_| sign == Sign::Failing) {
-            state.failure = format!("{failed}: {detail}");
+            state.failure = match detail {
+                "" => failed.to_string(),
+                detail => format!("{failed}: {detail}"),
+            };
         }
         if let Some(wait) = outcome.and_then(Outcome::retry_after) {
             let until = now + wait;
@@ -204,6 +220,35 @@ impl Gate {
     }
 }
 
+impl State {
+    fn begun(&mut self, now: Instant) {
+        self.under_way += 1;
+        self.unanswered.get_or_insert(now);
+    }
+
+    /// A timeout is no answer; whatever else comes back is one, also a refusal.
+    fn ended(&mut self, now: Instant, sign: Sign, outcome: Option<&Outcome>) {
+        self.under_way = self.under_way.saturating_sub(1);
+        let is_answer = sign != Sign::Unknown && outcome != Some(&Outcome::TimedOut);
+        if is_answer {
+            self.unanswered = (self.under_way > 0).then_some(now);
+        } else if sign == Sign::Unknown && self.under_way == 0 {
+            self.unanswered = None;
+        }
+    }
+
+    fn standstill(&self, now: Instant) -> Option<String> {
+        let silent = now.duration_since(self.unanswered?);
+        (silent >= UNANSWERED).then(|| {
+            format!(
+                "no attempt was answered for {} s, {} under way",
+                silent.as_secs(),
+                self.under_way
+            )
+        })
+    }
+}
+
 impl Slot<'_> {
     /// Ends the attempt with what it came to; `detail` is for people.
     pub fn settle(mut self, outcome: &Outcome, detail: &str) {
@@ -234,11 +279,16 @@ mod tests {
     use super::*;
     use crate::config::EndpointConfig;
     use std::num::NonZeroU32;
-    use std::time::Duration;
 
     const DOWN: Outcome = Outcome::ServerError {
         status: 500,
         retry_after: None,
+    };
+
+    const BREAKER: crate::breaker::BreakerSettings = crate::breaker::BreakerSettings {
+        failures: 2,
+        open: Duration::from_millis(20),
+        open_max: Duration::from_secs(1),
     };
 
     fn gate(change: impl FnOnce(&mut Endpoint)) -> Gate {
@@ -295,6 +345,32 @@ mod tests {
         drop(gate.enter().await);
         gate.enter().await.settle(&Outcome::Delivered, "");
         assert_eq!(gate.breaker_level(), 0);
+    }
+
+    #[test]
+    fn an_endpoint_that_answers_nothing_is_in_trouble_until_it_does_and_an_idle_one_is_not() {
+        let begin = Instant::now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let mut state = State {
+            breaker: Breaker::new(BREAKER),
+            hold_until: None,
+            disabled: false,
+            failure: String::new(),
+            under_way: 0,
+            unanswered: None,
+        };
+        assert_eq!(state.standstill(after(100)), None, "nothing to do");
+        state.begun(begin);
+        assert_eq!(state.standstill(after(6)), None);
+        assert!(state.standstill(after(7)).is_some());
+        state.ended(after(10), Sign::Failing, Some(&Outcome::TimedOut));
+        assert!(state.standstill(after(11)).is_some(), "a timeout is none");
+        state.begun(after(12));
+        state.ended(after(13), Sign::Failing, Some(&DOWN));
+        assert_eq!(state.standstill(after(100)), None, "the breaker judges it");
+        state.begun(after(14));
+        state.ended(after(15), Sign::Unknown, None);
+        assert_eq!(state.standstill(after(100)), None, "given up");
     }
 
     #[tokio::test]

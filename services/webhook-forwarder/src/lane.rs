@@ -12,6 +12,7 @@ use faults::Point;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use service::traces::{InContext as _, Kept, TraceSpan};
 use stream::dead_letter::Reject;
 use stream::lineage::{Checkpoint, Reader};
 use stream::{LaneError, LaneHandle, Record};
@@ -27,6 +28,7 @@ use crate::position;
 use crate::rejection;
 use crate::runtime::Runtime;
 use crate::schedule::OrderKey;
+use crate::traced::{self, Traced};
 
 /// Added to the endpoint's timeout when a lane ends: time for the last dead letters.
 pub const DRAIN_MARGIN: Duration = Duration::from_secs(2);
@@ -148,14 +150,18 @@ impl Lane {
                 self.pending.complete(offset)?;
             }
             Intake::Poison(reason) => {
-                self.dead_letter(record, rejection::poison(endpoint, &reason), None);
+                self.dead_letter(record, rejection::poison(endpoint, &reason), None, None);
             }
-            Intake::Send(message) => self.pending.enqueue(Job {
-                record,
-                message,
-                attempts: Attempts::new(&endpoint.limits),
-                first_failed_at: None,
-            }),
+            Intake::Send(message) => {
+                let now = service::clock::now();
+                self.pending.enqueue(Job {
+                    traced: Traced::begin(runtime.sender(), &record, &message, now),
+                    record,
+                    message,
+                    attempts: Attempts::new(&endpoint.limits),
+                    first_failed_at: None,
+                });
+            }
         }
         Ok(())
     }
@@ -210,32 +216,58 @@ impl Lane {
         let random = service::backoff::random();
         let limits = &self.runtime.endpoint.limits;
         job.first_failed_at.get_or_insert(Micros(answer.at));
-        match job
+        let made = job.attempts.made();
+        let next = job
             .attempts
-            .record(&answer.outcome, deliveries, limits, random)
-        {
+            .record(&answer.outcome, deliveries, limits, random);
+        let sender = self.runtime.sender();
+        let attempt = (made, answer);
+        match next {
             Next::Finished => {
+                let (bytes, offset) = (job.size(), job.record.offset);
+                job.traced
+                    .delivered(sender, &job.record, &job.message, answer);
                 self.runtime.taken();
-                self.pending.release(&key, job.size());
+                self.pending.release(&key, bytes);
                 faults::reach_blocking(Point::WebhookForwarderSettleBefore);
-                self.pending.complete(job.record.offset)?;
+                self.pending.complete(offset)?;
                 faults::reach_blocking(Point::WebhookForwarderSettleAfter);
             }
-            Next::Retry(wait) => self.pending.retry(&key, job, Instant::now() + wait),
-            Next::Hold => self.pending.retry(&key, job, Instant::now()),
+            Next::Retry(_) | Next::Hold => {
+                job.traced
+                    .failed(sender, &job.record, &job.message, attempt, Kept::Retry);
+                let wait = match next {
+                    Next::Retry(wait) => wait,
+                    _ => Duration::ZERO,
+                };
+                self.pending.retry(&key, job, Instant::now() + wait);
+            }
             Next::GiveUp => {
+                let why = Kept::DeadLetter;
+                job.traced
+                    .failed(sender, &job.record, &job.message, attempt, why);
                 let reject = rejection::undelivered(&self.runtime.endpoint, &job, answer);
                 let delivery = Some((key, job.size()));
-                self.dead_letter(job.record, reject, delivery);
+                self.dead_letter(job.record, reject, delivery, job.traced.given_up());
             }
         }
         Ok(())
     }
 
-    fn dead_letter(&mut self, record: Record, reject: Reject, delivery: Option<(OrderKey, usize)>) {
+    /// Writes a dead letter, as the end of `span`, which is the record's.
+    fn dead_letter(
+        &mut self,
+        record: Record,
+        reject: Reject,
+        delivery: Option<(OrderKey, usize)>,
+        span: Option<TraceSpan>,
+    ) {
         let runtime = Arc::clone(&self.runtime);
         self.under_way.push(Box::pin(async move {
-            let outcome = runtime.dead_letter(&record, &reject).await;
+            let inside = traced::context_of(span.as_ref());
+            let letter = runtime.dead_letter(&record, &reject);
+            let outcome = letter.with_context(inside).await;
+            traced::gave_up(span, reject.kind, service::clock::now());
             Finished::DeadLettered {
                 record,
                 reject,

@@ -27,6 +27,7 @@ pub mod retry_after;
 pub mod runtime;
 pub mod schedule;
 pub mod signature;
+pub mod traced;
 
 pub use app::WebhookForwarder;
 

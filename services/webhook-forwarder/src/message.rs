@@ -11,6 +11,7 @@ use engagement::profile::{Profile, RenderOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use stream::trace::Subject;
 
 use crate::schedule::OrderKey;
 
@@ -26,8 +27,10 @@ pub struct Message {
     pub body: Bytes,
     /// What keeps order among itself.
     pub key: OrderKey,
-    /// When the change was committed in Postgres, for freshness.
-    pub committed_at: Micros,
+    /// When the change was committed in Postgres, for freshness; what a snapshot brings has no commit of its own.
+    pub committed_at: Option<Micros>,
+    /// The event, for traces.
+    pub subject: Subject,
 }
 
 /// What is delivered one after the other.
@@ -76,7 +79,8 @@ impl MessageShape {
             id: webhook_id(&uid, event.revision, event.operation().name()),
             body: self.body(event, &uid)?,
             key: self.order.key(event),
-            committed_at: event.source.committed_at,
+            committed_at: (!event.is_historical()).then_some(event.source.committed_at),
+            subject: Subject::from(event),
         })
     }
 

@@ -57,6 +57,21 @@ pub enum Verdict {
 }
 
 impl Outcome {
+    /// Every value of [`Outcome::label`].
+    pub const LABELS: &[&str] = &[
+        "delivered",
+        "throttled",
+        "server_error",
+        "gone",
+        "rejected",
+        "redirected",
+        "timeout",
+        "unreachable",
+        "refused_address",
+    ];
+    /// Those of attempts that did not deliver.
+    pub const FAILURES: &[&str] = Self::LABELS.split_at(1).1;
+
     /// Outcome of a response with this status. `retry_after` counts for 429 and 503 only.
     #[must_use]
     pub fn of_status(status: u16, retry_after: Option<Duration>) -> Self {
@@ -179,6 +194,22 @@ mod tests {
                 "{status}"
             );
         }
+    }
+
+    #[test]
+    fn every_outcome_has_a_label_that_is_listed() {
+        let statuses = (100..=999).map(|status| Outcome::of_status(status, None));
+        let others = [
+            Outcome::TimedOut,
+            Outcome::Unreachable,
+            Outcome::RefusedAddress,
+        ];
+        let seen: std::collections::BTreeSet<&str> = statuses
+            .chain(others)
+            .map(|outcome| outcome.label())
+            .collect();
+        assert_eq!(seen, Outcome::LABELS.iter().copied().collect());
+        assert!(!Outcome::FAILURES.contains(&Outcome::Delivered.label()));
     }
 
     #[test]

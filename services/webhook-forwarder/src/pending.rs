@@ -102,12 +102,14 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use engagement::event::Micros;
+    use engagement::testing::sample;
     use stream::Record;
+    use stream::trace::Subject;
 
     use super::*;
     use crate::attempts::{AttemptLimits, Attempts};
     use crate::message::Message;
+    use crate::traced::{Sender, Traced};
 
     fn job(offset: i64, body: usize) -> Job {
         let limits = AttemptLimits {
@@ -116,22 +118,31 @@ mod tests {
             transient: 1,
             permanent: 1,
         };
+        let record = Record {
+            topic: "t".into(),
+            partition: 0,
+            offset,
+            timestamp_ms: None,
+            key: None,
+            payload: None,
+            headers: Vec::new(),
+        };
+        let message = Message {
+            id: offset.to_string(),
+            body: Bytes::from(vec![b'x'; body]),
+            key: offset.to_string().into(),
+            committed_at: None,
+            subject: Subject::from(&sample()),
+        };
+        let sender = Sender {
+            group: "g",
+            endpoint: "e",
+            host: "h",
+        };
         Job {
-            record: Record {
-                topic: "t".into(),
-                partition: 0,
-                offset,
-                timestamp_ms: None,
-                key: None,
-                payload: None,
-                headers: Vec::new(),
-            },
-            message: Message {
-                id: offset.to_string(),
-                body: Bytes::from(vec![b'x'; body]),
-                key: offset.to_string().into(),
-                committed_at: Micros(0),
-            },
+            traced: Traced::begin(sender, &record, &message, 0),
+            record,
+            message,
             attempts: Attempts::new(&limits),
             first_failed_at: None,
         }

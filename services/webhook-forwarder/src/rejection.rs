@@ -11,8 +11,7 @@ use crate::delivery::Job;
 use crate::endpoint::Endpoint;
 use crate::outcome::{Outcome, Verdict};
 
-/// Header of a dead letter: the endpoint it was for.
-pub const ENDPOINT: &str = "engage.dlq.endpoint";
+pub use stream::dead_letter::ENDPOINT;
 
 /// A record that cannot be read.
 #[must_use]
@@ -32,6 +31,7 @@ pub fn undelivered(endpoint: &Endpoint, job: &Job, answer: &Answer) -> Reject {
     Reject {
         attempts,
         first_failed_at: job.first_failed_at,
+        shown: Some(answer.outcome.to_string()),
         ..Reject::new(
             kind(&answer.outcome),
             "deliver",

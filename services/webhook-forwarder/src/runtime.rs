@@ -14,6 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::gate::Gate;
 use crate::outcome::Outcome;
 use crate::rejection;
+use crate::traced::Sender;
 
 /// Records over which the share of dead letters is judged: above half of them the endpoint stops.
 const JUDGED_RECORDS: usize = 100;
@@ -30,6 +31,8 @@ pub struct Runtime {
     pub poster: Poster,
     /// Commit in Postgres to 2xx.
     pub freshness: Histogram,
+    /// Duration of each attempt.
+    pub attempt_seconds: Histogram,
     /// Attempts that delivered.
     pub delivered: Counter,
     /// Attempts and dead letters under way at once, per partition.
@@ -52,6 +55,7 @@ impl Runtime {
             gate: Gate::new(&endpoint),
             poster: Poster::new(&endpoint)?,
             freshness: service::metrics::freshness(crate::NAME),
+            attempt_seconds: crate::metrics::attempt_seconds(&endpoint.name),
             delivered: crate::metrics::attempts(&endpoint.name, Outcome::Delivered.label()),
             most_under_way: usize::try_from(endpoint.concurrency.get()).unwrap_or(usize::MAX),
             budget: Mutex::new(RejectBudget::new(JUDGED_RECORDS)),
@@ -68,15 +72,17 @@ impl Runtime {
     pub async fn dead_letter(&self, record: &Record, reject: &Reject) -> Result<(), LaneError> {
         let record = rejection::addressed(record, &self.endpoint.name);
         let now = Micros(service::clock::now());
-        self.dead_letters.send(&record, reject, now).await?;
-        tracing::warn!(
-            endpoint = self.endpoint.name,
-            partition = record.partition,
-            offset = record.offset,
-            reason = reject.message,
-            "dead letter written"
-        );
-        Ok(())
+        self.dead_letters.send(&record, reject, now).await
+    }
+
+    /// Who delivers, for traces.
+    #[must_use]
+    pub fn sender(&self) -> Sender<'_> {
+        Sender {
+            group: &self.group,
+            endpoint: &self.endpoint.name,
+            host: self.endpoint.url.host_str().unwrap_or_default(),
+        }
     }
 
     /// Notes a delivery.

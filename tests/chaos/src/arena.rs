@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use devstack::{Process, Stack};
-use engagectl::pipeline::{Addresses, RECEIVER, SERVICES, Site, launch, prepare};
+use engagectl::pipeline::{Addresses, RECEIVER, Site, launch, prepare};
 
 use crate::faults::points;
+use crate::fleet::FleetOptions;
 use crate::measures::Measures;
-use crate::proxy::Proxies;
+use crate::proxy::{Pair, Proxies};
 use crate::{Fleet, wait};
 
 const READY_WITHIN: Duration = Duration::from_secs(240);
@@ -25,8 +26,12 @@ pub struct ArenaOptions {
     pub dir: PathBuf,
     /// Where the services' binaries are.
     pub bin: PathBuf,
+    /// The services that run.
+    pub services: Vec<&'static str>,
     /// Replicas of each service.
     pub replicas: usize,
+    /// So many of them keep their name in their group over a restart.
+    pub stable_names: usize,
     /// Further environment of every service.
     pub env: Vec<(String, String)>,
     /// No fault freezes a process for longer.
@@ -99,8 +104,17 @@ impl Arena {
             .map_err(|failure| anyhow::anyhow!(failure.render("webhook configuration")))?;
         let supervisor = stack.supervisor().clone();
         let receiver = Receiver(supervisor.spawn(&launch(RECEIVER, &addresses, &site))?);
-        let first = points::first_starts();
-        let fleet = Fleet::start(proxied, site.clone(), supervisor, options.env, &first)?;
+        let mut first = points::first_starts();
+        first.retain(|service, _| options.services.contains(service));
+        let fleet = FleetOptions {
+            addresses: proxied,
+            site: site.clone(),
+            supervisor,
+            services: options.services,
+            stable_names: options.stable_names,
+            env: options.env,
+        };
+        let fleet = Fleet::start(fleet, &first)?;
         let arena = Self {
             fleet,
             proxies,
@@ -118,12 +132,21 @@ impl Arena {
         Ok(arena)
     }
 
+    /// Who talks to whom, of those that run.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<Pair> {
+        let runs = |pair: &Pair| {
+            pair.client() == Pair::ConnectKafka.client() || self.fleet.runs(pair.client())
+        };
+        Pair::ALL.into_iter().filter(runs).collect()
+    }
+
     /// Waits until every replica that shall run says that it is ready.
     ///
     /// # Errors
     /// Who is not, with the reason and the end of its log.
     pub async fn all_ready(&self, within: Duration) -> anyhow::Result<()> {
-        for service in SERVICES {
+        for service in self.fleet.services() {
             self.fleet
                 .wait_ready(service, within)
                 .await
@@ -174,7 +197,7 @@ impl Drop for Receiver {
 
 /// Built with the feature `faults`: only such a service refuses a point that does not exist.
 fn check_binaries(options: &ArenaOptions) -> anyhow::Result<()> {
-    for service in SERVICES {
+    for service in &options.services {
         let path = options.bin.join(service);
         let output = std::process::Command::new(&path)
             .env("ENGAGE_FAULTS", "no.such.point=kill")

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devstack::Supervisor;
-use engagectl::pipeline::{Addresses, SERVICES, Site};
+use engagectl::pipeline::{Addresses, Site};
 use tokio_util::sync::CancellationToken;
 
 pub use expected::ExpectedStop;
@@ -26,7 +26,7 @@ pub use replica::{Ended, Wanted};
 /// One replica of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaId {
-    /// The service, one of [`SERVICES`].
+    /// The service, one of [`engagectl::pipeline::SERVICES`].
     pub service: &'static str,
     /// From 1.
     pub number: usize,
@@ -38,6 +38,24 @@ impl fmt::Display for ReplicaId {
     }
 }
 
+/// What runs, and where.
+#[derive(Debug)]
+pub struct FleetOptions {
+    /// Where the services believe the servers to be.
+    pub addresses: Addresses,
+    /// Configuration, logs, binaries.
+    pub site: Site,
+    /// Starts the processes.
+    pub supervisor: Supervisor,
+    /// The services, in the order of their start.
+    pub services: Vec<&'static str>,
+    /// Replicas up to this number have a stable name, as in a StatefulSet; others leave their group when they end, as in a
+    /// Deployment.
+    pub stable_names: usize,
+    /// Further environment of every service.
+    pub env: Vec<(String, String)>,
+}
+
 /// All replicas.
 #[derive(Debug)]
 pub struct Fleet {
@@ -47,10 +65,7 @@ pub struct Fleet {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) addresses: Addresses,
-    pub(crate) site: Site,
-    pub(crate) supervisor: Supervisor,
-    pub(crate) env: Vec<(String, String)>,
+    pub(crate) options: FleetOptions,
     pub(crate) table: Mutex<Table>,
 }
 
@@ -80,24 +95,18 @@ impl Fleet {
     /// # Errors
     /// A process that cannot be started.
     pub fn start(
-        addresses: Addresses,
-        site: Site,
-        supervisor: Supervisor,
-        env: Vec<(String, String)>,
+        options: FleetOptions,
         first: &BTreeMap<&'static str, Vec<String>>,
     ) -> anyhow::Result<Self> {
         let state = Arc::new(State {
-            addresses,
-            site,
-            supervisor,
-            env,
+            options,
             table: Mutex::default(),
         });
         let fleet = Self {
             state,
             stop: CancellationToken::new(),
         };
-        for service in SERVICES {
+        for service in fleet.services() {
             let faults = first.get(service).map(Vec::as_slice).unwrap_or_default();
             fleet.add_armed(service, faults)?;
         }
@@ -108,7 +117,19 @@ impl Fleet {
     /// Where the services believe the servers to be.
     #[must_use]
     pub fn addresses(&self) -> &Addresses {
-        &self.state.addresses
+        &self.state.options.addresses
+    }
+
+    /// The services that run.
+    #[must_use]
+    pub fn services(&self) -> Vec<&'static str> {
+        self.state.options.services.clone()
+    }
+
+    /// Whether this service is one of them.
+    #[must_use]
+    pub fn runs(&self, service: &str) -> bool {
+        self.state.options.services.contains(&service)
     }
 
     /// Every replica, also one that is down at the moment.
@@ -130,7 +151,7 @@ impl Fleet {
     /// # Errors
     /// A process that cannot be started.
     pub fn fill(&self, replicas: usize) -> anyhow::Result<()> {
-        for service in SERVICES {
+        for service in self.services() {
             for _ in self.replicas_of(service).len()..replicas {
                 self.add(service)?;
             }
@@ -212,7 +233,7 @@ impl Fleet {
     /// The log of a replica, over all its starts.
     #[must_use]
     pub fn log(&self, id: ReplicaId) -> PathBuf {
-        launch::log(&self.state.site, id)
+        launch::log(&self.state.options.site, id)
     }
 
     /// The admin interface of a replica.
@@ -227,7 +248,7 @@ impl Fleet {
     /// Where a process stays.
     pub async fn end(&self) -> anyhow::Result<()> {
         self.stop.cancel();
-        for service in SERVICES.into_iter().rev() {
+        for service in self.services().into_iter().rev() {
             self.hold(service).await?;
         }
         Ok(())

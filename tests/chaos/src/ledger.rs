@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+use engagectl::pipeline::SERVICES;
 use serde::{Deserialize, Serialize};
 
 use crate::faults::outage::Drain;
@@ -20,6 +21,9 @@ pub struct Entry {
     pub at: String,
     /// The seed of all chance.
     pub seed: u64,
+    /// The services that ran; empty in entries from before this was noted, when all did.
+    #[serde(default)]
+    pub services: Vec<String>,
     /// How long faults were injected.
     pub minutes: f64,
     /// Faults injected, by class.
@@ -46,6 +50,7 @@ impl Entry {
         Self {
             at: outcome.at.clone(),
             seed: outcome.seed,
+            services: outcome.services.clone(),
             minutes: (outcome.minutes * 10.0).round() / 10.0,
             faults: outcome.faults.clone(),
             events: outcome.report.events,
@@ -54,6 +59,16 @@ impl Entry {
             recovery_p95_ms: outcome.recovery_p95_ms,
             peak_mib: outcome.peak_mib.clone(),
             drains: outcome.drains.clone(),
+        }
+    }
+
+    /// Which services ran, in a word where all did.
+    fn ran(&self) -> String {
+        let all = self.services.is_empty() || self.services.len() == SERVICES.len();
+        if all {
+            "all".to_owned()
+        } else {
+            self.services.join(", ")
         }
     }
 
@@ -106,8 +121,8 @@ pub fn render(entries: &[Entry]) -> String {
         sum(|entry| entry.violations)
     );
     text.push_str(
-        "| UTC | seed | min | faults | events | violations | recovery p50 / p95 | peak MiB |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| UTC | seed | min | services | faults | events | violations | recovery p50 / p95 | peak MiB |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     for entry in entries {
         let peaks: Vec<String> = entry
@@ -117,10 +132,11 @@ pub fn render(entries: &[Entry]) -> String {
             .collect();
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} / {} ms | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} / {} ms | {} |",
             entry.at,
             entry.seed,
             entry.minutes,
+            entry.ran(),
             entry.injected(),
             entry.events,
             entry.violations,
@@ -155,6 +171,7 @@ mod tests {
         Entry {
             at: "2026-01-02 03:04".into(),
             seed,
+            services: Vec::new(),
             minutes: 60.0,
             faults: BTreeMap::from([("process.kill".into(), 7), ("kafka.kill".into(), 2)]),
             events: 1000,
@@ -181,7 +198,7 @@ mod tests {
         let table = std::fs::read_to_string(docs.path().join("chaos-ledger.md")).unwrap();
         assert!(table.contains("**2 runs, 18 faults, 2000 events verified, 0 violations.**"));
         assert!(table.contains(
-            "| 2026-01-02 03:04 | 2 | 60 | 9 | 1000 | 0 | 900 / 1900 ms | enricher 41 |"
+            "| 2026-01-02 03:04 | 2 | 60 | all | 9 | 1000 | 0 | 900 / 1900 ms | enricher 41 |"
         ));
         assert!(table.contains("| process.kill | 14 |"));
         assert!(table.contains(

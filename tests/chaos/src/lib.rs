@@ -6,6 +6,7 @@
 pub mod arena;
 pub mod faults;
 pub mod fleet;
+pub mod freshness;
 pub mod ledger;
 pub mod load;
 pub mod measures;

@@ -33,8 +33,19 @@ pub struct LoadOptions {
     pub url: String,
     /// The seed of all chance.
     pub seed: u64,
-    /// Rows a second, all writers together.
+    /// Rows a second, all writers together but the one of bursts.
     pub rate: f64,
+    /// Many rows at once, now and then.
+    pub bursts: Option<Bursts>,
+}
+
+/// COPY of many rows in one statement, again and again.
+#[derive(Clone, Copy, Debug)]
+pub struct Bursts {
+    /// Rows of one.
+    pub rows: usize,
+    /// From the beginning of one to that of the next, if it takes no longer.
+    pub every: Duration,
 }
 
 /// The running writers.
@@ -97,7 +108,7 @@ impl Load {
         });
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        for kind in Kind::ALL {
+        for kind in Kind::of(&shared.options) {
             tasks.spawn(write(kind, Arc::clone(&shared), stop.clone()));
         }
         Ok(Self {
@@ -124,7 +135,7 @@ async fn write(kind: Kind, shared: Arc<Shared>, stop: CancellationToken) {
     let mut rng = ChaCha8Rng::seed_from_u64(shared.options.seed);
     rng.set_stream(kind as u64 + 1);
     let mut rows = Rows::new(rng.clone());
-    let every = kind.every(shared.options.rate);
+    let every = kind.every(&shared.options);
     let mut due = Instant::now() + every.mul_f64(0.1 * (kind as u8 + 1) as f64);
     let mut connection: Option<PgConnection> = None;
     loop {

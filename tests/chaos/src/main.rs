@@ -10,8 +10,10 @@ use anyhow::Context as _;
 use chaos::Patience;
 use chaos::faults::{self, Class};
 use chaos::ledger::{self, Entry};
+use chaos::load::Bursts;
 use chaos::run::{RunOptions, run};
 use clap::Parser;
+use engagectl::pipeline::{SERVICES, SINKS};
 use tokio_util::sync::CancellationToken;
 
 /// Injects faults into a private pipeline under mixed load, drains it, and compares every sink with Postgres.
@@ -38,9 +40,18 @@ struct Cli {
     /// Then take every sink's server away for so long, and measure how the backlog drains.
     #[arg(long, value_parser = humantime::parse_duration)]
     outage: Option<Duration>,
+    /// These services do not run: a load that is more than one delivery an event allows wants no webhook-forwarder.
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(SINKS))]
+    leave_out: Vec<String>,
     /// Rows a second.
     #[arg(long, default_value_t = 400.0)]
     rate: f64,
+    /// So many rows at once besides, by one COPY every `--burst-every`.
+    #[arg(long)]
+    burst: Option<usize>,
+    /// From one burst to the next.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    burst_every: Duration,
     /// Replicas of each service.
     #[arg(long, default_value_t = 2)]
     replicas: usize,
@@ -125,6 +136,11 @@ fn chosen(cli: &Cli) -> anyhow::Result<Vec<&'static Class>> {
     Ok(faults::all().filter(wanted).collect())
 }
 
+fn running(left_out: &[String]) -> Vec<&'static str> {
+    let runs = |service: &&str| !left_out.iter().any(|name| name == service);
+    SERVICES.into_iter().filter(runs).collect()
+}
+
 fn is_in(class: &Class, name: &str) -> bool {
     class.name == name || class.name.split('.').next() == Some(name)
 }
@@ -139,7 +155,18 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
         cli.rate,
         cli.point_rounds
     );
-    for (flag, names) in [("--only", &cli.only), ("--without", &cli.without)] {
+    let lists = [
+        ("--only", &cli.only),
+        ("--without", &cli.without),
+        ("--leave-out", &cli.leave_out),
+    ];
+    if let Some(rows) = cli.burst {
+        again = format!(
+            "{again} --burst {rows} --burst-every {}",
+            humantime::format_duration(cli.burst_every)
+        );
+    }
+    for (flag, names) in lists {
         if !names.is_empty() {
             again = format!("{again} {flag} {}", names.join(","));
         }
@@ -152,6 +179,11 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
         recovery_rounds: cli.recovery_rounds,
         outage: cli.outage,
         rate: cli.rate,
+        bursts: cli.burst.map(|rows| Bursts {
+            rows,
+            every: cli.burst_every,
+        }),
+        services: running(&cli.leave_out),
         replicas: cli.replicas,
         longest_freeze: cli.longest_freeze,
         patience: Patience::default(),

@@ -162,7 +162,7 @@ impl Proxies {
                 Peer::Server(Kind::Postgres) => stack.postgres().port(),
                 Peer::Server(Kind::ClickHouse) => stack.clickhouse().port(),
                 Peer::Server(Kind::Redis) => stack.redis().port(),
-                Peer::Server(Kind::Kafka | Kind::Connect) => continue,
+                Peer::Server(Kind::Kafka | Kind::Connect | Kind::Jaeger) => continue,
                 Peer::Receiver => receiver.port(),
             };
             self.link(pair).lead_to((Ipv4Addr::LOCALHOST, port).into());

@@ -18,8 +18,11 @@ use tokio_util::sync::CancellationToken;
 pub use outcome::Outcome;
 
 use crate::faults::{Class, outage, points, process};
-use crate::load::{Load, LoadOptions};
+use crate::load::{Bursts, Load, LoadOptions};
 use crate::{Arena, ArenaOptions, Patience};
+
+/// Replicas beyond these are guests of a storm.
+const STABLE_NAMES: usize = 2;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -38,6 +41,10 @@ pub struct RunOptions {
     pub outage: Option<Duration>,
     /// Rows a second.
     pub rate: f64,
+    /// Many rows at once besides, now and then.
+    pub bursts: Option<Bursts>,
+    /// The services that run.
+    pub services: Vec<&'static str>,
     /// Replicas of each service.
     pub replicas: usize,
     /// No fault freezes a process for longer.
@@ -104,7 +111,9 @@ fn arena_options(options: &RunOptions) -> ArenaOptions {
     ArenaOptions {
         dir: options.dir.join("services"),
         bin: options.bin.clone(),
+        services: options.services.clone(),
         replicas: options.replicas,
+        stable_names: STABLE_NAMES,
         env,
         longest_freeze: options.longest_freeze,
         patience: options.patience,
@@ -117,6 +126,7 @@ async fn under_faults(options: &RunOptions, arena: &Arc<Arena>) -> anyhow::Resul
         url: arena.addresses.postgres_url.clone(),
         seed: options.seed,
         rate: options.rate,
+        bursts: options.bursts,
     })
     .await
     .context("the load cannot be started")?;
@@ -206,10 +216,12 @@ fn still_behind(report: &verify::Report, within: Duration) -> impl Iterator<Item
 
 /// On a thread with a runtime of its own: reading whole topics must not hold up the proxies between services and servers.
 async fn compare(arena: &Arena) -> anyhow::Result<verify::Report> {
-    let (sources, within) = (
-        verify::Sources::from(&arena.addresses),
-        arena.patience.drain,
-    );
+    let runs = |service| arena.fleet.runs(service);
+    let mut sources = verify::Sources::from(&arena.addresses);
+    sources.clickhouse = sources.clickhouse.filter(|_| runs("clickhouse-sink"));
+    sources.redis = sources.redis.filter(|_| runs("redis-aggregator"));
+    sources.receiver = sources.receiver.filter(|_| runs("webhook-forwarder"));
+    let within = arena.patience.drain;
     let compared = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

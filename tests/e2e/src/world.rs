@@ -42,14 +42,24 @@ impl World {
 
     /// A pipeline of one's own, ready for events.
     pub async fn start(schema: Schema) -> Self {
+        Self::with(schema, Needs::all(), |_| ()).await
+    }
+
+    /// One with such servers and addresses.
+    pub(crate) async fn with(
+        schema: Schema,
+        needs: Needs,
+        adjust: impl FnOnce(&mut Addresses),
+    ) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let stack = Stack::builder()
-            .needs(Needs::all())
+            .needs(needs)
             .private()
             .start()
             .await
             .unwrap();
-        let addresses = Addresses::private(&stack, schema);
+        let mut addresses = Addresses::private(&stack, schema);
+        adjust(&mut addresses);
         if schema == Schema::Uuid {
             rows_before(&addresses).await;
         }
@@ -91,6 +101,16 @@ impl World {
     /// Starts a service again.
     pub fn restart(&self, service: &'static str) {
         self.pipeline().start_service(service).unwrap();
+    }
+
+    /// Freezes a service or the receiver (SIGSTOP): its connections stay open, nothing answers.
+    pub fn pause(&self, service: &str) {
+        self.pipeline().pause(service);
+    }
+
+    /// Undoes [`World::pause`].
+    pub fn resume(&self, service: &str) {
+        self.pipeline().resume(service);
     }
 
     /// Waits until the generator has written `count` rows more.

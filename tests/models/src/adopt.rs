@@ -59,7 +59,8 @@ impl<S: Sink> World<S> {
             Refusal::Recreated { .. } => {
                 let offset = commit.map_or(low, |commit| commit.offset);
                 let begin = self.continued(offset, reached.mark);
-                if begin.1.is_some() && around.keeps(Rule::SamePositions) {
+                let goes_on = begin.0 == offset && begin.1.is_some();
+                if goes_on && around.keeps(Rule::SamePositions) {
                     // the same changes at the same positions: what a reader has it knows
                     let checkpoint = Checkpoint {
                         epoch: reached.epoch,
@@ -124,7 +125,7 @@ impl<S: Sink> World<S> {
         });
         let is_another = mark.is_some_and(|mark| pair.is_some_and(|pair| pair > mark.pair()));
         if offset > self.cdc.marks().high || is_another {
-            return (low, None);
+            return (low, mark);
         }
         (offset, mark)
     }

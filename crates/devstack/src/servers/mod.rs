@@ -4,6 +4,7 @@
 
 mod clickhouse;
 mod connect;
+mod jaeger;
 mod java;
 mod kafka;
 pub(crate) mod postgres;
@@ -11,6 +12,7 @@ mod redis;
 
 pub use clickhouse::ClickHouse;
 pub use connect::Connect;
+pub use jaeger::Jaeger;
 pub use kafka::Kafka;
 pub use postgres::Postgres;
 pub use redis::Redis;
@@ -33,7 +35,7 @@ macro_rules! derefs_to_server {
         }
     )*};
 }
-derefs_to_server!(ClickHouse, Connect, Kafka, Postgres, Redis);
+derefs_to_server!(ClickHouse, Connect, Jaeger, Kafka, Postgres, Redis);
 
 /// Writes configuration, formats storage where there is none, and says what to start. Blocks.
 pub(crate) fn prepare(kind: Kind, site: &Site, ports: &Ports) -> Result<Launch, StackError> {
@@ -43,6 +45,7 @@ pub(crate) fn prepare(kind: Kind, site: &Site, ports: &Ports) -> Result<Launch, 
         Kind::Connect => connect::prepare(site, ports),
         Kind::Redis => redis::prepare(site, ports),
         Kind::ClickHouse => clickhouse::prepare(site, ports),
+        Kind::Jaeger => jaeger::prepare(site, ports),
     }
 }
 
@@ -64,6 +67,7 @@ pub(crate) fn probe(kind: Kind, site: &Site, ports: &Ports) -> Probe {
         Kind::Connect => Probe::Http(port, "/connectors"),
         Kind::Redis => Probe::Ping(port),
         Kind::ClickHouse => Probe::Http(port, "/ping"),
+        Kind::Jaeger => Probe::Http(port, "/api/services"),
     }
 }
 
@@ -73,7 +77,7 @@ pub(crate) async fn finish(kind: Kind, site: &Site, ports: &Ports) -> Result<(),
         Kind::Postgres => postgres::finish(site, ports.public).await,
         Kind::ClickHouse => clickhouse::finish(site, ports.public).await,
         Kind::Kafka if site.secured.is_some() => kafka::grant(site, ports).await,
-        Kind::Kafka | Kind::Connect | Kind::Redis => Ok(()),
+        Kind::Kafka | Kind::Connect | Kind::Redis | Kind::Jaeger => Ok(()),
     }
 }
 

@@ -89,7 +89,7 @@ struct WorkerState {
 }
 
 impl Status {
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.connector.state == "RUNNING"
             && !self.tasks.is_empty()
             && self.tasks.iter().all(|t| t.state == "RUNNING")

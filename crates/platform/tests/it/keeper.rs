@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use platform::{Keeper, Look};
+use platform::{Keeper, Look, WalStatus};
 
 use crate::capture::{Capture, PATIENCE};
 
@@ -24,6 +24,15 @@ async fn a_connector_that_was_given_up_is_started_again_unless_its_slot_is_lost(
     let capture = Capture::start(1).await;
     let mut keeper = capture.keeper();
     let began = capture.delivered().await;
+    // a snapshot is delivered before the slot is read
+    let deadline = Instant::now() + PATIENCE;
+    while !keeper.slot().await.unwrap().is_active {
+        assert!(Instant::now() < deadline, "nobody reads the slot");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(keeper.is_running().await.unwrap());
+    let slot = keeper.slot().await.unwrap();
+    assert_eq!(slot.wal_status, WalStatus::Reserved);
 
     capture.fail().await;
     let look = until(&mut keeper, |look| matches!(look, Look::Restarted { .. })).await;
@@ -45,6 +54,8 @@ async fn a_connector_that_was_given_up_is_started_again_unless_its_slot_is_lost(
     capture
         .sql("SELECT pg_drop_replication_slot('engage_cdc')")
         .await;
+    assert!(!keeper.is_running().await.unwrap());
+    assert_eq!(keeper.slot().await.unwrap().wal_status, WalStatus::Missing);
     let look = until(&mut keeper, |look| !matches!(look, Look::Waiting)).await;
     assert!(
         matches!(&look, Look::Lost { what, .. } if what.contains("engage_cdc")),

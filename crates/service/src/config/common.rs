@@ -2,6 +2,7 @@
 //! Invariant: the environment names of OpenTelemetry mean what its specification says.
 
 use std::net::SocketAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
@@ -25,6 +26,8 @@ pub const COMMON_ENV: &[EnvKey] = &[
     EnvKey::plain("OTEL_SERVICE_NAME", "telemetry.service_name"),
     EnvKey::plain("OTEL_TRACES_SAMPLER", "telemetry.sampler"),
     EnvKey::plain("OTEL_TRACES_SAMPLER_ARG", "telemetry.sampler_arg"),
+    EnvKey::plain("OTEL_BSP_MAX_QUEUE_SIZE", "telemetry.max_queue_size"),
+    EnvKey::plain("OTEL_BSP_SCHEDULE_DELAY", "telemetry.schedule_delay_ms"),
 ];
 
 /// What every service can be told.
@@ -112,7 +115,7 @@ impl<'de> Deserialize<'de> for LogFilter {
 }
 
 /// `[telemetry]`: OpenTelemetry traces over OTLP/HTTP. Off until an endpoint is set.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetryConfig {
     /// Switches traces off whatever else is set.
@@ -129,9 +132,36 @@ pub struct TelemetryConfig {
     pub sampler: Sampler,
     /// The share of traces that the `traceidratio` samplers keep, 0 to 1.
     pub sampler_arg: Ratio,
+    /// Spans that wait for the exporter at most; further ones are dropped and counted.
+    pub max_queue_size: NonZeroUsize,
+    /// Milliseconds between two exports.
+    pub schedule_delay_ms: NonZeroU64,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            disabled: false,
+            endpoint: None,
+            traces_endpoint: None,
+            headers: None,
+            service_name: None,
+            sampler: Sampler::default(),
+            sampler_arg: Ratio::default(),
+            // both as in OpenTelemetry's specification
+            max_queue_size: NonZeroUsize::new(2048).expect("not zero"),
+            schedule_delay_ms: NonZeroU64::new(5000).expect("not zero"),
+        }
+    }
 }
 
 impl TelemetryConfig {
+    /// Time between two exports.
+    #[must_use]
+    pub fn schedule_delay(&self) -> Duration {
+        Duration::from_millis(self.schedule_delay_ms.get())
+    }
+
     /// Where traces go; `None` when they are off.
     #[must_use]
     pub fn traces_url(&self) -> Option<String> {

@@ -2,6 +2,7 @@
 //! Invariant: a line is always valid JSON; a field of the event never overwrites one of the line itself.
 
 use std::fmt;
+use std::time::Instant;
 
 use opentelemetry::trace::TraceContextExt as _;
 use serde_json::{Map, Value, json};
@@ -12,9 +13,13 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::repeats::{Line, Repeats};
+use crate::metrics;
+
 /// The format.
 pub(super) struct Lines {
     pub(super) service: &'static str,
+    pub(super) repeats: Repeats,
 }
 
 impl<S> FormatEvent<S, JsonFields> for Lines
@@ -27,6 +32,13 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
+        let left_out = match self.repeats.judge(event.metadata(), Instant::now()) {
+            Line::Written { left_out } => left_out,
+            Line::LeftOut => {
+                ::metrics::counter!(metrics::LOG_SUPPRESSED).increment(1);
+                return Ok(());
+            }
+        };
         let mut line = Map::new();
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
@@ -34,6 +46,9 @@ where
         line.insert("level".into(), event.metadata().level().as_str().into());
         line.insert("service".into(), self.service.into());
         line.insert("target".into(), event.metadata().target().into());
+        if left_out > 0 {
+            line.insert("left_out".into(), left_out.into());
+        }
         trace_ids(&mut line);
         let spans = spans(context, event);
         if !spans.is_empty() {
@@ -157,6 +172,7 @@ mod tests {
         let subscriber = tracing_subscriber::registry()
             .with(layer.fmt_fields(JsonFields::new()).event_format(Lines {
                 service: "enricher",
+                repeats: Repeats::default(),
             }))
             .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("test")));
         tracing::subscriber::with_default(subscriber, work);
@@ -184,6 +200,18 @@ mod tests {
         assert_eq!(lines[0]["field.level"], "mine");
         assert_eq!(lines[0]["service"], "enricher");
         assert!(lines[0].get("trace_id").is_none());
+    }
+
+    #[test]
+    fn a_place_that_warns_again_and_again_is_cut_and_information_is_not() {
+        let lines = logged(|| {
+            for offset in 0..100 {
+                tracing::warn!(offset, "record dead-lettered");
+                tracing::info!(offset, "lane opened");
+            }
+        });
+        let of = |level: &str| lines.iter().filter(|line| line["level"] == level).count();
+        assert_eq!((of("WARN"), of("INFO")), (32, 100));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Logs and traces of a process.
 //! Invariant: what was logged or traced before the end is written before the process exits.
 
+mod export;
 mod json;
+mod repeats;
 mod traces;
 
+use std::time::Duration;
+
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::JsonFields;
@@ -15,7 +18,7 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::Failure;
-use crate::config::{CommonConfig, LogConfig, LogFormat};
+use crate::config::{CommonConfig, LogConfig, LogFormat, TelemetryConfig};
 
 /// Where log lines go. Reports for a person and the output of commands go to the other stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +33,11 @@ pub enum LogTo {
 #[derive(Debug)]
 #[must_use = "spans are lost unless it is shut down at the end"]
 pub struct Telemetry {
-    provider: Option<SdkTracerProvider>,
+    traces: Option<traces::Exporting>,
 }
+
+/// How long the end waits for the collector: with the drain and its grace it stays below the 30 s that Kubernetes gives.
+const LAST_EXPORT: Duration = Duration::from_secs(2);
 
 /// Installs logs, and traces where an OTLP endpoint is set. Call it once, outside of an async runtime.
 ///
@@ -41,7 +47,7 @@ pub fn init(service: &'static str, config: &CommonConfig, to: LogTo) -> Result<T
     opentelemetry::global::set_text_map_propagator(
         opentelemetry_sdk::propagation::TraceContextPropagator::new(),
     );
-    let provider = traces::provider(service, &config.telemetry)?;
+    let exporting = traces::start(service, &config.telemetry)?;
     // Below INFO are details, and an exporter that traces its own requests would never rest.
     let traced = Targets::new().with_default(LevelFilter::INFO).with_targets(
         [
@@ -54,9 +60,9 @@ pub fn init(service: &'static str, config: &CommonConfig, to: LogTo) -> Result<T
         ]
         .map(|target| (target, LevelFilter::OFF)),
     );
-    let spans = provider.as_ref().map(|provider| {
+    let spans = exporting.as_ref().map(|exporting| {
         tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer(service))
+            .with_tracer(exporting.logged.tracer(service))
             .with_filter(traced)
     });
     let installed = tracing_subscriber::registry()
@@ -64,16 +70,25 @@ pub fn init(service: &'static str, config: &CommonConfig, to: LogTo) -> Result<T
         .with(spans)
         .try_init();
     installed.map_err(|error| Failure::internal("cannot install the log").cause(error))?;
-    Ok(Telemetry { provider })
+    Ok(Telemetry { traces: exporting })
+}
+
+/// Installs traces alone, for a tool that prints no log.
+///
+/// # Errors
+/// The OTLP settings do not fit.
+pub fn traces_only(service: &'static str, config: &TelemetryConfig) -> Result<Telemetry, Failure> {
+    let traces = traces::start(service, config)?;
+    Ok(Telemetry { traces })
 }
 
 impl Telemetry {
-    /// Sends what is left of the traces (waits at most 5 s, the exporter's own limit).
+    /// Sends what is left of the traces, and waits at most 2 s for that. Blocks.
     pub fn shutdown(self) {
-        let Some(provider) = self.provider else {
+        let Some(traces) = self.traces else {
             return;
         };
-        if let Err(error) = provider.shutdown_with_timeout(std::time::Duration::from_secs(5)) {
+        if let Err(error) = traces.shutdown(LAST_EXPORT) {
             tracing::warn!(%error, "the last traces were not sent");
         }
     }
@@ -93,7 +108,10 @@ fn log_layer(
     match config.format {
         LogFormat::Json => layer
             .fmt_fields(JsonFields::new())
-            .event_format(json::Lines { service })
+            .event_format(json::Lines {
+                service,
+                repeats: repeats::Repeats::default(),
+            })
             .with_filter(filter)
             .boxed(),
         LogFormat::Pretty => layer.with_ansi(terminal(to)).with_filter(filter).boxed(),

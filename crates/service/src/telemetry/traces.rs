@@ -2,44 +2,81 @@
 //! Invariant: without an endpoint nothing is collected and nothing is sent.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use opentelemetry::KeyValue;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler as SdkSampler, SdkTracerProvider};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Sampler as SdkSampler, SdkTracerProvider, SpanProcessor as _};
 use secrecy::ExposeSecret as _;
 
 use crate::Failure;
 use crate::config::{Sampler, TelemetryConfig};
+use crate::traces::{self, Head, Traces};
 
-/// The provider, if traces are on. Must be called outside of an async runtime: the HTTP client blocks.
-pub(super) fn provider(
+use super::export::Bounded;
+
+/// Both ways by which spans reach the one exporter.
+#[derive(Debug)]
+pub(super) struct Exporting {
+    /// Spans of `tracing`: those of a trace of their own are chosen by the sampler.
+    pub(super) logged: SdkTracerProvider,
+    processor: Bounded,
+}
+
+impl Exporting {
+    /// Exports what is left.
+    pub(super) fn shutdown(&self, timeout: Duration) -> OTelSdkResult {
+        self.processor.shutdown_with_timeout(timeout)
+    }
+}
+
+/// Starts the exporter and installs [`Traces`], if traces are on.
+pub(super) fn start(
     service: &'static str,
     config: &TelemetryConfig,
-) -> Result<Option<SdkTracerProvider>, Failure> {
-    let Some(url) = config.traces_url() else {
+) -> Result<Option<Exporting>, Failure> {
+    let (Some(url), Some(head)) = (config.traces_url(), Head::of(config)) else {
         return Ok(None);
     };
-    let headers = config
-        .headers
-        .as_ref()
-        .map(|headers| parse_headers(headers.expose_secret()))
-        .unwrap_or_default();
-    let exporter = SpanExporter::builder().with_http().with_endpoint(url).with_headers(headers).build().map_err(|error| {
+    let name = config.service_name.clone();
+    let name = name.unwrap_or_else(|| service.to_owned());
+    // Also reads OTEL_RESOURCE_ATTRIBUTES.
+    let resource = Resource::builder()
+        .with_service_name(name)
+        .with_attribute(KeyValue::new("service.version", crate::VERSION))
+        .build();
+    let exporter = exporter(url, config)?;
+    let (most, delay) = (config.max_queue_size.get(), config.schedule_delay());
+    let processor = Bounded::new(exporter, &resource, most, delay);
+    let logged = SdkTracerProvider::builder()
+        .with_sampler(sampler(config))
+        .with_span_processor(processor.clone())
+        .with_resource(resource.clone())
+        .build();
+    let decided = traces::provider()
+        .with_span_processor(processor.clone())
+        .with_resource(resource)
+        .build();
+    if !Traces::new(&decided, service, head).install() {
+        return Err(Failure::internal("traces are installed already"));
+    }
+    Ok(Some(Exporting { logged, processor }))
+}
+
+fn exporter(url: String, config: &TelemetryConfig) -> Result<SpanExporter, Failure> {
+    let headers = config.headers.as_ref();
+    let headers = headers.map(|headers| parse_headers(headers.expose_secret()));
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_endpoint(url)
+        .with_headers(headers.unwrap_or_default());
+    exporter.build().map_err(|error| {
         Failure::usage("traces cannot be exported")
             .cause(error)
             .remedy("set OTEL_EXPORTER_OTLP_ENDPOINT to the HTTP port of the collector, for example http://127.0.0.1:4318, or leave it empty")
-    })?;
-    let name = config
-        .service_name
-        .clone()
-        .unwrap_or_else(|| service.to_owned());
-    let provider = SdkTracerProvider::builder()
-        .with_sampler(sampler(config))
-        // Also reads OTEL_RESOURCE_ATTRIBUTES.
-        .with_resource(Resource::builder().with_service_name(name).build())
-        .with_batch_exporter(exporter)
-        .build();
-    Ok(Some(provider))
+    })
 }
 
 fn sampler(config: &TelemetryConfig) -> SdkSampler {
@@ -91,11 +128,7 @@ mod tests {
 
     #[test]
     fn nothing_is_exported_without_an_endpoint_or_when_disabled() {
-        assert!(
-            provider("x", &TelemetryConfig::default())
-                .unwrap()
-                .is_none()
-        );
+        assert!(start("x", &TelemetryConfig::default()).unwrap().is_none());
         let endpoint = Some(url::Url::parse("http://127.0.0.1:4318").unwrap());
         let mut config = TelemetryConfig {
             endpoint,

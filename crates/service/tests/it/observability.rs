@@ -62,6 +62,10 @@ fn metrics_have_buckets_build_memory_and_the_aliases() {
         "sink_errors_total{sink=\"sample\",kind=\"outage\"} 1",
         "engage_events_consumed_total{topic=\"topic\"} 3",
         "processed_events_total{topic=\"topic\"} 3",
+        "engage_sink_errors_total{sink=\"sample\",kind=\"bad_row\"} 0",
+        "engage_ready{condition=\"running\"} 1",
+        "# HELP engage_freshness_seconds Commit in Postgres to visible in the sink",
+        "process_start_time_seconds ",
         "engage_build_info{version=\"",
         "process_resident_memory_bytes ",
     ];

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Reject, shortened};
+use super::Reject;
 use crate::error::LaneError;
 use crate::record::Record;
 
@@ -59,13 +59,22 @@ impl RejectBudget {
             record.offset,
             self.rejected,
             self.window,
-            shortened(&reject.message)
+            because(reject)
         );
         Err(LaneError::stop(
             reason,
             "look at them in the dead-letter topic (headers __connect.errors.*), repair the source or the configuration, then start again",
         ))
     }
+}
+
+/// Without the words of the letter, which may repeat the record.
+fn because(reject: &Reject) -> String {
+    let shown = reject.shown.as_deref();
+    shown.map_or_else(
+        || reject.kind.to_owned(),
+        |shown| format!("{}: {shown}", reject.kind),
+    )
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::closing::{close_consumer, join};
 use super::committing::{Commits, commit_last};
 use super::context::{GroupEvent, acknowledge_assign};
 use super::group::Group;
+use super::pulse::Pulse;
 use super::supervisor::{self, Lane, Open};
 use super::watch::Watch;
 use crate::error::{LaneError, RunError};
@@ -46,6 +47,7 @@ pub(super) async fn spawn(
             remembered: BTreeMap::new(),
             commits: Commits::default(),
             watch: Watch::default(),
+            pulse: Pulse::default(),
             stop,
         };
         // the receiver is gone only when nobody waits for the outcome
@@ -72,6 +74,7 @@ struct Engine {
     remembered: BTreeMap<i32, Committed>,
     commits: Commits,
     watch: Watch,
+    pulse: Pulse,
     stop: CancellationToken,
 }
 
@@ -231,6 +234,7 @@ impl Engine {
             .send(&self.runtime, &self.group, self.lanes.values());
         self.group.probe.release_idle();
         self.group.status.publish((self.group.options.clock)());
+        self.pulse.turn(&self.runtime, &self.group);
         self.watch.turn(&self.runtime, &self.group)?;
         match self.group.status.all_stopped() {
             Some(lanes) => Err(RunError::NoLaneLeft {
@@ -249,6 +253,7 @@ impl Engine {
         if let Err(error) = self.group.end(&partitions) {
             debug!(%error, "delivery not ended");
         }
+        self.pulse.end(&self.runtime);
         let (name, topic) = (
             self.group.options.group.clone(),
             self.group.options.topic.clone(),

@@ -145,6 +145,27 @@ impl Group {
         Ok(Watermarks { low, high })
     }
 
+    /// Where these partitions end, in one question to each of their leaders. Blocking, for at most this long.
+    pub(crate) fn ends_within(
+        &self,
+        partitions: &[i32],
+        within: Duration,
+    ) -> Result<Vec<(i32, i64)>, LaneError> {
+        let asked = partitions.iter().map(|partition| (*partition, None));
+        let mut list = self.list(asked)?;
+        // in place of a time, "the end" asks for the end of the log
+        list.set_all_offsets(Offset::End)?;
+        let answer = self.consumer.offsets_for_times(list, within)?;
+        let mut ends = Vec::with_capacity(partitions.len());
+        for element in answer.elements() {
+            element.error()?;
+            if let Offset::Offset(end) = element.offset() {
+                ends.push((element.partition(), end));
+            }
+        }
+        Ok(ends)
+    }
+
     /// Blocking. One partition per call, because an error of one among several is not reported.
     pub(crate) fn commit_now(&self, partition: i32, committed: &Committed) -> KafkaResult<()> {
         self.consumer.commit(

@@ -145,6 +145,8 @@ impl Supervisor {
             );
             LaneError::stop(reason, refusal.remedy())
         })?;
+        let from = committed.as_ref().map_or(log.low, |at| at.offset);
+        self.shared.progress.known(from);
         faults::reach(Point::StreamOpenAfter).await;
         Ok(committed)
     }

@@ -54,6 +54,11 @@ pub(super) struct LaneEntry {
 }
 
 impl LaneEntry {
+    /// The answers to its fetches say where its log ends: it works, and takes what is fetched.
+    pub(super) fn is_fetching(&self) -> bool {
+        self.state == LaneState::Running && self.held == Some(0)
+    }
+
     pub(super) fn view(&self, partition: i32) -> LaneView {
         let done = self.progress.done_offset();
         let lag = if done < 0 {

@@ -22,6 +22,8 @@ struct Samples {
     done: i64,
     delivered: i64,
     moved: Instant,
+    /// When a record came last.
+    received: Instant,
     open: VecDeque<(i64, i64)>,
 }
 
@@ -31,6 +33,7 @@ impl Default for Samples {
             done: -1,
             delivered: -1,
             moved: Instant::now(),
+            received: Instant::now(),
             open: VecDeque::new(),
         }
     }
@@ -49,10 +52,25 @@ impl Progress {
         };
     }
 
+    /// Where the lane will go on, as far as is known before it has named an offset itself.
+    pub(crate) fn known(&self, offset: i64) {
+        let mut samples = locked(&self.inner);
+        if samples.done < 0 {
+            samples.done = offset;
+            samples.delivered = offset;
+        }
+    }
+
+    /// No record has come for this long.
+    pub(super) fn is_silent(&self, time: Duration) -> bool {
+        locked(&self.inner).received.elapsed() >= time
+    }
+
     pub(crate) fn delivered(&self, offset: i64, timestamp_ms: Option<i64>) {
         let mut samples = locked(&self.inner);
         samples.delivered = offset + 1;
         samples.moved = Instant::now();
+        samples.received = samples.moved;
         let Some(at) = timestamp_ms else { return };
         let due = samples
             .open
@@ -141,6 +159,18 @@ mod tests {
         assert!((behind(11 * SECOND) - 9.0).abs() < 1e-9);
         progress.done(14);
         assert!(behind(11 * SECOND).abs() < 1e-9, "caught up");
+    }
+
+    #[test]
+    fn a_lane_that_has_not_begun_is_as_far_behind_as_its_commit_says() {
+        let progress = Progress::default();
+        assert_eq!(progress.done_offset(), -1);
+        progress.known(7);
+        assert_eq!(progress.done_offset(), 7);
+        assert!(progress.behind_seconds(9, 0) >= 0.0);
+        progress.begin(8);
+        progress.known(7);
+        assert_eq!(progress.done_offset(), 8, "what the lane says counts");
     }
 
     #[test]

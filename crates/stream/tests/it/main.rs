@@ -8,6 +8,7 @@ mod memory;
 mod outage;
 mod preflight;
 mod producing;
+mod pulse;
 mod rebalance;
 mod recreated;
 mod support;

@@ -5,7 +5,7 @@
 
 /// Cumulative buckets of `engage_freshness_seconds` for one sink.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Freshness {
+pub struct Freshness {
     /// Upper bound in seconds and the number of observations at or below it, ascending.
     buckets: Vec<(f64, u64)>,
 }
@@ -13,7 +13,7 @@ pub(super) struct Freshness {
 impl Freshness {
     /// Picks the histogram of `sink` out of a Prometheus text page; other series are passed over.
     #[must_use]
-    pub(super) fn parse(page: &str, sink: &str) -> Self {
+    pub fn parse(page: &str, sink: &str) -> Self {
         let label = format!("sink=\"{sink}\"");
         let mut buckets: Vec<(f64, u64)> = page
             .lines()
@@ -28,13 +28,13 @@ impl Freshness {
 
     /// All observations.
     #[must_use]
-    pub(super) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.buckets.last().map_or(0, |(_, count)| *count)
     }
 
     /// What was observed after `earlier`, a former reading of the same histogram.
     #[must_use]
-    pub(super) fn since(&self, earlier: &Self) -> Self {
+    pub fn since(&self, earlier: &Self) -> Self {
         let before = |bound: f64| {
             earlier
                 .buckets
@@ -51,6 +51,26 @@ impl Freshness {
         }
     }
 
+    /// Both together, of histograms with the same bounds.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let (longer, shorter) = if self.buckets.len() >= other.buckets.len() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        let also = |bound: f64| {
+            let bucket = shorter.buckets.iter().find(|(le, _)| *le == bound);
+            bucket.map_or(0, |(_, count)| *count)
+        };
+        let buckets = longer.buckets.iter();
+        Self {
+            buckets: buckets
+                .map(|(le, count)| (*le, count + also(*le)))
+                .collect(),
+        }
+    }
+
     /// The bound in seconds at or below which the share `q` (0 to 1) of the observations lies; `None` without any.
     #[must_use]
     #[expect(
@@ -59,7 +79,7 @@ impl Freshness {
         clippy::cast_sign_loss,
         reason = "counts far below 2^52"
     )]
-    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
+    pub fn quantile(&self, q: f64) -> Option<f64> {
         let wanted = ((self.count() as f64) * q).ceil().max(1.0) as u64;
         self.buckets
             .iter()
@@ -109,5 +129,7 @@ engage_freshness_seconds_bucket{sink=\"other\",le=\"+Inf\"} 7
         let now = Freshness::parse(PAGE, "redis-aggregator");
         assert_eq!(now.since(&now).count(), 0);
         assert_eq!(now.since(&Freshness::default()), now);
+        assert_eq!(now.plus(&Freshness::default()), now);
+        assert_eq!(now.plus(&now).since(&now), now);
     }
 }

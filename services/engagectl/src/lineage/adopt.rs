@@ -17,6 +17,7 @@ use stream::Committed;
 use super::aggregates::Aggregates;
 use super::broker::{Broker, occupied};
 use super::facts::{Partition, Role};
+use super::judge::checkpoint;
 use crate::cli::AdoptArgs;
 
 /// One position to write.
@@ -31,6 +32,17 @@ pub(super) struct Decision {
     to: Committed,
     /// What was lost before: to be found by `verify`.
     gap: Option<String>,
+}
+
+/// To be said where it matters: a mark that is believed of another database would hide its changes.
+const MARK_KEPT: &str = "what was committed before the mark counts as sent already; if the database was restored or replaced, add --new-epoch";
+
+impl Decision {
+    /// Whether the enricher goes on with a mark.
+    fn keeps_mark(&self) -> bool {
+        let to = checkpoint(&self.to);
+        self.role == Role::Enricher && to.is_some_and(|to| to.mark.is_some())
+    }
 }
 
 /// What to write for one partition.
@@ -84,6 +96,9 @@ pub(super) fn text(plan: &[Decision], execute: bool) -> String {
         );
         if let Some(gap) = &decision.gap {
             let _ = writeln!(text, "    gap: {gap}");
+        }
+        if decision.keeps_mark() {
+            let _ = writeln!(text, "    {MARK_KEPT}");
         }
     }
     let end = match (plan.is_empty(), execute) {

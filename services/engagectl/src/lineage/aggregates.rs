@@ -18,7 +18,7 @@ const REPLACE: &str = "if redis.call('HGET', KEYS[1], 'at') ~= ARGV[1] then retu
      redis.call('HSET', KEYS[1], 'at', ARGV[2], 'enriched', ARGV[3]) return 1";
 
 /// Where the positions are.
-pub(super) struct Aggregates {
+pub(crate) struct Aggregates {
     client: redis::Client,
     prefix: String,
     address: String,
@@ -26,7 +26,7 @@ pub(super) struct Aggregates {
 
 impl Aggregates {
     /// `None` where the URL is none, a file of `[redis.tls]` cannot be used, or there are no aggregates.
-    pub(super) fn of(config: &Config) -> Option<Self> {
+    pub(crate) fn of(config: &Config) -> Option<Self> {
         Some(Self {
             client: config.redis.client().ok()?,
             prefix: config.redis.prefix.clone(),
@@ -36,7 +36,7 @@ impl Aggregates {
     }
 
     /// The position of a partition, in the form of a commit; `None` where nothing is stored.
-    pub(super) async fn position(&self, partition: i32) -> Result<Option<Committed>, Failure> {
+    pub(crate) async fn position(&self, partition: i32) -> Result<Option<Committed>, Failure> {
         let mut connection = self.connect().await?;
         let stored: Option<String> = redis::cmd("HGET")
             .arg(self.key(partition))

@@ -41,7 +41,20 @@ pub struct Addresses {
     pub debezium_postgres: Option<SocketAddr>,
     /// Bootstrap servers of the services that do not use [`Addresses::kafka`], by name: a proxy for each.
     pub kafka_detours: BTreeMap<&'static str, String>,
+    /// Where spans go, if anywhere.
+    pub traces: Option<TraceAddresses>,
     admin: [SocketAddr; 4],
+}
+
+/// A Jaeger, and how much of the stream is shown to it.
+#[derive(Clone, Debug)]
+pub struct TraceAddresses {
+    /// Its pages and query API.
+    pub jaeger_url: String,
+    /// Where services send spans to, OTLP over HTTP.
+    pub otlp_url: String,
+    /// The share of events that are traced from their beginning.
+    pub share: f64,
 }
 
 impl Addresses {
@@ -78,6 +91,11 @@ impl Addresses {
             receiver: local(receiver),
             debezium_postgres: None,
             kafka_detours: BTreeMap::new(),
+            traces: stack.jaeger_if_any().map(|jaeger| TraceAddresses {
+                jaeger_url: jaeger.url.clone(),
+                otlp_url: jaeger.otlp.clone(),
+                share: 1.0,
+            }),
             admin: admin.map(local),
         }
     }
@@ -135,7 +153,7 @@ impl Addresses {
     /// What a person may open or type, one line each.
     #[must_use]
     pub fn links(&self) -> Vec<String> {
-        vec![
+        let mut links = vec![
             format!("psql {}", self.postgres_url),
             format!(
                 "redis-cli -u {} ZREVRANGE engagement:10min 0 5 WITHSCORES",
@@ -152,7 +170,12 @@ impl Addresses {
                     .map(|name| format!("http://{}/metrics", self.admin(name)))
                     .join(" ")
             ),
-        ]
+        ];
+        links.extend(self.traces.as_ref().map(|traces| {
+            let share = traces.share * 100.0;
+            format!("traces {}/  {share} % of the events", traces.jaeger_url)
+        }));
+        links
     }
 }
 

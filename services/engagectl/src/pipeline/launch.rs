@@ -13,6 +13,19 @@ const DEMO_SECRET: &str = service::config::demo::WEBHOOK_SECRET;
 /// The process of a service of [`super::SERVICES`], or of the receiver.
 #[must_use]
 pub fn launch(name: &'static str, addresses: &Addresses, site: &Site) -> Launch {
+    let launch = untraced(name, addresses, site);
+    match &addresses.traces {
+        None => launch,
+        Some(traces) => launch
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &traces.otlp_url)
+            .env("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+            .env("OTEL_TRACES_SAMPLER_ARG", traces.share.to_string())
+            // somebody is looking: not only every five seconds
+            .env("OTEL_BSP_SCHEDULE_DELAY", "500"),
+    }
+}
+
+fn untraced(name: &'static str, addresses: &Addresses, site: &Site) -> Launch {
     if name == RECEIVER {
         return Launch::new(name, site.bin.join("engagectl"), site.log(name))
             .args([

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::faults::Faults;
 use super::message::{self, Item};
-use super::{Shared, verify};
+use super::{Shared, span, verify};
 
 /// Largest body, a batch.
 const BODY_BYTES: usize = 16 << 20;
@@ -48,7 +48,20 @@ enum Body<'a> {
     One(&'a RawValue),
 }
 
-async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn receive(
+    State(shared): State<Arc<Shared>>,
+    route: MatchedPath,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let began = service::clock::now();
+    let response = judge(&shared, &headers, &body).await;
+    let status = response.status();
+    span::received(&headers, route.as_str(), began, status);
+    response
+}
+
+async fn judge(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Response {
     shared.book().counts().requests += 1;
     let faults = *shared.faults();
     if !faults.delay().is_zero() {
@@ -60,7 +73,7 @@ async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
     }
     let now = service::clock::now();
     if !shared.keys.is_empty()
-        && let Err(refusal) = verify::verify(&shared.keys, &headers, &body, now / 1_000_000)
+        && let Err(refusal) = verify::verify(&shared.keys, headers, body, now / 1_000_000)
     {
         shared.book().counts().signature_failures += 1;
         return answer(
@@ -68,7 +81,7 @@ async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
             json!({"error": refusal.to_string()}),
         );
     }
-    take(&shared, &headers, &body, now)
+    take(shared, headers, body, now)
 }
 
 fn take(shared: &Shared, headers: &HeaderMap, body: &[u8], now: i64) -> Response {

@@ -7,30 +7,30 @@ use serde_json::Value;
 
 /// What the receiver needs of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Item {
+pub(crate) struct Item {
     /// Primary key of the event.
-    pub(super) event_id: String,
+    pub(crate) event_id: String,
     /// `play`, `pause`, ..; `(none)` without one.
-    pub(super) event_type: String,
+    pub(crate) event_type: String,
     /// Revision, 0 where the profile has none.
-    pub(super) revision: u64,
+    pub(crate) revision: u64,
     /// The event is gone.
-    pub(super) deleted: bool,
+    pub(crate) deleted: bool,
     /// Half of a move to another content: with `deleted` the event lives on.
-    pub(super) moved: bool,
+    pub(crate) moved: bool,
     /// When it was committed in Postgres, where the profile says so.
-    pub(super) committed_at: Option<Micros>,
+    pub(crate) committed_at: Option<Micros>,
 }
 
 impl Item {
     /// Identity of the message where there is no `webhook-id`.
-    pub(super) fn message_id(&self) -> String {
+    pub(crate) fn message_id(&self) -> String {
         format!("{}/{}/{}", self.event_id, self.revision, self.deleted)
     }
 }
 
 /// Reads one event. `None` when it names none.
-pub(super) fn read<'a>(body: &'a Value) -> Option<Item> {
+pub(crate) fn read<'a>(body: &'a Value) -> Option<Item> {
     // the Standard Webhooks body and CloudEvents both hold it under `data`, one may hold the other
     let inner = |value: &'a Value| value.get("data").filter(|data| data.is_object());
     let event = inner(body).map_or(body, |data| inner(data).unwrap_or(data));

@@ -8,9 +8,10 @@ mod distinct;
 mod faults;
 mod http;
 mod living;
-mod message;
+pub(crate) mod message;
 mod quantile;
 mod record;
+mod span;
 mod verify;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -9,6 +9,11 @@ pub(crate) struct Process(Child);
 
 impl Process {
     pub(crate) fn start(world: &World) -> Self {
+        Self::with(world, &[])
+    }
+
+    /// With these variables besides.
+    pub(crate) fn with(world: &World, more: &[(&str, &str)]) -> Self {
         let config = &world.config;
         let environment = HashMap::from([
             (
@@ -28,6 +33,7 @@ impl Process {
         let mut command = Command::new(std::env::var("ENRICHER_BIN").unwrap_or(built));
         command
             .envs(environment)
+            .envs(more.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         Self(command.spawn().unwrap())

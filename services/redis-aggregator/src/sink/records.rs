@@ -4,6 +4,7 @@
 
 use engagement::event::{EnrichedEvent, Micros};
 use stream::dead_letter::Reject;
+use stream::trace::Subject;
 use stream::{LaneError, Record};
 
 use super::{Lane, Next, Pending};
@@ -30,7 +31,13 @@ impl Lane {
             pending.history = history;
             match verdict {
                 Verdict::Skip => metrics::historical_skipped(),
-                Verdict::Count | Verdict::Replace => self.count(pending, record, event).await?,
+                Verdict::Count | Verdict::Replace => {
+                    self.count(pending, record, event).await?;
+                    let subject = || Some(Subject::from(event));
+                    pending
+                        .watched
+                        .received(record, service::clock::now, subject);
+                }
             }
         }
         pending.applied = self.chain.applied(record.offset);
@@ -109,12 +116,6 @@ impl Lane {
             "decode",
             "redis_aggregator::decode",
             poison.to_string(),
-        );
-        tracing::warn!(
-            partition = record.partition,
-            offset = record.offset,
-            reason = reject.message,
-            "record dead-lettered"
         );
         self.shared
             .dead_letters

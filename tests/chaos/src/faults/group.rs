@@ -44,8 +44,8 @@ pub(super) struct Commit {
 const ENRICHED: &str = "engagement.enriched.v1";
 
 impl Group {
-    /// Every group of the arena.
-    pub(super) const ALL: [Self; 4] = [
+    /// Every group that a service of the pipeline may have.
+    const ALL: [Self; 4] = [
         Self {
             service: "enricher",
             name: "enricher",
@@ -67,6 +67,12 @@ impl Group {
             topic: ENRICHED,
         },
     ];
+
+    /// The groups of the services that run.
+    pub(super) fn all(arena: &Arena) -> Vec<Self> {
+        let runs = |group: &Self| arena.fleet.runs(group.service);
+        Self::ALL.into_iter().filter(runs).collect()
+    }
 
     /// The group of a service.
     pub(super) fn of(service: &str) -> Self {

@@ -73,6 +73,14 @@ pub const CLASSES: &[&[Class]] = &[
     network::CLASSES,
 ];
 
+/// What the group of a service has done and what there is, in offsets over all partitions.
+///
+/// # Errors
+/// The broker does not answer.
+pub async fn progress(arena: &Arena, service: &str) -> anyhow::Result<(i64, i64)> {
+    group::Group::of(service).progress(arena).await
+}
+
 /// All classes in the order of the table.
 pub fn all() -> impl Iterator<Item = &'static Class> {
     CLASSES.iter().copied().flatten()

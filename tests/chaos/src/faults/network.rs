@@ -63,8 +63,8 @@ pub const CLASSES: &[Class] = &[
     },
 ];
 
-fn shuffled(rng: &mut ChaCha8Rng) -> [Pair; 10] {
-    let mut pairs = Pair::ALL;
+fn shuffled(arena: &Arena, rng: &mut ChaCha8Rng) -> Vec<Pair> {
+    let mut pairs = arena.pairs();
     pairs.shuffle(rng);
     pairs
 }
@@ -87,21 +87,21 @@ fn direction(rng: &mut ChaCha8Rng) -> Direction {
 
 async fn delay(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let mut turns = Vec::new();
-    for pair in Pair::ALL {
+    for pair in arena.pairs() {
         turns.push(turn::on(pair).await);
         let delay = millis(rng, 1..250);
         arena.proxies.link(pair).set(Conduct::slow(delay));
     }
     let held = millis(rng, 2000..6000);
     tokio::time::sleep(held).await;
-    for pair in Pair::ALL {
+    for pair in arena.pairs() {
         arena.proxies.link(pair).heal();
     }
     Ok(format!("up to 250 ms between every pair for {held:?}"))
 }
 
 async fn narrow(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
-    for pair in shuffled(rng) {
+    for pair in shuffled(arena, rng) {
         let _turn = turn::on(pair).await;
         let rate = NonZeroU64::new(rng.random_range(10_000..200_000));
         let link = arena.proxies.link(pair);
@@ -114,7 +114,7 @@ async fn narrow(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
 
 async fn cut(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let mut exact = 0;
-    for pair in shuffled(rng) {
+    for pair in shuffled(arena, rng) {
         let _turn = turn::on(pair).await;
         let how = ending(rng);
         let link = arena.proxies.link(pair);
@@ -137,7 +137,7 @@ async fn cut(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
 
 async fn halve(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let mut halved = 0;
-    for pair in shuffled(rng) {
+    for pair in shuffled(arena, rng) {
         let _turn = turn::on(pair).await;
         let link = arena.proxies.link(pair);
         link.arm(Trap {
@@ -161,7 +161,7 @@ async fn halve(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
 
 async fn blackhole(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let mut longest = millis(rng, 7000..10_000);
-    for pair in shuffled(rng) {
+    for pair in shuffled(arena, rng) {
         let _turn = turn::on(pair).await;
         let link = arena.proxies.link(pair);
         link.set(Conduct::blackhole());
@@ -176,7 +176,7 @@ async fn blackhole(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String
 }
 
 async fn answers_lost(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
-    for pair in shuffled(rng) {
+    for pair in shuffled(arena, rng) {
         let _turn = turn::on(pair).await;
         let link = arena.proxies.link(pair);
         link.set(Conduct::answers_held());

@@ -78,19 +78,25 @@ struct Point {
 pub async fn measure_drain(arena: &Arena, outage: Duration) -> anyhow::Result<Vec<Drain>> {
     arena.measures.begin();
     let before = point(arena, SINKS[0].0).await?;
-    for (_, pair) in SINKS {
-        arena.proxies.link(pair).set(Conduct::refusing());
-        arena.proxies.link(pair).cut(Cut::Reset);
+    let sinks: Vec<_> = SINKS
+        .into_iter()
+        .filter(|(service, _)| arena.fleet.runs(service))
+        .collect();
+    for (_, pair) in &sinks {
+        arena.proxies.link(*pair).set(Conduct::refusing());
+        arena.proxies.link(*pair).cut(Cut::Reset);
     }
     let away = Instant::now();
     tokio::time::sleep(outage).await;
     let after = point(arena, SINKS[0].0).await?;
     let outage_s = away.elapsed().as_secs_f64();
     let steady = float(after.end - before.end) / outage_s;
-    for (_, pair) in SINKS {
-        arena.proxies.link(pair).heal();
+    for (_, pair) in &sinks {
+        arena.proxies.link(*pair).heal();
     }
-    let drains = SINKS.map(|(service, _)| drain(arena, service, outage_s, steady));
+    let drains = sinks
+        .iter()
+        .map(|(service, _)| drain(arena, service, outage_s, steady));
     let measured = try_join_all(drains).await;
     arena.measures.end();
     arena.measures.count("sinks.outage");

@@ -56,7 +56,9 @@ pub const CLASSES: &[Class] = &[
 async fn at_random(arena: &Arena, rng: &mut ChaCha8Rng, action: String) -> anyhow::Result<String> {
     let mut visits = all();
     visits.retain(|visit| {
-        visit.trigger != Trigger::FirstStart && (action != "fail" || visit.point.can_fail())
+        arena.fleet.runs(visit.service)
+            && visit.trigger != Trigger::FirstStart
+            && (action != "fail" || visit.point.can_fail())
     });
     let visit = visits[rng.random_range(0..visits.len())];
     let arrival = match visit.trigger {

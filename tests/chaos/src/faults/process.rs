@@ -79,7 +79,7 @@ async fn kill_one(arena: &Arena, id: ReplicaId) -> anyhow::Result<String> {
 /// A service that does not.
 pub async fn measure_recovery(arena: &Arena, rounds: usize) -> anyhow::Result<()> {
     for round in 0..rounds {
-        for service in engagectl::pipeline::SERVICES {
+        for service in arena.fleet.services() {
             let id = ReplicaId {
                 service,
                 number: round % 2 + 1,
@@ -95,7 +95,7 @@ pub async fn measure_recovery(arena: &Arena, rounds: usize) -> anyhow::Result<()
 }
 
 /// Whether the present process of a replica has made an event visible in its sink.
-pub(super) async fn has_effect(arena: &Arena, id: ReplicaId) -> bool {
+pub async fn has_effect(arena: &Arena, id: ReplicaId) -> bool {
     let page = arena.fleet.metrics(id).await.unwrap_or_default();
     page.lines()
         .filter(|line| line.starts_with("engage_freshness_seconds_count"))
@@ -186,6 +186,6 @@ async fn zombie(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
 
 /// One of the replicas with a stable name, of any service.
 fn choose(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<ReplicaId> {
-    let services = engagectl::pipeline::SERVICES;
+    let services = arena.fleet.services();
     any_replica(arena, services[rng.random_range(0..services.len())], rng)
 }

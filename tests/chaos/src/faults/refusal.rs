@@ -4,8 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use engagectl::pipeline::SERVICES;
-
 use super::group::Group;
 use crate::fleet::ExpectedStop;
 use crate::{Arena, ReplicaId, wait};
@@ -80,7 +78,8 @@ impl<'a> Refusal<'a> {
 /// # Errors
 /// Who is not.
 pub async fn others_are_ready(arena: &Arena, stopped: &str) -> anyhow::Result<()> {
-    for service in SERVICES.into_iter().filter(|name| *name != stopped) {
+    let services = arena.fleet.services().into_iter();
+    for service in services.filter(|name| *name != stopped) {
         arena
             .fleet
             .wait_ready(service, arena.patience.refusal)
@@ -94,7 +93,8 @@ pub async fn others_are_ready(arena: &Arena, stopped: &str) -> anyhow::Result<()
 /// # Errors
 /// Who has not, and how far it is.
 pub async fn others_have_read(arena: &Arena, stopped: &str) -> anyhow::Result<()> {
-    for service in SERVICES.into_iter().filter(|name| *name != stopped) {
+    let services = arena.fleet.services().into_iter();
+    for service in services.filter(|name| *name != stopped) {
         let what = format!("{service} has read everything");
         wait::until(&what, arena.patience.refusal, || async {
             match Group::of(service).progress(arena).await {

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use engagectl::pipeline::SERVICES;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -34,7 +33,8 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 
 async fn cooperative(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let _members = turn::over_members().await;
-    let service = SERVICES[rng.random_range(0..SERVICES.len())];
+    let services = arena.fleet.services();
+    let service = services[rng.random_range(0..services.len())];
     let turns = storm(arena, service, rng).await?;
     Ok(format!("{service}, {turns} joins and leaves"))
 }
@@ -44,7 +44,8 @@ async fn cooperative(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<Stri
 /// members (seen with Kafka 4: three partitions of sixteen had no owner for minutes); the next newcomer brings that about.
 async fn kip848(arena: &Arena, rng: &mut ChaCha8Rng) -> anyhow::Result<String> {
     let _members = turn::over_members().await;
-    let service = SERVICES[rng.random_range(0..SERVICES.len())];
+    let services = arena.fleet.services();
+    let service = services[rng.random_range(0..services.len())];
     let protocol = (
         "KAFKA_PROP_GROUP_PROTOCOL".to_owned(),
         "consumer".to_owned(),

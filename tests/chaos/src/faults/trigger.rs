@@ -10,7 +10,10 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use sqlx::{Connection, PgConnection};
 
-use crate::{Arena, ReplicaId};
+use crate::{Arena, ReplicaId, wait};
+
+/// How long a newcomer may take to be a member of its group.
+const JOINED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Why execution passes a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +64,11 @@ async fn rebalance(arena: &Arena, id: ReplicaId) -> anyhow::Result<()> {
         return Ok(());
     }
     let guest = arena.fleet.add(id.service)?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    arena.fleet.remove(guest).await
+    // On a busy machine a newcomer may take longer to be a member than it would be given to stay.
+    let what = format!("{guest} is a member");
+    let joined = wait::until(&what, JOINED_WITHIN, || arena.fleet.ready(guest)).await;
+    arena.fleet.remove(guest).await?;
+    joined
 }
 
 /// One record into a partition of the service's input.

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::proxy::Pair;
 
-static SERVERS: [Mutex<()>; 5] = [const { Mutex::const_new(()) }; 5];
+static SERVERS: [Mutex<()>; Kind::ALL.len()] = [const { Mutex::const_new(()) }; Kind::ALL.len()];
 static LINKS: [Mutex<()>; 10] = [const { Mutex::const_new(()) }; 10];
 
 static MEMBERS: Mutex<()> = Mutex::const_new(());

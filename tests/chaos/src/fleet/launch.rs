@@ -13,9 +13,6 @@ pub(super) fn log(site: &Site, id: ReplicaId) -> PathBuf {
     site.dir.join("logs").join(format!("{id}.log"))
 }
 
-/// Replicas up to this number have a stable name; further ones come and go, and leave their group when they end.
-const STABLE: usize = 2;
-
 /// A stable instance name makes a restarted replica the same member of its group, as in a StatefulSet: it gets its
 /// partitions back at once instead of waiting for its predecessor's session to end.
 pub(super) fn launch(
@@ -24,14 +21,15 @@ pub(super) fn launch(
     state: &State,
     extra: &[(String, String)],
 ) -> Launch {
-    let launch = engagectl::pipeline::launch(id.service, &state.addresses, &state.site)
-        .named(id.to_string(), log(&state.site, id))
-        .env("ADMIN_ADDR", admin.to_string());
-    let launch = if id.number <= STABLE {
+    let launch =
+        engagectl::pipeline::launch(id.service, &state.options.addresses, &state.options.site)
+            .named(id.to_string(), log(&state.options.site, id))
+            .env("ADMIN_ADDR", admin.to_string());
+    let launch = if id.number <= state.options.stable_names {
         launch.env("KAFKA_PROP_GROUP_INSTANCE_ID", id.to_string())
     } else {
         launch
     };
-    let env = state.env.iter().chain(extra);
+    let env = state.options.env.iter().chain(extra);
     env.fold(launch, |launch, (name, value)| launch.env(name, value))
 }

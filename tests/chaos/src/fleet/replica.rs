@@ -91,7 +91,7 @@ impl Replica {
     ) -> anyhow::Result<()> {
         env.append(&mut self.next_env.pop_front().unwrap_or_default());
         let launch = launch::launch(id, self.admin, state, &env);
-        self.process = Some(state.supervisor.spawn(&launch)?);
+        self.process = Some(state.options.supervisor.spawn(&launch)?);
         self.starts += 1;
         self.started_at = Instant::now();
         Ok(())

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::rows::COLUMNS;
-use super::{Rows, Shared};
+use super::{LoadOptions, Rows, Shared};
 
 /// Rows of one bulk transaction.
 const BULK: usize = 1000;
@@ -35,10 +35,12 @@ pub(super) enum Kind {
     Changes,
     /// New contents with their first events in one transaction, and updates of contents.
     Contents,
+    /// Very many rows by COPY, where bursts are wanted.
+    Burst,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 6] = [
+    const STEADY: [Self; 6] = [
         Self::Single,
         Self::Bulk,
         Self::Copy,
@@ -47,8 +49,15 @@ impl Kind {
         Self::Contents,
     ];
 
-    /// How often it writes, at `rate` rows a second in all.
-    pub(super) fn every(self, rate: f64) -> Duration {
+    /// All that these options want.
+    pub(super) fn of(options: &LoadOptions) -> impl Iterator<Item = Self> {
+        let burst = options.bursts.map(|_| Self::Burst);
+        Self::STEADY.into_iter().chain(burst)
+    }
+
+    /// How often it writes.
+    pub(super) fn every(self, options: &LoadOptions) -> Duration {
+        let rate = options.rate;
         let rows = |count: usize, share: f64| {
             let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
             Duration::from_secs_f64((count / (rate * share)).max(0.002))
@@ -60,6 +69,7 @@ impl Kind {
             Self::Undone => rows(UNDONE, 0.10),
             Self::Changes => rows(CHANGED, 0.10),
             Self::Contents => rows(10, 0.05),
+            Self::Burst => options.bursts.map_or(Duration::MAX, |bursts| bursts.every),
         }
     }
 
@@ -73,9 +83,10 @@ impl Kind {
         match self {
             Self::Single => insert(connection, shared, rows, 1).await,
             Self::Bulk => insert(connection, shared, rows, BULK).await,
-            Self::Copy => {
-                let text = rows.copy(&shared.contents, COPY, now());
-                copy(connection, "engagement_events", &text).await
+            Self::Copy => copy_rows(connection, shared, rows, COPY).await,
+            Self::Burst => {
+                let count = shared.options.bursts.map_or(0, |bursts| bursts.rows);
+                copy_rows(connection, shared, rows, count).await
             }
             Self::Undone => undone(connection, shared, rows).await,
             Self::Changes => change(connection, shared, rng).await,
@@ -89,7 +100,7 @@ pub(crate) fn now() -> i64 {
     service::clock::now()
 }
 
-/// Copies into a temporary table first, so that the keys of what was inserted are known.
+/// Copies into a temporary table of the connection first, so that the keys of what was inserted are known.
 async fn insert(
     connection: &mut PgConnection,
     shared: &Shared,
@@ -99,7 +110,7 @@ async fn insert(
     let text = rows.copy(&shared.contents, count, now());
     let mut transaction = connection.begin().await?;
     let staging = format!(
-        "CREATE TEMPORARY TABLE staging ON COMMIT DROP AS SELECT {COLUMNS} FROM engagement_events WHERE false"
+        "CREATE TEMPORARY TABLE IF NOT EXISTS staging ON COMMIT DELETE ROWS AS SELECT {COLUMNS} FROM engagement_events WHERE false"
     );
     sqlx::raw_sql(AssertSqlSafe(staging))
         .execute(&mut *transaction)
@@ -115,6 +126,16 @@ async fn insert(
     let keys: Vec<i64> = inserted.iter().map(|row| row.get(0)).collect();
     shared.remember(&keys);
     Ok(())
+}
+
+async fn copy_rows(
+    connection: &mut PgConnection,
+    shared: &Shared,
+    rows: &mut Rows,
+    count: usize,
+) -> Result<(), sqlx::Error> {
+    let text = rows.copy(&shared.contents, count, now());
+    copy(connection, "engagement_events", &text).await
 }
 
 pub(crate) async fn copy(

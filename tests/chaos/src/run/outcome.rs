@@ -25,6 +25,8 @@ pub struct Outcome {
     pub minutes: f64,
     /// Rows a second.
     pub rate: f64,
+    /// The services that ran.
+    pub services: Vec<String>,
     /// Replicas of each service.
     pub replicas: usize,
     /// Faults injected, by class.
@@ -131,6 +133,7 @@ pub(super) fn collect(
         seed: options.seed,
         minutes: injected_for.as_secs_f64() / 60.0,
         rate: options.rate,
+        services: options.services.iter().map(ToString::to_string).collect(),
         replicas: options.replicas,
         faults: arena.measures.faults(),
         drained_s: drained.as_secs_f64(),

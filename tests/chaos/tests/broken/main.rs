@@ -8,6 +8,7 @@ use ::faults::Rule;
 use chaos::faults::{Class, all};
 use chaos::run::{Outcome, RunOptions, run};
 use chaos::{Patience, RunDir};
+use engagectl::pipeline::SERVICES;
 use tokio_util::sync::CancellationToken;
 use verify::{Sink, SinkReport};
 
@@ -24,6 +25,8 @@ async fn under(rule: Rule, seed: u64, seconds: u64, classes: &[&str]) -> (Outcom
         recovery_rounds: 0,
         outage: None,
         rate: 150.0,
+        bursts: None,
+        services: SERVICES.to_vec(),
         replicas: 2,
         longest_freeze: Duration::from_secs(10),
         patience: Patience {

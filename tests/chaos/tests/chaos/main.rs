@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chaos::run::{RunOptions, run};
 use chaos::{Patience, RunDir, faults};
+use engagectl::pipeline::SERVICES;
 use tokio_util::sync::CancellationToken;
 
 const SEED: u64 = 4;
@@ -22,6 +23,8 @@ async fn every_sink_equals_postgres_after_every_class_of_fault() {
         recovery_rounds: 1,
         outage: None,
         rate: 150.0,
+        bursts: None,
+        services: SERVICES.to_vec(),
         replicas: 2,
         longest_freeze: Duration::from_secs(10),
         patience: Patience::default(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chaos::faults::connect;
 use chaos::faults::refusal::{Refusal, others_are_ready, others_have_read};
 use chaos::{Arena, ArenaOptions, Patience, RunDir, faults, wait};
+use engagectl::pipeline::SERVICES;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -44,7 +45,9 @@ impl World {
         let options = ArenaOptions {
             dir: dir.path().to_owned(),
             bin: bin.clone(),
+            services: SERVICES.to_vec(),
             replicas: 1,
+            stable_names: 1,
             env: Vec::new(),
             longest_freeze: Duration::from_secs(10),
             patience: Patience::default(),

@@ -34,11 +34,10 @@ async fn a_person_erased_by_hand_is_in_no_sink_any_more_and_every_sink_is_exact(
         .await;
 
     // in ClickHouse, what was replaced
+    // (what a merge has taken already is gone; the row of a deletion stays)
+    let of_the_deletion = rows_of(world, &deleted).await;
+    assert!(of_the_deletion > 0, "it carries the fields it had");
     for user in [&blanked, &deleted] {
-        assert!(
-            rows_of(world, user).await > 0,
-            "old revisions still name the user"
-        );
         let blank = format!(
             "ALTER TABLE {}.events_enriched UPDATE user_id = NULL, device = NULL, raw_payload = NULL WHERE user_id = '{user}' \
              SETTINGS mutations_sync = 2",

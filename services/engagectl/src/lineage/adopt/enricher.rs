@@ -1,9 +1,9 @@
 //! Where the enricher's chain goes on, by what its service refuses.
 //!
-//! Invariant: a new epoch is higher than every one that the log or a group knows; a mark is kept unless
-//! a new epoch was asked for, so that what is sent again stays known, and the epoch only where the change topic is
-//! the same and the output is empty: then the same changes get the same positions, and a reader that was ahead of the
-//! enricher's commit knows them.
+//! Invariant: a new epoch is higher than every one that the log or a group knows; a mark is kept, also where both topics
+//! are new, unless a new epoch was asked for, so that what is sent again stays known; the epoch is kept only where the
+//! change topic is the same and the output is empty: then the same changes get the same positions, and a reader that was
+//! ahead of the enricher's commit knows them.
 
 use engagement::envelope::CdcRecord;
 use service::Failure;
@@ -33,6 +33,23 @@ impl Begin {
             goes_on: false,
         }
     }
+
+    /// At the start of a change topic that is another one; what it repeats of the old one is known by the mark.
+    fn anew(low: i64, mark: Option<Mark>) -> Self {
+        Self {
+            mark,
+            ..Self::at(low)
+        }
+    }
+
+    /// A new epoch is asked for where the database is another one: no mark says anything of its changes.
+    fn without_mark(self) -> Self {
+        Self {
+            mark: None,
+            goes_on: false,
+            ..self
+        }
+    }
 }
 
 /// The decision for the enricher's group; `None`: it agrees with its log.
@@ -58,10 +75,15 @@ async fn enricher(
     new_epoch: bool,
 ) -> Result<Option<(String, Begin)>, Failure> {
     let (why, begin) = match &group.standing {
-        Standing::Refused(refusal) => (
-            refusal.to_string(),
-            begin(broker, facts, group, refusal).await?,
-        ),
+        Standing::Refused(refusal) => {
+            let begin = begin(broker, facts, group, refusal).await?;
+            let begin = if new_epoch {
+                begin.without_mark()
+            } else {
+                begin
+            };
+            (refusal.to_string(), begin)
+        }
         Standing::Agrees { next } if new_epoch => (
             "a new epoch was asked for".to_owned(),
             Begin::at(proven_end(facts, group, *next)),
@@ -82,10 +104,8 @@ async fn begin(
         // what was in the old change topic may be sent again into the new one; changes of another database, which the
         // mark says nothing of, are committed later than it and contradict it
         Refusal::BeyondEnd { .. } | Refusal::OtherRecord { .. } | Refusal::CommitGone { .. } => {
-            Ok(Begin {
-                mark: mark_of(facts).or(reached.and_then(|at| at.mark)),
-                ..Begin::at(facts.cdc.low)
-            })
+            let mark = mark_of(facts).or(reached.and_then(|at| at.mark));
+            Ok(Begin::anew(facts.cdc.low, mark))
         }
         Refusal::Expired { next, low } => Ok(Begin {
             offset: *low,
@@ -97,9 +117,7 @@ async fn begin(
         Refusal::Recreated { .. } => {
             let offset = group.committed.as_ref().map_or(0, |commit| commit.offset);
             let mark = reached.and_then(|at| at.mark);
-            let begin = continued(broker, facts, offset, mark).await?;
-            let goes_on = begin.mark.is_some() && begin.gap.is_none();
-            Ok(Begin { goes_on, ..begin })
+            continued(broker, facts, offset, mark).await
         }
         // nothing of ours says where the output ended: what the furthest reader has seen was in it
         Refusal::UnknownEnd { .. } | Refusal::Metadata { .. } => {
@@ -110,14 +128,18 @@ async fn begin(
                 .filter_map(|group| checkpoint(group.committed.as_ref()?));
             let furthest = seen.max_by_key(|at| at.position.map(|at| (at.epoch, at.offset)));
             match furthest.and_then(|at| Some((at.position?, at.mark))) {
-                Some((position, mark)) => continued(broker, facts, position.offset + 1, mark).await,
+                Some((position, mark)) => Ok(Begin {
+                    goes_on: false,
+                    ..continued(broker, facts, position.offset + 1, mark).await?
+                }),
                 None => Ok(Begin::at(facts.cdc.low)),
             }
         }
     }
 }
 
-/// At `offset`, if the change topic is still the one in which it was reached; otherwise at its start.
+/// At `offset`, if the change topic is still the one in which it was reached; otherwise at its start, with the highest mark
+/// that anybody knows: both topics are new then, and what the readers have seen may be sent again.
 async fn continued(
     broker: &Broker,
     facts: &Partition,
@@ -126,7 +148,7 @@ async fn continued(
 ) -> Result<Begin, Failure> {
     let log = facts.cdc;
     if offset > log.high {
-        return Ok(Begin::at(log.low));
+        return Ok(Begin::anew(log.low, highest_mark(facts)));
     }
     if offset < log.low {
         return Ok(Begin {
@@ -154,13 +176,13 @@ async fn continued(
     // what was read before the mark is at or below it; a new topic goes on above
     let is_another = mark.is_some_and(|mark| pair.is_some_and(|pair| pair > mark.pair()));
     Ok(if is_another {
-        Begin::at(log.low)
+        Begin::anew(log.low, highest_mark(facts))
     } else {
         Begin {
             offset,
             mark,
             gap: None,
-            goes_on: false,
+            goes_on: mark.is_some(),
         }
     })
 }
@@ -172,6 +194,17 @@ fn proven_end(facts: &Partition, group: &Group, next: i64) -> i64 {
         checkpoint(commit).is_some_and(|at| at.position == tail) && commit.offset <= facts.cdc.high
     });
     committed.map_or(next, |commit| commit.offset.max(next))
+}
+
+/// The highest mark that a group of the newest epoch has reached: an older epoch may be of another database.
+fn highest_mark(facts: &Partition) -> Option<Mark> {
+    let known = facts
+        .groups
+        .iter()
+        .filter_map(|group| checkpoint(group.committed.as_ref()?));
+    let epoch = |at: &Checkpoint| at.epoch.max(at.position.map_or(0, |to| to.epoch));
+    let furthest = known.max_by_key(|at| (epoch(at), at.mark.map(Mark::pair)));
+    furthest.and_then(|at| at.mark)
 }
 
 fn mark_of(facts: &Partition) -> Option<Mark> {

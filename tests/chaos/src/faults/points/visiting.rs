@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use engagectl::pipeline::SERVICES;
 
 use super::{Visit, all};
 use crate::faults::process::has_effect;
@@ -182,7 +181,8 @@ async fn everybody_works(arena: &Arena) -> anyhow::Result<()> {
 /// Points that were not reached, all of them.
 pub async fn visit_all(arena: &Arena) -> anyhow::Result<usize> {
     everybody_works(arena).await?;
-    let chains = SERVICES.map(|service| async move {
+    let services = arena.fleet.services().into_iter();
+    let chains = services.map(|service| async move {
         let (mut visited, mut missed) = (0, Vec::new());
         let visits = all()
             .into_iter()

@@ -1,0 +1,189 @@
+//! `engagectl trace`: one event's way from its commit into every sink.
+//!
+//! Invariant: it only reads, and joins no group; a store that does not answer is a note, not the end.
+
+mod log;
+mod show;
+mod stores;
+mod way;
+
+use engagement::event::Micros;
+use service::Failure;
+use service::traces::SpanContext;
+use stream::trace;
+
+use crate::cli::{Output, TraceArgs};
+use crate::config::Config;
+use crate::jaeger::Jaeger;
+use log::{Found, Log};
+use stores::{Received, Row};
+use way::{Change, Step, Way};
+
+/// Looks the event up everywhere and prints its way.
+///
+/// # Errors
+/// The event is nowhere (64), or Kafka cannot be asked (69).
+pub(crate) async fn run(config: &Config, args: &TraceArgs, output: Output) -> Result<(), Failure> {
+    let way = look(config, args).await?;
+    crate::init::print(&match output {
+        Output::Table => show::text(&way),
+        Output::Json => format!("{}\n", show::json(&way)),
+    });
+    Ok(())
+}
+
+async fn look(config: &Config, args: &TraceArgs) -> Result<Way, Failure> {
+    let mut notes = Vec::new();
+    let in_postgres = stores::in_postgres(config, &args.event_id).await;
+    let in_postgres = in_postgres.map_err(|why| notes.push(why)).ok();
+    let rows = stores::clickhouse_rows(config, &args.event_id).await;
+    let in_clickhouse = rows.is_ok();
+    let rows = rows.unwrap_or_else(|why| {
+        notes.push(why);
+        Vec::new()
+    });
+    let since = Micros(service::clock::now() - micros(args.since));
+    let log = Log::open(config).await?;
+    let found = log.find(&args.event_id, &rows, since).await?;
+    let received = stores::received(args.receiver.as_ref(), &args.event_id).await;
+    let received = received.unwrap_or_else(|why| {
+        notes.push(why);
+        Vec::new()
+    });
+    let mut way = Way {
+        event_id: args.event_id.clone(),
+        in_postgres,
+        changes: Vec::new(),
+        notes,
+    };
+    let jaeger = Jaeger::at(config.jaeger.url.as_str());
+    for found in found {
+        let row = rows.iter().find(|row| row.is_of(&found.source));
+        let receipts: Vec<_> = received.iter().filter(|one| one.is_of(&found)).collect();
+        let sinks = Sinks {
+            row,
+            in_clickhouse,
+            receipts: &receipts,
+        };
+        let mut change = change(config, &log, &found, &sinks).await?;
+        spans(&jaeger, &mut change, &mut way.notes).await;
+        way.changes.push(change);
+    }
+    if way.changes.is_empty()
+        && let Some(place) = log.waiting(&args.event_id, since).await?
+    {
+        way.notes
+            .push(format!("captured in {place}, and not enriched yet"));
+        return Ok(way);
+    }
+    known(way, args)
+}
+
+/// What the sinks said.
+struct Sinks<'a> {
+    row: Option<&'a Row>,
+    in_clickhouse: bool,
+    receipts: &'a [&'a Received],
+}
+
+/// An event that nobody knows is a mistake of whoever asks; one that is only in Postgres is on its way.
+fn known(mut way: Way, args: &TraceArgs) -> Result<Way, Failure> {
+    if !way.changes.is_empty() {
+        return Ok(way);
+    }
+    let since = humantime::format_duration(args.since);
+    if way.in_postgres == Some(true) {
+        way.notes.push(format!(
+            "it is committed, but neither in what Kafka wrote in the last {since} nor in ClickHouse; --since looks further back"
+        ));
+        return Ok(way);
+    }
+    let failure = Failure::usage(format!("no event {} is known", args.event_id));
+    let failure = match way.notes.as_slice() {
+        [] => failure,
+        notes => failure.cause(notes.join("; ")),
+    };
+    Err(failure
+        .remedy(format!(
+            "it is not in engagement_events, not in ClickHouse, and not in what Kafka wrote in the last {since}; a deleted event may be \
+             further back, see --since"
+        ))
+        .next(format!("engagectl trace {} --since 24h", args.event_id)))
+}
+
+async fn change(
+    config: &Config,
+    log: &Log,
+    found: &Found,
+    sinks: &Sinks<'_>,
+) -> Result<Change, Failure> {
+    let source = found.source;
+    let incoming = found.context.clone();
+    let sampled = incoming.as_ref().is_some_and(SpanContext::is_sampled);
+    let id = incoming.map_or_else(
+        || trace::trace_id(source.position(), source.committed_at),
+        |context| context.trace_id(),
+    );
+    let captured = log.captured(&source).await?;
+    let letters = log.letters(found).await?;
+    let mut steps = vec![Step::captured(log.cdc(), &source, captured)];
+    steps.push(Step::enriched(log.enriched(), found));
+    steps.push(Step::clickhouse(sinks.row, sinks.in_clickhouse));
+    steps.push(
+        match stores::redis_position(config, source.partition).await {
+            Ok(position) => Step::redis(found.offset, position.as_ref()),
+            Err(why) => Step::unknown("redis", why),
+        },
+    );
+    for (group, committed) in log.webhook_groups(source.partition).await? {
+        steps.push(Step::webhook(
+            &group,
+            committed,
+            found.offset,
+            sinks.receipts,
+        ));
+    }
+    steps.extend(letters.iter().map(Step::letter));
+    Ok(Change {
+        operation: found.operation,
+        committed_at: source.committed_at,
+        lsn: source.lsn,
+        tx_id: source.tx_id,
+        source: source.position().to_string(),
+        trace_id: id.to_string(),
+        sampled,
+        trace_url: None,
+        steps: steps
+            .into_iter()
+            .map(|step| step.after(source.committed_at))
+            .collect(),
+        spans: Vec::new(),
+    })
+}
+
+/// What Jaeger knows of it: also a trace that began later, because the event was late, tried again, or given up.
+async fn spans(jaeger: &Jaeger, change: &mut Change, notes: &mut Vec<String>) {
+    match jaeger.trace(&change.trace_id).await {
+        Ok(Some(trace)) => {
+            change.trace_url = Some(jaeger.page(&change.trace_id));
+            change.spans = trace.spans;
+        }
+        Ok(None) if change.sampled => {
+            notes.push(format!(
+                "trace {} is not in Jaeger (any more)",
+                change.trace_id
+            ));
+        }
+        Ok(None) => {}
+        Err(why) => {
+            let note = format!("Jaeger cannot be asked: {why}");
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
+}
+
+fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 2)
+}

@@ -1,0 +1,10 @@
+//! What is deployed against what the code says: names, ports, environment, topics, metrics, addresses.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod compose;
+mod docker;
+mod environment;
+mod kafka;
+mod network;
+mod pods;
+mod scaling;
