@@ -7,16 +7,25 @@ mod access;
 pub mod canary;
 mod check;
 pub mod cli;
+mod completions;
 pub mod config;
 pub mod demo;
+mod expression;
 mod generate;
 pub mod generator;
+mod groups;
 mod init;
 pub mod jaeger;
+mod lag;
 mod lineage;
 mod local;
 pub mod pipeline;
 pub mod receiver;
+pub mod reference;
+mod screen;
+mod settings;
+mod tail;
+mod top;
 mod trace;
 pub mod verify;
 
@@ -56,6 +65,15 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         Command::Trace(args) => {
             Box::pin(trace::run(&Config::load(&cli)?, args, cli.output)).await?;
         }
+        Command::Tail(args) => {
+            Box::pin(tail::run(&Config::load(&cli)?, args, cli.output, stop)).await?;
+        }
+        Command::Lag(args) => {
+            return Box::pin(lag::run(&Config::load(&cli)?, args, cli.output, stop)).await;
+        }
+        Command::Top(args) => Box::pin(top::run(args, cli.output, stop)).await?,
+        Command::Config(command) => init::print(&settings::text(&cli, command)?),
+        Command::Completions(args) => init::print(&completions::script(args)),
         Command::Webhook(WebhookCommand::Listen(args)) => listen(args, stop).await?,
         Command::Lineage(command) => {
             return Box::pin(lineage::run(&Config::load(&cli)?, command, cli.output)).await;
@@ -72,7 +90,8 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
     Ok(Outcome(None))
 }
 
-/// The end of a command that did what it was asked: 0, or for `check` the code of the gravest problem found.
+/// The end of a command that did what it was asked: 0, for `check` the code of the gravest problem found, for a question the
+/// answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome(pub Option<Exit>);
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use freshness::Freshness;
 pub(crate) use measure::Measure;
+pub(crate) use view::seconds;
 
 use crate::cli::DemoArgs;
 use crate::generator::{self, Mix, Options, Progress};
