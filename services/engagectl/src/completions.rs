@@ -42,9 +42,16 @@ mod tests {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let script = script(&CompletionsArgs { shell });
             for command in Cli::command().get_subcommands() {
-                assert!(script.contains(command.get_name()), "{shell}: {}", command.get_name());
+                assert!(
+                    script.contains(command.get_name()),
+                    "{shell}: {}",
+                    command.get_name()
+                );
             }
-            assert!(script.contains("no-follow") && script.contains("enriched"), "{shell}");
+            assert!(
+                script.contains("no-follow") && script.contains("enriched"),
+                "{shell}"
+            );
         }
     }
 }

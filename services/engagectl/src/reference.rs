@@ -39,7 +39,12 @@ pub fn render() -> String {
     let mut text = HEAD.to_owned();
     text += "\n## Commands\n\n| command | what it does |\n|---|---|\n";
     for (path, command) in &commands {
-        let _ = writeln!(text, "| [`{path}`](#{}) | {} |", anchor(path), cell(&about(command)));
+        let _ = writeln!(
+            text,
+            "| [`{path}`](#{}) | {} |",
+            anchor(path),
+            cell(&about(command))
+        );
     }
     text += "\n## Options of every command\n\n";
     text += &table(root.get_arguments().filter(|arg| arg.is_global_set()));
@@ -51,7 +56,9 @@ pub fn render() -> String {
 
 /// Commands that do something, each with its whole name.
 fn leaves<'a>(command: &'a Command, path: &str, into: &mut Vec<(String, &'a Command)>) {
-    let inner = command.get_subcommands().filter(|one| one.get_name() != "help");
+    let inner = command
+        .get_subcommands()
+        .filter(|one| one.get_name() != "help");
     let inner: Vec<_> = inner.collect();
     if inner.is_empty() {
         into.push((path.to_owned(), command));
@@ -64,8 +71,13 @@ fn leaves<'a>(command: &'a Command, path: &str, into: &mut Vec<(String, &'a Comm
 fn section(text: &mut String, path: &str, command: &Command) {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ").trim();
-    let _ = write!(text, "\n## {path}\n\n{}\n\n```text\n{usage}\n```\n", about(command));
-    let own = |arg: &&Arg| !arg.is_global_set() && !["help", "version"].contains(&arg.get_id().as_str());
+    let _ = write!(
+        text,
+        "\n## {path}\n\n{}\n\n```text\n{usage}\n```\n",
+        about(command)
+    );
+    let own =
+        |arg: &&Arg| !arg.is_global_set() && !["help", "version"].contains(&arg.get_id().as_str());
     let options = table(command.get_arguments().filter(own));
     if !options.is_empty() {
         let _ = write!(text, "\n{options}");
@@ -84,7 +96,10 @@ fn about(command: &Command) -> String {
 
 /// Empty without arguments.
 fn table<'a>(arguments: impl Iterator<Item = &'a Arg>) -> String {
-    let rows: String = arguments.filter(|arg| !arg.is_hide_set()).map(row).collect();
+    let rows: String = arguments
+        .filter(|arg| !arg.is_hide_set())
+        .map(row)
+        .collect();
     if rows.is_empty() {
         return rows;
     }
@@ -98,14 +113,21 @@ fn row(arg: &Arg) -> String {
         meaning.push('.');
     }
     let named = |value: &clap::builder::PossibleValue| {
-        let help = value.get_help().map(|help| format!(": {help}")).unwrap_or_default();
+        let help = value
+            .get_help()
+            .map(|help| format!(": {help}"))
+            .unwrap_or_default();
         format!("`{}`{}", value.get_name(), help.trim_end_matches('.'))
     };
     let values: Vec<_> = arg.get_possible_values().iter().map(named).collect();
     if arg.get_action().takes_values() && !values.is_empty() {
         let _ = write!(meaning, " One of {}.", values.join("; "));
     }
-    let defaults: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+    let defaults: Vec<_> = arg
+        .get_default_values()
+        .iter()
+        .map(|value| value.to_string_lossy())
+        .collect();
     if arg.get_action().takes_values() && !defaults.is_empty() {
         let _ = write!(meaning, " Default: `{}`.", defaults.join(","));
     }
@@ -174,7 +196,10 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
-        assert_eq!(text.matches("Example").count(), text.matches("\n## engagectl ").count());
+        assert_eq!(
+            text.matches("Example").count(),
+            text.matches("\n## engagectl ").count()
+        );
     }
 
     #[test]

@@ -34,7 +34,9 @@ pub enum ConfigCommand {
 /// All that is wrong with the configuration at once (64).
 pub(crate) fn text(cli: &Cli, command: &ConfigCommand) -> Result<String, Failure> {
     let ConfigCommand::Show = command;
-    let loaded = Config::loader(cli).load::<Config>().map_err(|error| error.into_failure("engagectl"))?;
+    let loaded = Config::loader(cli)
+        .load::<Config>()
+        .map_err(|error| error.into_failure("engagectl"))?;
     for warning in loaded.warnings {
         eprintln!("warning: {warning}");
     }
@@ -64,14 +66,31 @@ mod tests {
         let file = dir.path().join("engage.toml");
         std::fs::write(&file, "[database]\nurl = 'postgres://u:hush@db/x'\ncdc_password = 'hush'\n\n[topics]\ncdc = 'a'\n").unwrap();
         let file = file.to_str().unwrap();
-        let text = shown(&["--config", file, "--set", "topics.enriched=b", "--set", "kafka.sasl_password=hush"]);
+        let text = shown(&[
+            "--config",
+            file,
+            "--set",
+            "topics.enriched=b",
+            "--set",
+            "kafka.sasl_password=hush",
+        ]);
         let line = |key: &str| {
             let found = text.lines().find(|line| line.starts_with(key));
-            found.unwrap_or_else(|| panic!("no {key} in\n{text}")).to_owned()
+            found
+                .unwrap_or_else(|| panic!("no {key} in\n{text}"))
+                .to_owned()
         };
-        assert!(line("topics.cdc ").ends_with(&format!("{file}:6")), "{text}");
-        assert!(line("topics.enriched ").contains(" b ") && line("topics.enriched ").ends_with("--set"));
-        assert!(line("canary.every ").contains("5s") && line("canary.every ").contains("default (CANARY_EVERY)"));
+        assert!(
+            line("topics.cdc ").ends_with(&format!("{file}:6")),
+            "{text}"
+        );
+        assert!(
+            line("topics.enriched ").contains(" b ") && line("topics.enriched ").ends_with("--set")
+        );
+        assert!(
+            line("canary.every ").contains("5s")
+                && line("canary.every ").contains("default (CANARY_EVERY)")
+        );
         assert!(line("topics.partitions ").contains("16"));
         assert!(line("database.url ").contains("postgres://u:********@db/x"));
         assert!(!text.contains("hush"), "{text}");
@@ -81,7 +100,12 @@ mod tests {
     fn the_json_form_has_an_object_for_every_setting() {
         let value: serde_json::Value = serde_json::from_str(&shown(&["-o", "json"])).unwrap();
         let known = service::config::known_keys::<Config>();
-        let keys: Vec<_> = value.as_array().unwrap().iter().map(|entry| entry["key"].as_str().unwrap().to_owned()).collect();
+        let keys: Vec<_> = value
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["key"].as_str().unwrap().to_owned())
+            .collect();
         for key in known {
             assert!(keys.iter().any(|found| found.starts_with(&key)), "{key}");
         }
@@ -93,6 +117,9 @@ mod tests {
         let failure = text(&cli, &ConfigCommand::Show).unwrap_err();
         assert_eq!(failure.exit().code(), 64);
         let said = failure.render("engagectl");
-        assert!(said.contains("topics.partitons") && said.contains("did you mean"), "{said}");
+        assert!(
+            said.contains("topics.partitons") && said.contains("did you mean"),
+            "{said}"
+        );
     }
 }

@@ -92,7 +92,9 @@ fn default_text(value: &serde_json::Value) -> Option<String> {
     use serde_json::Value;
     match value {
         Value::Null => None,
-        Value::String(text) => Some(shown(&Node::String(text.clone()))).filter(|text| !text.is_empty()),
+        Value::String(text) => {
+            Some(shown(&Node::String(text.clone()))).filter(|text| !text.is_empty())
+        }
         Value::Array(items) => {
             let items: Vec<_> = items.iter().filter_map(default_text).collect();
             Some(format!("[{}]", items.join(", ")))
@@ -106,7 +108,10 @@ fn default_text(value: &serde_json::Value) -> Option<String> {
 ///
 /// # Errors
 /// The serializer's own.
-pub fn hidden_secret<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn hidden_secret<S: Serializer>(
+    secret: &SecretString,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&hidden(&Node::Text(secret.expose_secret().to_owned())))
 }
 
@@ -114,7 +119,10 @@ pub fn hidden_secret<S: Serializer>(secret: &SecretString, serializer: S) -> Res
 ///
 /// # Errors
 /// The serializer's own.
-pub fn hidden_option<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn hidden_option<S: Serializer>(
+    secret: &Option<SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match secret {
         Some(secret) => hidden_secret(secret, serializer),
         None => serializer.serialize_none(),
@@ -259,7 +267,14 @@ mod tests {
         entries[4].value = Some("9".into());
         fill_defaults(&mut entries, &defaults);
         let values: Vec<_> = entries.iter().map(|entry| entry.value.as_deref()).collect();
-        let expected = [Some("redis://u:********@a:1/"), Some(HIDDEN), None, Some("[a, b]"), Some("9"), None];
+        let expected = [
+            Some("redis://u:********@a:1/"),
+            Some(HIDDEN),
+            None,
+            Some("[a, b]"),
+            Some("9"),
+            None,
+        ];
         assert_eq!(values, expected);
     }
 

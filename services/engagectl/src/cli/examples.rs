@@ -81,7 +81,10 @@ mod tests {
 
     /// Commands that do something, each with its whole name.
     fn leaves(command: &Command, path: &str, into: &mut Vec<(String, String)>) {
-        let inner: Vec<_> = command.get_subcommands().filter(|one| one.get_name() != "help").collect();
+        let inner: Vec<_> = command
+            .get_subcommands()
+            .filter(|one| one.get_name() != "help")
+            .collect();
         if inner.is_empty() {
             let ending = command.get_after_help().map(ToString::to_string);
             into.push((path.to_owned(), ending.unwrap_or_default()));
@@ -111,10 +114,15 @@ mod tests {
         for (path, ending) in all {
             let after = ending.split_once("Example").map(|(_, after)| after);
             let after = after.unwrap_or_else(|| panic!("--help of `{path}` has no example"));
-            let found = after.lines().any(|line| without_options(line).starts_with(&path));
+            let found = after
+                .lines()
+                .any(|line| without_options(line).starts_with(&path));
             assert!(found, "no example of `{path}` in\n{ending}");
             let last = ending.lines().last().unwrap_or_default();
-            assert!(last.starts_with("  "), "--help of `{path}` ends with {last:?}, which is no example");
+            assert!(
+                last.starts_with("  "),
+                "--help of `{path}` ends with {last:?}, which is no example"
+            );
         }
     }
 }

@@ -113,7 +113,9 @@ mod tests {
             "device": null, "deleted": false, "event_ts": "2026-01-08T14:21:52Z", "content_title": "Rust für alle",
             "anomalies": ["OVER_100_PERCENT"], "source": {"offset": 9_007_199_254_740_993_i64, "lane": "LIVE"},
         });
-        let parsed: Expression = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        let parsed: Expression = text
+            .parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
         parsed.holds(&record)
     }
 
@@ -187,9 +189,15 @@ mod tests {
 
     #[test]
     fn and_binds_closer_than_or_and_brackets_closer_than_both() {
-        assert!(holds("event_type = play or deleted = true and duration_ms = 0"));
-        assert!(!holds("(event_type = play or deleted = true) and duration_ms = 0"));
-        assert!(holds("not event_type = pause AND not (deleted = true OR device = tv)"));
+        assert!(holds(
+            "event_type = play or deleted = true and duration_ms = 0"
+        ));
+        assert!(!holds(
+            "(event_type = play or deleted = true) and duration_ms = 0"
+        ));
+        assert!(holds(
+            "not event_type = pause AND not (deleted = true OR device = tv)"
+        ));
     }
 
     #[test]

@@ -100,7 +100,11 @@ impl Reader<'_> {
     }
 
     fn field(&mut self) -> Result<Vec<String>, SyntaxError> {
-        let keyword = |kind: &Kind| ["and", "or", "not"].iter().any(|word| kind.is_keyword(word));
+        let keyword = |kind: &Kind| {
+            ["and", "or", "not"]
+                .iter()
+                .any(|word| kind.is_keyword(word))
+        };
         let name = match self.next_kind() {
             Some(kind @ Kind::Bare(name)) if !keyword(kind) => name.clone(),
             _ => return Err(self.error("a field")),
@@ -146,7 +150,10 @@ impl Reader<'_> {
         let word = self.words.first();
         SyntaxError {
             at: word.map_or(self.end, |word| word.at),
-            found: word.map_or_else(|| "the end".to_owned(), |word| format!("`{}`", word.kind.shown())),
+            found: word.map_or_else(
+                || "the end".to_owned(),
+                |word| format!("`{}`", word.kind.shown()),
+            ),
             expected,
         }
     }
@@ -172,15 +179,36 @@ mod tests {
     fn an_error_names_the_place_and_what_would_be_right() {
         for (text, part) in [
             ("", "at character 1: found the end, expected a field"),
-            ("percent >> 50", "at character 10: found `>`, expected a value"),
-            ("percent 50", "at character 9: found `50`, expected an operator"),
-            ("percent > 50 event_type = play", "at character 14: found `event_type`, expected `and`, `or` or the end"),
-            ("(a = 1", "at character 7: found the end, expected `and`, `or` or `)`"),
-            ("a = 'b", "at character 5: found `'`, expected a closing quotation mark"),
-            ("a = 1 and", "at character 10: found the end, expected a field"),
+            (
+                "percent >> 50",
+                "at character 10: found `>`, expected a value",
+            ),
+            (
+                "percent 50",
+                "at character 9: found `50`, expected an operator",
+            ),
+            (
+                "percent > 50 event_type = play",
+                "at character 14: found `event_type`, expected `and`, `or` or the end",
+            ),
+            (
+                "(a = 1",
+                "at character 7: found the end, expected `and`, `or` or `)`",
+            ),
+            (
+                "a = 'b",
+                "at character 5: found `'`, expected a closing quotation mark",
+            ),
+            (
+                "a = 1 and",
+                "at character 10: found the end, expected a field",
+            ),
             ("1a = 1", "at character 1: found `1a`, expected a field"),
             ("a..b = 1", "at character 1: found `a..b`, expected a field"),
-            ("ä = ö & x", "at character 7: found `&`, expected a field, an operator"),
+            (
+                "ä = ö & x",
+                "at character 7: found `&`, expected a field, an operator",
+            ),
             ("a =", "at character 4: found the end, expected a value"),
         ] {
             assert!(refused(text).starts_with(part), "{text}: {}", refused(text));

@@ -75,7 +75,9 @@ impl Operator {
 
 /// Like `parse`, but `inf` and `nan` are words.
 fn is_number(text: &str) -> bool {
-    let digit = text.trim_start_matches(['-', '+']).starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    let digit = text
+        .trim_start_matches(['-', '+'])
+        .starts_with(|c: char| c.is_ascii_digit() || c == '.');
     digit && text.parse::<f64>().is_ok()
 }
 
@@ -109,7 +111,9 @@ pub(super) fn cut(text: &str) -> Result<Vec<Word>, SyntaxError> {
 
 /// The word that a text begins with, and its bytes.
 fn word(text: &str) -> Option<(Kind, usize)> {
-    let operator = Operator::ALL.iter().find(|(sign, _)| text.starts_with(sign));
+    let operator = Operator::ALL
+        .iter()
+        .find(|(sign, _)| text.starts_with(sign));
     if let Some((sign, operator)) = operator {
         return Some((Kind::Operator(*operator), sign.len()));
     }

@@ -55,7 +55,9 @@ mod tests {
             bytes.extend((name.len() as i16).to_be_bytes());
             bytes.extend(name.as_bytes());
             bytes.extend((partitions.len() as i32).to_be_bytes());
-            partitions.iter().for_each(|one| bytes.extend(one.to_be_bytes()));
+            partitions
+                .iter()
+                .for_each(|one| bytes.extend(one.to_be_bytes()));
         }
         // user data, which nobody needs
         bytes.extend((-1_i32).to_be_bytes());
@@ -65,7 +67,8 @@ mod tests {
     #[test]
     fn partitions_of_several_topics_are_read() {
         let found = read(&written(&[("a", &[0, 3]), ("b", &[1])]));
-        let expected = [("a", 0), ("a", 3), ("b", 1)].map(|(topic, partition)| (topic.to_owned(), partition));
+        let expected =
+            [("a", 0), ("a", 3), ("b", 1)].map(|(topic, partition)| (topic.to_owned(), partition));
         assert_eq!(found, expected.into());
         assert!(read(&[]).is_empty());
     }

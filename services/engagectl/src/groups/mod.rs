@@ -68,7 +68,8 @@ pub(crate) struct Place {
 impl Place {
     /// The offset that it reads next.
     pub(crate) fn next(&self) -> i64 {
-        self.committed.map_or(self.start, |offset| offset.max(self.start))
+        self.committed
+            .map_or(self.start, |offset| offset.max(self.start))
     }
 
     /// Offsets that it has before it.
@@ -81,7 +82,9 @@ impl Group {
     /// Who has a partition.
     pub(crate) fn owner(&self, partition: i32) -> Option<&Member> {
         let place = (self.topic.clone(), partition);
-        self.members.iter().find(|member| member.partitions.contains(&place))
+        self.members
+            .iter()
+            .find(|member| member.partitions.contains(&place))
     }
 }
 
@@ -122,9 +125,13 @@ impl Watched {
         let (cdc, enriched) = (ends(&asking, &self.cdc)?, ends(&asking, &self.enriched)?);
         let endpoints = members.keys().filter(|name| name.starts_with(ENDPOINTS));
         let readers: BTreeSet<&String> = self.readers.iter().chain(endpoints).collect();
-        let readers = readers.into_iter().map(|group| (group, &self.enriched, &enriched));
+        let readers = readers
+            .into_iter()
+            .map(|group| (group, &self.enriched, &enriched));
         let enricher = std::iter::once((&self.enricher, &self.cdc, &cdc));
-        let all = enricher.filter(|(name, ..)| !name.is_empty()).chain(readers);
+        let all = enricher
+            .filter(|(name, ..)| !name.is_empty())
+            .chain(readers);
         all.map(|(group, topic, ends)| {
             Ok(Group {
                 name: group.clone(),
@@ -138,7 +145,12 @@ impl Watched {
 }
 
 /// The first record that a group has not done, if there is one.
-pub(crate) async fn first_after(probe: &Probe, topic: &str, partition: i32, offset: i64) -> Option<Record> {
+pub(crate) async fn first_after(
+    probe: &Probe,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Option<Record> {
     let range = probe.read_range(topic, partition, offset, offset + GAP);
     range.await.ok()?.into_iter().next()
 }
@@ -202,7 +214,11 @@ mod tests {
 
     #[test]
     fn a_group_without_a_commit_has_the_whole_log_before_it() {
-        let place = |committed, start, end| Place { committed, start, end };
+        let place = |committed, start, end| Place {
+            committed,
+            start,
+            end,
+        };
         assert_eq!(place(None, 5, 25).lag(), 20);
         assert_eq!(place(Some(10), 5, 25).lag(), 15);
         assert_eq!(place(Some(2), 5, 25).lag(), 20, "retention overtook it");
@@ -223,7 +239,10 @@ mod tests {
             members: vec![member("other", "u", 1), member("mine", "t", 1)],
             partitions: BTreeMap::new(),
         };
-        assert_eq!(group.owner(1).map(|member| member.client.as_str()), Some("mine"));
+        assert_eq!(
+            group.owner(1).map(|member| member.client.as_str()),
+            Some("mine")
+        );
         assert_eq!(group.owner(2), None);
     }
 

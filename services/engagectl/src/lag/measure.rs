@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::groups::{Group, Member};
+use crate::groups::{Group, Member, Place};
 
 /// One look at a group.
 #[derive(Clone, Debug)]
@@ -70,39 +70,60 @@ struct Count {
     lag: i64,
 }
 
+impl From<&Place> for Count {
+    fn from(place: &Place) -> Self {
+        Self {
+            done: place.next(),
+            lag: place.lag(),
+        }
+    }
+}
+
+impl Look {
+    fn total(&self) -> Count {
+        let counts = self.group.partitions.values().map(Count::from);
+        counts.fold(Count::default(), |sum, one| Count {
+            done: sum.done + one.done,
+            lag: sum.lag + one.lag,
+        })
+    }
+
+    fn part(&self, partition: i32, place: &Place, before: Option<&Self>, seconds: f64) -> Part {
+        let before = before.and_then(|look| look.group.partitions.get(&partition));
+        let age = self.ages.iter().find(|(of, _)| *of == partition);
+        let behind = match place.lag() {
+            0 => Some(0.0),
+            _ => age.map(|(_, age)| age.as_secs_f64()),
+        };
+        Part {
+            partition,
+            committed: place.committed,
+            end: place.end,
+            progress: progress(place.into(), before.map(Count::from), seconds, behind),
+            owner: self.group.owner(partition).map(Owner::of),
+        }
+    }
+}
+
 impl Standing {
     /// By the last look, and the one before it.
     pub(super) fn of(now: &Look, before: Option<&Look>) -> Self {
         let group = &now.group;
         let seconds = before.map_or(0.0, |before| now.at.saturating_sub(before.at).as_secs_f64());
-        let parts: Vec<Part> = group
-            .partitions
-            .iter()
-            .map(|(partition, place)| {
-                let before = before.and_then(|look| count(look, *partition));
-                let count = Count { done: place.next(), lag: place.lag() };
-                let age = now.ages.iter().find(|(of, _)| of == partition);
-                let behind = match place.lag() {
-                    0 => Some(0.0),
-                    _ => age.map(|(_, age)| age.as_secs_f64()),
-                };
-                Part {
-                    partition: *partition,
-                    committed: place.committed,
-                    end: place.end,
-                    progress: progress(count, before, seconds, behind),
-                    owner: group.owner(*partition).map(Owner::of),
-                }
-            })
+        let places = group.partitions.iter();
+        let parts: Vec<Part> = places
+            .map(|(partition, place)| now.part(*partition, place, before, seconds))
             .collect();
-        let total = |look: &Look| sum(look.group.partitions.values().map(|place| Count { done: place.next(), lag: place.lag() }));
-        let behind = parts.iter().filter_map(|part| part.progress.behind_seconds).reduce(f64::max);
+        let behind = parts
+            .iter()
+            .filter_map(|part| part.progress.behind_seconds)
+            .reduce(f64::max);
         Self {
             group: group.name.clone(),
             topic: group.topic.clone(),
             members: group.members.len(),
             owned: parts.iter().filter(|part| part.owner.is_some()).count(),
-            whole: progress(total(now), before.map(total), seconds, behind),
+            whole: progress(now.total(), before.map(Look::total), seconds, behind),
             partitions: parts,
         }
     }
@@ -111,12 +132,18 @@ impl Standing {
     pub(super) fn exceeds(&self, lag: Option<i64>, behind: Option<Duration>) -> Vec<String> {
         let mut found = Vec::new();
         if let Some(max) = lag.filter(|max| self.whole.lag > *max) {
-            found.push(format!("{} has {} records before it, more than --max-lag {max}", self.group, self.whole.lag));
+            found.push(format!(
+                "{} has {} records before it, more than --max-lag {max}",
+                self.group, self.whole.lag
+            ));
         }
         let seconds = self.whole.behind_seconds.unwrap_or(0.0);
         if let Some(max) = behind.filter(|max| seconds > max.as_secs_f64()) {
             let max = humantime::format_duration(max);
-            found.push(format!("{} is {seconds:.1} s behind, more than --max-behind {max}", self.group));
+            found.push(format!(
+                "{} is {seconds:.1} s behind, more than --max-behind {max}",
+                self.group
+            ));
         }
         found
     }
@@ -132,19 +159,10 @@ impl Owner {
     }
 }
 
-fn count(look: &Look, partition: i32) -> Option<Count> {
-    let place = look.group.partitions.get(&partition)?;
-    Some(Count { done: place.next(), lag: place.lag() })
-}
-
-fn sum(counts: impl Iterator<Item = Count>) -> Count {
-    counts.fold(Count::default(), |sum, one| Count {
-        done: sum.done + one.done,
-        lag: sum.lag + one.lag,
-    })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for display; offsets beyond 2^53 do not occur")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "for display; offsets beyond 2^53 do not occur"
+)]
 fn progress(now: Count, before: Option<Count>, seconds: f64, behind: Option<f64>) -> Progress {
     let before = before.filter(|_| seconds > 0.0);
     let falls = before.map(|before| (before.lag - now.lag) as f64 / seconds);
@@ -164,7 +182,6 @@ fn progress(now: Count, before: Option<Count>, seconds: f64, behind: Option<f64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::groups::Place;
 
     fn look(at: u64, places: &[(i64, i64)]) -> Look {
         let place = |(committed, end): &(i64, i64)| Place {
@@ -186,7 +203,10 @@ mod tests {
 
     #[test]
     fn a_falling_lag_gives_rate_and_time_to_the_end() {
-        let (before, now) = (look(10, &[(100, 1100), (0, 0)]), look(20, &[(400, 1200), (0, 0)]));
+        let (before, now) = (
+            look(10, &[(100, 1100), (0, 0)]),
+            look(20, &[(400, 1200), (0, 0)]),
+        );
         let standing = Standing::of(&now, Some(&before));
         let whole = standing.whole;
         assert_eq!((whole.lag, whole.rate), (800, Some(30.0)));
@@ -200,15 +220,24 @@ mod tests {
     fn a_lag_that_does_not_fall_has_no_end() {
         let (before, now) = (look(0, &[(100, 1100)]), look(10, &[(200, 1300)]));
         let whole = Standing::of(&now, Some(&before)).whole;
-        assert_eq!((whole.rate, whole.eta_seconds, whole.stuck), (Some(10.0), None, true));
+        assert_eq!(
+            (whole.rate, whole.eta_seconds, whole.stuck),
+            (Some(10.0), None, true)
+        );
     }
 
     #[test]
     fn one_look_gives_neither_rate_nor_time() {
         let whole = Standing::of(&look(0, &[(1, 2)]), None).whole;
-        assert_eq!((whole.lag, whole.rate, whole.eta_seconds, whole.stuck), (1, None, None, false));
+        assert_eq!(
+            (whole.lag, whole.rate, whole.eta_seconds, whole.stuck),
+            (1, None, None, false)
+        );
         let done = Standing::of(&look(0, &[(2, 2)]), None).whole;
-        assert_eq!((done.eta_seconds, done.behind_seconds), (Some(0.0), Some(0.0)));
+        assert_eq!(
+            (done.eta_seconds, done.behind_seconds),
+            (Some(0.0), Some(0.0))
+        );
     }
 
     #[test]
@@ -221,11 +250,18 @@ mod tests {
     #[test]
     fn a_group_is_as_far_behind_as_its_last_partition_and_its_lags_add_up() {
         let standing = Standing::of(&look(0, &[(0, 10), (0, 20)]), None);
-        assert_eq!((standing.whole.lag, standing.whole.behind_seconds), (30, Some(40.0)));
+        assert_eq!(
+            (standing.whole.lag, standing.whole.behind_seconds),
+            (30, Some(40.0))
+        );
         let exceeded = standing.exceeds(Some(29), Some(Duration::from_secs(39)));
         assert_eq!(exceeded.len(), 2, "{exceeded:?}");
         assert!(exceeded[0].contains("30 records") && exceeded[1].contains("40.0 s behind"));
-        assert!(standing.exceeds(Some(30), Some(Duration::from_secs(40))).is_empty());
+        assert!(
+            standing
+                .exceeds(Some(30), Some(Duration::from_secs(40)))
+                .is_empty()
+        );
         assert!(standing.exceeds(None, None).is_empty());
     }
 }

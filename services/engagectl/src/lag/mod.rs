@@ -47,7 +47,9 @@ pub(crate) async fn run(
             return Ok(Outcome(None));
         };
         let now = looked?;
-        let is_behind = now.iter().any(|look| look.group.partitions.values().any(|place| place.lag() > 0));
+        let is_behind = now
+            .iter()
+            .any(|look| look.group.partitions.values().any(|place| place.lag() > 0));
         // a rate takes two looks; without a lag nobody needs one
         if args.watch || before.is_some() || !is_behind {
             let exceeded = print(&now, before.as_deref(), args, output);
@@ -59,7 +61,11 @@ pub(crate) async fn run(
             }
         }
         before = Some(now);
-        if stop.run_until_cancelled(tokio::time::sleep(args.every)).await.is_none() {
+        if stop
+            .run_until_cancelled(tokio::time::sleep(args.every))
+            .await
+            .is_none()
+        {
             return Ok(Outcome(None));
         }
     }
@@ -68,7 +74,8 @@ pub(crate) async fn run(
 /// Whether a maximum is exceeded.
 fn print(now: &[Look], before: Option<&[Look]>, args: &LagArgs, output: Output) -> bool {
     let of = |look: &Look| {
-        let before = before.and_then(|all| all.iter().find(|one| one.group.name == look.group.name));
+        let before =
+            before.and_then(|all| all.iter().find(|one| one.group.name == look.group.name));
         Standing::of(look, before)
     };
     let standings: Vec<Standing> = now.iter().map(of).collect();
@@ -126,11 +133,14 @@ impl Looking {
     async fn look(&self) -> Result<Vec<Look>, Failure> {
         let watched = self.watched.clone();
         let found = tokio::task::spawn_blocking(move || watched.look()).await;
-        let found = found.map_err(|error| Failure::internal("a question to Kafka panicked").cause(error))?;
+        let found = found
+            .map_err(|error| Failure::internal("a question to Kafka panicked").cause(error))?;
         let mut groups = found.map_err(|error| unanswered(&error))?;
         let at = self.begun.elapsed();
         let wanted = |group: &Group| self.only.is_empty() || self.only.contains(&group.name);
-        let without = groups.iter().find(|group| wanted(group) && group.partitions.is_empty());
+        let without = groups
+            .iter()
+            .find(|group| wanted(group) && group.partitions.is_empty());
         if let Some(group) = without {
             return Err(no_topic(group));
         }
@@ -150,19 +160,29 @@ impl Looking {
     /// A group that has neither a commit nor a member, and is named by hand, is a mistake.
     fn known(&self, groups: &[Group]) -> Result<(), Failure> {
         let is_known = |group: &Group| {
-            !group.members.is_empty() || group.partitions.values().any(|place| place.committed.is_some())
+            !group.members.is_empty()
+                || group
+                    .partitions
+                    .values()
+                    .any(|place| place.committed.is_some())
         };
-        let unknown = groups.iter().find(|group| self.only.contains(&group.name) && !is_known(group));
+        let unknown = groups
+            .iter()
+            .find(|group| self.only.contains(&group.name) && !is_known(group));
         let Some(unknown) = unknown else {
             return Ok(());
         };
-        let names = groups.iter().filter(|group| is_known(group)).map(|group| group.name.as_str());
+        let names = groups
+            .iter()
+            .filter(|group| is_known(group))
+            .map(|group| group.name.as_str());
         let names: Vec<_> = names.collect();
-        Err(
-            Failure::usage(format!("group {} has neither a commit on {} nor a member", unknown.name, unknown.topic))
-                .remedy(format!("name one of: {}", names.join(", ")))
-                .next("engagectl lag"),
-        )
+        Err(Failure::usage(format!(
+            "group {} has neither a commit on {} nor a member",
+            unknown.name, unknown.topic
+        ))
+        .remedy(format!("name one of: {}", names.join(", ")))
+        .next("engagectl lag"))
     }
 
     async fn ages(&self, group: &Group) -> Vec<(i32, Duration)> {
@@ -207,9 +227,12 @@ impl Looking {
 }
 
 fn no_topic(group: &Group) -> Failure {
-    Failure::repair(format!("there is no topic {}, which {} reads", group.topic, group.name))
-        .remedy("create the topics, or name the right ones by KAFKA_CDC_TOPIC and KAFKA_ENRICHED_TOPIC")
-        .next("engagectl init")
+    Failure::repair(format!(
+        "there is no topic {}, which {} reads",
+        group.topic, group.name
+    ))
+    .remedy("create the topics, or name the right ones by KAFKA_CDC_TOPIC and KAFKA_ENRICHED_TOPIC")
+    .next("engagectl init")
 }
 
 fn unanswered(error: &KafkaError) -> Failure {

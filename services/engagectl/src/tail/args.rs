@@ -125,7 +125,10 @@ mod tests {
     fn what_is_no_time_is_told_what_one_looks_like() {
         for wrong in ["yesterday", "10", "", "2026-13-01T00:00:00Z"] {
             let said = wrong.parse::<Since>().unwrap_err();
-            assert!(said.contains("10m") && said.contains("2026-01-31T12:00:00Z"), "{said}");
+            assert!(
+                said.contains("10m") && said.contains("2026-01-31T12:00:00Z"),
+                "{said}"
+            );
         }
     }
 }

@@ -6,7 +6,9 @@ use engagement::profile::{Profile, RenderOptions};
 use engagement::wire::{self, Format};
 use serde_json::{Map, Value, json};
 use stream::Record;
-use stream::dead_letter::{ATTEMPTS, ENDPOINT, ERROR_KIND, FIRST_FAILED_AT, REDRIVE_COUNT, connect};
+use stream::dead_letter::{
+    ATTEMPTS, ENDPOINT, ERROR_KIND, FIRST_FAILED_AT, REDRIVE_COUNT, connect,
+};
 use stream::headers::{CONTENT_TYPE, last_text};
 
 use super::args::Stream;
@@ -96,7 +98,10 @@ fn place(record: &Record) -> Value {
 }
 
 fn enriched(record: &Record, payload: bool) -> Result<Map<String, Value>, String> {
-    let bytes = record.payload.as_deref().ok_or("a null value, expected an enriched event")?;
+    let bytes = record
+        .payload
+        .as_deref()
+        .ok_or("a null value, expected an enriched event")?;
     let event = wire::decode(bytes, format(record, bytes)?).map_err(|error| error.to_string())?;
     let options = RenderOptions {
         raw_payload: payload,
@@ -108,7 +113,8 @@ fn enriched(record: &Record, payload: bool) -> Result<Map<String, Value>, String
 /// By its header; without one, by its first sign.
 fn format(record: &Record, bytes: &[u8]) -> Result<Format, String> {
     match last_text(&record.headers, CONTENT_TYPE) {
-        Some(name) => Format::from_content_type(name).ok_or_else(|| format!("content type {name:?} is not known")),
+        Some(name) => Format::from_content_type(name)
+            .ok_or_else(|| format!("content type {name:?} is not known")),
         None if bytes.first() == Some(&b'{') => Ok(Format::Json),
         None => Ok(Format::Protobuf),
     }
@@ -119,7 +125,8 @@ fn change(record: &Record, payload: bool) -> Result<Map<String, Value>, String> 
     let Some(bytes) = record.payload.as_deref() else {
         return Ok(Map::from_iter([("op".to_owned(), "tombstone".into())]));
     };
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| format!("no JSON: {error}"))?;
+    let value: Value =
+        serde_json::from_slice(bytes).map_err(|error| format!("no JSON: {error}"))?;
     let mut body = object(value)?;
     if body.contains_key("schema") && body.get("payload").is_some_and(Value::is_object) {
         body = object(body.remove("payload").unwrap_or_default())?;
@@ -133,20 +140,28 @@ fn change(record: &Record, payload: bool) -> Result<Map<String, Value>, String> 
         fields.remove("raw_payload");
     }
     let op = op.or_else(|| Some(fields.get("__op")?.as_str()?.to_owned()));
-    fields.insert("op".into(), op.map_or(Value::Null, |letter| operation(&letter).into()));
+    fields.insert(
+        "op".into(),
+        op.map_or(Value::Null, |letter| operation(&letter).into()),
+    );
     Ok(fields)
 }
 
 fn envelope(mut body: Map<String, Value>) -> Map<String, Value> {
     let source = body.remove("source").unwrap_or_default();
-    let image = ["after", "before"].into_iter().find_map(|name| match body.remove(name) {
-        Some(Value::Object(image)) => Some(image),
-        _ => None,
-    });
+    let image = ["after", "before"]
+        .into_iter()
+        .find_map(|name| match body.remove(name) {
+            Some(Value::Object(image)) => Some(image),
+            _ => None,
+        });
     let mut fields = image.unwrap_or_default();
     let millis = source.get("ts_ms").and_then(Value::as_i64);
     let micros = source.get("ts_us").and_then(Value::as_i64).map(Micros);
-    fields.insert("committed_at".into(), json!(micros.or(millis.map(Micros::from_millis))));
+    fields.insert(
+        "committed_at".into(),
+        json!(micros.or(millis.map(Micros::from_millis))),
+    );
     for name in ["lsn", "txId", "snapshot"] {
         let value = source.get(name).cloned().unwrap_or_default();
         fields.insert(name.to_ascii_lowercase(), value);
@@ -170,7 +185,10 @@ fn operation(letter: &str) -> String {
 fn letter(record: &Record, payload: bool) -> Map<String, Value> {
     let text = |name: &str| last_text(&record.headers, name).map(str::to_owned);
     let number = |name: &str| text(name).and_then(|text| text.parse::<i64>().ok());
-    let service = record.topic.strip_prefix("engagement.dlq.").map(str::to_owned);
+    let service = record
+        .topic
+        .strip_prefix("engagement.dlq.")
+        .map(str::to_owned);
     let fields = json!({
         "service": text(connect::CONNECTOR_NAME).or(service),
         "reason": text(ERROR_KIND),
@@ -242,7 +260,9 @@ mod tests {
     use super::*;
 
     fn record(key: &str, payload: Option<Vec<u8>>, headers: &[(&str, &str)]) -> Record {
-        let header = |(name, value): &(&str, &str)| ((*name).to_owned(), Some(Bytes::from((*value).to_owned())));
+        let header = |(name, value): &(&str, &str)| {
+            ((*name).to_owned(), Some(Bytes::from((*value).to_owned())))
+        };
         Record {
             topic: "engagement.dlq.clickhouse-sink".into(),
             partition: 3,
@@ -260,13 +280,24 @@ mod tests {
         let read = |form: Format, header: bool| {
             let headers = [(CONTENT_TYPE, form.content_type())];
             let headers = if header { &headers[..] } else { &[] };
-            of(&record("c", Some(wire::encode(&event, form)), headers), Stream::Enriched, false)
+            of(
+                &record("c", Some(wire::encode(&event, form)), headers),
+                Stream::Enriched,
+                false,
+            )
         };
         let fields = read(Format::Protobuf, true);
         assert_eq!(fields["event_id"], "1001");
-        assert_eq!(fields["record"], json!({"topic": "engagement.dlq.clickhouse-sink", "partition": 3, "offset": 9,
-            "timestamp": "1970-01-01T00:00:00.005Z"}));
-        for (form, header) in [(Format::Protobuf, false), (Format::Json, true), (Format::Json, false)] {
+        assert_eq!(
+            fields["record"],
+            json!({"topic": "engagement.dlq.clickhouse-sink", "partition": 3, "offset": 9,
+            "timestamp": "1970-01-01T00:00:00.005Z"})
+        );
+        for (form, header) in [
+            (Format::Protobuf, false),
+            (Format::Json, true),
+            (Format::Json, false),
+        ] {
             assert_eq!(read(form, header), fields, "{form:?} {header}");
         }
     }
@@ -277,7 +308,12 @@ mod tests {
         let value = Profile::Canonical.value(&event, &RenderOptions::complete());
         let mut known: Vec<&str> = ENRICHED.to_vec();
         known.retain(|name| !["key", "record", "raw_payload"].contains(name));
-        let mut found: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut found: Vec<&str> = value
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
         found.retain(|name| *name != "raw_payload");
         known.sort_unstable();
         found.sort_unstable();
@@ -293,8 +329,15 @@ mod tests {
         let mut event = Sample::new().build();
         event.raw_payload = Some("{\"ip\":\"10.0.0.1\"}".into());
         let record = record("c", Some(wire::encode(&event, Format::Protobuf)), &[]);
-        assert!(of(&record, Stream::Enriched, false).get("raw_payload").is_none());
-        assert_eq!(of(&record, Stream::Enriched, true)["raw_payload"], "{\"ip\":\"10.0.0.1\"}");
+        assert!(
+            of(&record, Stream::Enriched, false)
+                .get("raw_payload")
+                .is_none()
+        );
+        assert_eq!(
+            of(&record, Stream::Enriched, true)["raw_payload"],
+            "{\"ip\":\"10.0.0.1\"}"
+        );
         let row = br#"{"id":1,"raw_payload":"{}","__op":"c"}"#.to_vec();
         let change = self::record("c", Some(row), &[]);
         assert!(of(&change, Stream::Cdc, false).get("raw_payload").is_none());
@@ -305,18 +348,37 @@ mod tests {
         let plain = r#"{"before":null,"after":{"id":7,"content_id":"c"},"op":"c","source":{"ts_ms":1000,"lsn":9,"txId":4}}"#;
         let with_schema = format!(r#"{{"schema":{{}},"payload":{plain}}}"#);
         for text in [plain, &with_schema] {
-            let fields = of(&record(r#"{"content_id":"c"}"#, Some(text.into()), &[]), Stream::Cdc, false);
-            assert_eq!((&fields["id"], &fields["op"]), (&json!(7), &json!("create")));
+            let fields = of(
+                &record(r#"{"content_id":"c"}"#, Some(text.into()), &[]),
+                Stream::Cdc,
+                false,
+            );
+            assert_eq!(
+                (&fields["id"], &fields["op"]),
+                (&json!(7), &json!("create"))
+            );
             assert_eq!(fields["committed_at"], "1970-01-01T00:00:01Z");
-            assert_eq!((content_of(&fields), &fields["txid"]), (Some("c"), &json!(4)));
+            assert_eq!(
+                (content_of(&fields), &fields["txid"]),
+                (Some("c"), &json!(4))
+            );
         }
         let deleted = r#"{"before":{"id":7},"after":null,"op":"d","source":{"ts_us":1}}"#;
         let fields = of(&record("c", Some(deleted.into()), &[]), Stream::Cdc, false);
-        assert_eq!((&fields["id"], &fields["op"]), (&json!(7), &json!("delete")));
+        assert_eq!(
+            (&fields["id"], &fields["op"]),
+            (&json!(7), &json!("delete"))
+        );
         let flat = r#"{"id":7,"__op":"u"}"#;
         let fields = of(&record("c", Some(flat.into()), &[]), Stream::Cdc, false);
-        assert_eq!((&fields["id"], &fields["op"]), (&json!(7), &json!("update")));
-        assert_eq!(of(&record("c", None, &[]), Stream::Cdc, false)["op"], "tombstone");
+        assert_eq!(
+            (&fields["id"], &fields["op"]),
+            (&json!(7), &json!("update"))
+        );
+        assert_eq!(
+            of(&record("c", None, &[]), Stream::Cdc, false)["op"],
+            "tombstone"
+        );
     }
 
     #[test]
@@ -327,13 +389,23 @@ mod tests {
             assert_eq!(fields["record"]["offset"], 9);
         }
         let other = record("c", Some(b"{}".to_vec()), &[(CONTENT_TYPE, "text/plain")]);
-        assert!(of(&other, Stream::Enriched, false)[UNREADABLE].as_str().unwrap().contains("text/plain"));
+        assert!(
+            of(&other, Stream::Enriched, false)[UNREADABLE]
+                .as_str()
+                .unwrap()
+                .contains("text/plain")
+        );
     }
 
     #[test]
     fn the_key_is_the_id_in_it() {
         let key = |text: &str| key_text(&record(text, None, &[]));
-        for text in ["c1", "\"c1\"", r#"{"content_id":"c1"}"#, r#"{"schema":{},"payload":{"content_id":"c1"}}"#] {
+        for text in [
+            "c1",
+            "\"c1\"",
+            r#"{"content_id":"c1"}"#,
+            r#"{"schema":{},"payload":{"content_id":"c1"}}"#,
+        ] {
             assert_eq!(key(text).as_deref(), Some("c1"), "{text}");
         }
         assert_eq!(key("17").as_deref(), Some("17"));
@@ -349,9 +421,16 @@ mod tests {
             (ERROR_KIND, "unstorable"),
             (ATTEMPTS, "2"),
         ];
-        let fields = of(&record("c", Some(vec![0xff, 0xfe]), &headers), Stream::Dlq, true);
+        let fields = of(
+            &record("c", Some(vec![0xff, 0xfe]), &headers),
+            Stream::Dlq,
+            true,
+        );
         assert_eq!(fields["service"], "clickhouse-sink");
-        assert_eq!((&fields["reason"], &fields["attempts"]), (&json!("unstorable"), &json!(2)));
+        assert_eq!(
+            (&fields["reason"], &fields["attempts"]),
+            (&json!("unstorable"), &json!(2))
+        );
         assert_eq!(fields["origin"]["offset"], 42);
         assert_eq!(fields["value"], "2 bytes that are no text");
     }

@@ -80,7 +80,13 @@ impl Source {
         match self.start {
             Start::Beginning => Ok(all),
             Start::At(at) => scanner.since(&all, at.millis()),
-            Start::End => Ok(all.into_iter().map(|span| Span { from: span.to, ..span }).collect()),
+            Start::End => Ok(all
+                .into_iter()
+                .map(|span| Span {
+                    from: span.to,
+                    ..span
+                })
+                .collect()),
         }
     }
 }
@@ -133,7 +139,11 @@ mod tests {
     }
 
     fn open() -> Open {
-        let span = |partition, from, to| Span { partition, from, to };
+        let span = |partition, from, to| Span {
+            partition,
+            from,
+            to,
+        };
         Open::of(&[span(0, 5, 7), span(1, 3, 3), span(2, 0, 10)])
     }
 

@@ -79,7 +79,11 @@ fn topics(config: &Config, args: &TailArgs) -> Vec<String> {
         (None, Stream::Enriched) => vec![config.topics.enriched.clone()],
         (None, Stream::Cdc) => vec![config.topics.cdc.clone()],
         (None, Stream::Dlq) if args.service.is_empty() => SERVICES.map(letters).into(),
-        (None, Stream::Dlq) => args.service.iter().map(|service| letters(service)).collect(),
+        (None, Stream::Dlq) => args
+            .service
+            .iter()
+            .map(|service| letters(service))
+            .collect(),
     }
 }
 
@@ -109,19 +113,25 @@ fn check(args: &TailArgs) -> Result<(), Failure> {
     for name in named {
         let first = name.split('.').next().unwrap_or_default();
         if !known.contains(&first) {
-            return Err(Failure::usage(format!("--where names the field {name}, which no record has"))
-                .remedy(format!("name one of: {}", known.join(", ")))
-                .next("engagectl tail --help"));
+            return Err(Failure::usage(format!(
+                "--where names the field {name}, which no record has"
+            ))
+            .remedy(format!("name one of: {}", known.join(", ")))
+            .next("engagectl tail --help"));
         }
         if ["raw_payload", "value"].contains(&first) && !args.payload {
-            return Err(Failure::usage(format!("--where names {first}, which may hold personal data and is not read"))
-                .remedy("add --payload"));
+            return Err(Failure::usage(format!(
+                "--where names {first}, which may hold personal data and is not read"
+            ))
+            .remedy("add --payload"));
         }
     }
     if !args.service.is_empty() && (args.stream != Stream::Dlq || args.topic.is_some()) {
-        return Err(Failure::usage("--service goes with the dead letters of the services only")
-            .remedy("leave it out, or read `dlq` without --topic")
-            .next("engagectl tail dlq --service enricher"));
+        return Err(
+            Failure::usage("--service goes with the dead letters of the services only")
+                .remedy("leave it out, or read `dlq` without --topic")
+                .next("engagectl tail dlq --service enricher"),
+        );
     }
     Ok(())
 }
@@ -163,7 +173,10 @@ impl<'a> Printer<'a> {
         }
         self.shown += 1;
         let written = std::io::stdout().write_all(text.as_bytes());
-        let limit = self.args.limit.is_some_and(|limit| self.shown >= limit.get());
+        let limit = self
+            .args
+            .limit
+            .is_some_and(|limit| self.shown >= limit.get());
         match written.is_err() || limit {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -172,12 +185,22 @@ impl<'a> Printer<'a> {
 
     fn wants(&self, fields: &Value) -> bool {
         let recent = |since: &Micros| {
-            let failed = fields["failed_at"].as_str().and_then(|text| text.parse::<Micros>().ok());
+            let failed = fields["failed_at"]
+                .as_str()
+                .and_then(|text| text.parse::<Micros>().ok());
             failed.is_none_or(|at| at >= *since)
         };
         self.failed_since.as_ref().is_none_or(recent)
-            && self.args.content_id.as_deref().is_none_or(|id| fields::content_of(fields) == Some(id))
-            && self.args.condition.as_ref().is_none_or(|condition| condition.holds(fields))
+            && self
+                .args
+                .content_id
+                .as_deref()
+                .is_none_or(|id| fields::content_of(fields) == Some(id))
+            && self
+                .args
+                .condition
+                .as_ref()
+                .is_none_or(|condition| condition.holds(fields))
     }
 
     fn end(&self) {
@@ -214,21 +237,35 @@ mod tests {
     }
 
     fn args(words: &[&str]) -> TailArgs {
-        Line::try_parse_from([&["tail"], words].concat()).unwrap().args
+        Line::try_parse_from([&["tail"], words].concat())
+            .unwrap()
+            .args
     }
 
     #[test]
     fn a_field_that_no_record_has_is_refused_with_those_there_are() {
         let refused = |words: &[&str]| check(&args(words)).unwrap_err().render("engagectl");
         let said = refused(&["enriched", "--where", "engagment_percent > 50"]);
-        assert!(said.contains("engagment_percent") && said.contains("engagement_percent"), "{said}");
+        assert!(
+            said.contains("engagment_percent") && said.contains("engagement_percent"),
+            "{said}"
+        );
         assert!(refused(&["dlq", "--where", "raeson = x"]).contains("reason"));
         assert!(refused(&["enriched", "--where", "raw_payload ~ x"]).contains("--payload"));
         assert!(refused(&["cdc", "--service", "enricher"]).contains("--service"));
         for right in [
             &["cdc", "--where", "any_column = 1"][..],
-            &["enriched", "--where", "source.offset > 1 and record.partition = 3 and key = x"],
-            &["dlq", "--payload", "--where", "value ~ x or origin.offset = 1"],
+            &[
+                "enriched",
+                "--where",
+                "source.offset > 1 and record.partition = 3 and key = x",
+            ],
+            &[
+                "dlq",
+                "--payload",
+                "--where",
+                "value ~ x or origin.offset = 1",
+            ],
         ] {
             check(&args(right)).unwrap();
         }
@@ -248,7 +285,10 @@ mod tests {
         };
         assert_eq!(start(&["enriched"]), Start::End);
         assert_eq!(start(&["enriched", "--no-follow"]), Start::Beginning);
-        assert_eq!(start(&["cdc", "--since", "2s"]), Start::At(Micros(8_000_000)));
+        assert_eq!(
+            start(&["cdc", "--since", "2s"]),
+            Start::At(Micros(8_000_000))
+        );
         assert_eq!(start(&["dlq", "--since", "2s"]), Start::Beginning);
     }
 
@@ -256,19 +296,31 @@ mod tests {
     fn dead_letters_are_those_of_every_service_or_of_the_ones_named() {
         let topics = |words: &[&str]| topics(&Config::default(), &args(words));
         assert_eq!(topics(&["dlq"]).len(), SERVICES.len());
-        assert_eq!(topics(&["dlq", "--service", "enricher"]), ["engagement.dlq.enricher"]);
+        assert_eq!(
+            topics(&["dlq", "--service", "enricher"]),
+            ["engagement.dlq.enricher"]
+        );
         assert_eq!(topics(&["cdc", "--topic", "x"]), ["x"]);
     }
 
     #[test]
     fn a_letter_is_chosen_by_when_it_failed_and_by_its_content() {
-        let words = ["dlq", "--since", "1970-01-01T00:00:05Z", "--content-id", "c"];
+        let words = [
+            "dlq",
+            "--since",
+            "1970-01-01T00:00:05Z",
+            "--content-id",
+            "c",
+        ];
         let args = args(&words);
         let printer = Printer::new(&args, Output::Json, Micros(0));
         let letter = |at: &str, key: &str| json!({"failed_at": at, "key": key});
         assert!(printer.wants(&letter("1970-01-01T00:00:05Z", "c")));
         assert!(!printer.wants(&letter("1970-01-01T00:00:04Z", "c")));
         assert!(!printer.wants(&letter("1970-01-01T00:00:05Z", "d")));
-        assert!(printer.wants(&json!({"key": "c"})), "unknown times are not hidden");
+        assert!(
+            printer.wants(&json!({"key": "c"})),
+            "unknown times are not hidden"
+        );
     }
 }

@@ -118,7 +118,13 @@ mod tests {
         let fields = json!({"record": {"partition": 3, "offset": 42}, "event_ts": "2026-01-08T14:21:52Z", "event_id": "1001",
             "event_type": "play", "engagement_percent": 2.33, "content_title": "Rust"});
         let (heading, row) = (heading(Stream::Enriched), row(Stream::Enriched, &fields));
-        for (name, text) in [("PLACE", "3/42"), ("EVENT ", "1001"), ("PERCENT", "2.33"), ("TITLE", "Rust"), ("SECONDS", "-")] {
+        for (name, text) in [
+            ("PLACE", "3/42"),
+            ("EVENT ", "1001"),
+            ("PERCENT", "2.33"),
+            ("TITLE", "Rust"),
+            ("SECONDS", "-"),
+        ] {
             let at = heading.find(name).unwrap();
             assert!(row[at..].starts_with(text), "{name}\n{heading}{row}");
         }
@@ -140,7 +146,10 @@ mod tests {
     #[test]
     fn what_cannot_be_read_says_why() {
         let fields = json!({"record": {"partition": 0, "offset": 1}, "unreadable": "no JSON"});
-        assert_eq!(row(Stream::Cdc, &fields), "0/1             cannot be read: no JSON\n");
+        assert_eq!(
+            row(Stream::Cdc, &fields),
+            "0/1             cannot be read: no JSON\n"
+        );
     }
 
     #[test]
@@ -150,7 +159,8 @@ mod tests {
 
     #[test]
     fn an_event_of_the_second_schema_has_its_key_too() {
-        let fields = json!({"record": {"partition": 0, "offset": 1}, "event_id": 77, "op": "create"});
+        let fields =
+            json!({"record": {"partition": 0, "offset": 1}, "event_id": 77, "op": "create"});
         assert!(row(Stream::Cdc, &fields).contains(" 77 "));
     }
 }

@@ -47,12 +47,19 @@ impl FromStr for Admin {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let right = "expected a name and an address, such as enricher=http://127.0.0.1:9101";
-        let (name, url) = text.split_once('=').ok_or_else(|| format!("{text:?} has no `=`; {right}"))?;
-        let url: Url = url.parse().map_err(|error| format!("{url:?} is no address ({error}); {right}"))?;
+        let (name, url) = text
+            .split_once('=')
+            .ok_or_else(|| format!("{text:?} has no `=`; {right}"))?;
+        let url: Url = url
+            .parse()
+            .map_err(|error| format!("{url:?} is no address ({error}); {right}"))?;
         if name.is_empty() || !["http", "https"].contains(&url.scheme()) {
             return Err(format!("{text:?} has no name or is not http; {right}"));
         }
-        Ok(Self { name: name.to_owned(), url })
+        Ok(Self {
+            name: name.to_owned(),
+            url,
+        })
     }
 }
 
@@ -63,8 +70,17 @@ mod tests {
     #[test]
     fn an_address_has_a_name() {
         let admin: Admin = "enricher=http://10.0.0.7:9101".parse().unwrap();
-        assert_eq!((admin.name.as_str(), admin.url.as_str()), ("enricher", "http://10.0.0.7:9101/"));
-        for wrong in ["http://10.0.0.7:9101", "x", "=http://a/", "x=ftp://a/", "x=10.0.0.7"] {
+        assert_eq!(
+            (admin.name.as_str(), admin.url.as_str()),
+            ("enricher", "http://10.0.0.7:9101/")
+        );
+        for wrong in [
+            "http://10.0.0.7:9101",
+            "x",
+            "=http://a/",
+            "x=ftp://a/",
+            "x=10.0.0.7",
+        ] {
             let said = wrong.parse::<Admin>().unwrap_err();
             assert!(said.contains("enricher=http://127.0.0.1:9101"), "{said}");
         }

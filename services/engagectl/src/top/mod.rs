@@ -33,7 +33,11 @@ const PORTS: [u16; 4] = [9101, 9102, 9103, 9104];
 ///
 /// # Errors
 /// The HTTP client cannot be made (70).
-pub(crate) async fn run(args: &TopArgs, output: Output, stop: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: &TopArgs,
+    output: Output,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
     let looking = Looking::new(args)?;
     let mut show = Show::open(output);
     let mut before: Vec<Look> = Vec::new();
@@ -93,7 +97,11 @@ impl Show {
                 return true;
             }
             let pause = every.saturating_sub(begun.elapsed()).min(KEYS);
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            if stop
+                .run_until_cancelled(tokio::time::sleep(pause))
+                .await
+                .is_none()
+            {
                 return true;
             }
         }
@@ -121,7 +129,8 @@ struct Looking {
 impl Looking {
     fn new(args: &TopArgs) -> Result<Self, Failure> {
         let client = Client::builder().no_proxy().timeout(ANSWER).build();
-        let client = client.map_err(|error| Failure::internal("cannot make an HTTP client").cause(error))?;
+        let client =
+            client.map_err(|error| Failure::internal("cannot make an HTTP client").cause(error))?;
         let admins = match args.admin.is_empty() {
             true => documented(),
             false => args.admin.clone(),
@@ -160,7 +169,9 @@ impl Looking {
         }
         let report = response.json().await.unwrap_or_default();
         match state::reasons(&report) {
-            reasons if reasons.is_empty() => Readiness::NotReady(vec![format!("/readyz answers {status}")]),
+            reasons if reasons.is_empty() => {
+                Readiness::NotReady(vec![format!("/readyz answers {status}")])
+            }
             reasons => Readiness::NotReady(reasons),
         }
     }
@@ -180,7 +191,9 @@ impl Looking {
 fn documented() -> Vec<Admin> {
     let admin = |(name, port): (&str, u16)| Admin {
         name: name.to_owned(),
-        url: format!("http://127.0.0.1:{port}").parse().expect("a literal with a number is a URL"),
+        url: format!("http://127.0.0.1:{port}")
+            .parse()
+            .expect("a literal with a number is a URL"),
     };
     SERVICES.into_iter().zip(PORTS).map(admin).collect()
 }
@@ -191,7 +204,11 @@ fn why(error: &reqwest::Error, url: &url::Url) -> String {
         (false, true) => "cannot be connected to",
         (false, false) => "gives no answer that is one",
     };
-    format!("{}:{} {what}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0))
+    format!(
+        "{}:{} {what}",
+        url.host_str().unwrap_or_default(),
+        url.port_or_known_default().unwrap_or(0)
+    )
 }
 
 #[cfg(test)]
@@ -200,7 +217,10 @@ mod tests {
 
     #[test]
     fn without_addresses_those_of_a_pipeline_on_this_machine_are_looked_at() {
-        let found: Vec<String> = documented().iter().map(|one| format!("{} {}", one.name, one.url)).collect();
+        let found: Vec<String> = documented()
+            .iter()
+            .map(|one| format!("{} {}", one.name, one.url))
+            .collect();
         assert_eq!(found[0], "enricher http://127.0.0.1:9101/");
         assert_eq!(found[3], "webhook-forwarder http://127.0.0.1:9104/");
     }

@@ -19,13 +19,18 @@ pub(super) struct Page(Vec<Sample>);
 impl Page {
     /// Reads the text form of Prometheus.
     pub(super) fn parse(text: &str) -> Self {
-        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+        let lines = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with('#'));
         Self(lines.filter_map(sample).collect())
     }
 
     /// Everything of that name together; `None` where there is nothing.
     pub(super) fn sum(&self, name: &str) -> Option<f64> {
-        self.of(name).map(|sample| sample.value).reduce(|a, b| a + b)
+        self.of(name)
+            .map(|sample| sample.value)
+            .reduce(|a, b| a + b)
     }
 
     /// The highest of that name.

@@ -103,7 +103,9 @@ impl Shown {
         Self {
             name: now.name.clone(),
             ready: now.ready.clone(),
-            rate: more("engage_events_consumed_total").filter(|_| seconds > 0.0).map(|count| count / seconds),
+            rate: more("engage_events_consumed_total")
+                .filter(|_| seconds > 0.0)
+                .map(|count| count / seconds),
             freshness_p50_seconds: observed.quantile(0.5),
             freshness_p99_seconds: observed.quantile(0.99),
             behind_seconds: page.max("engage_behind_seconds"),
@@ -159,9 +161,16 @@ fn breaker(state: f64) -> Option<&'static str> {
 pub(super) fn reasons(report: &serde_json::Value) -> Vec<String> {
     let conditions = report["conditions"].as_array().into_iter().flatten();
     let failing = conditions.filter(|condition| condition["ok"] == false);
-    let text = |value: &serde_json::Value, otherwise: &str| value.as_str().unwrap_or(otherwise).to_owned();
+    let text =
+        |value: &serde_json::Value, otherwise: &str| value.as_str().unwrap_or(otherwise).to_owned();
     failing
-        .map(|condition| format!("{}: {}", text(&condition["name"], "?"), text(&condition["reason"], "no reason given")))
+        .map(|condition| {
+            format!(
+                "{}: {}",
+                text(&condition["name"], "?"),
+                text(&condition["reason"], "no reason given")
+            )
+        })
         .collect()
 }
 
@@ -204,7 +213,11 @@ engage_lane_stopped{partition=\"1\"} 1
         let shown = Shown::of(&look(20, NOW), Some(&look(10, BEFORE)));
         assert_eq!(shown.rate, Some(20.0));
         assert_eq!((shown.new_errors, shown.errors), (Some(2.0), Some(5.0)));
-        assert_eq!(shown.freshness_p50_seconds, Some(0.5), "the first ten were before");
+        assert_eq!(
+            shown.freshness_p50_seconds,
+            Some(0.5),
+            "the first ten were before"
+        );
         assert_eq!(shown.behind_seconds, Some(4.0));
         assert_eq!(shown.stopped, Some(1.0));
         assert_eq!(shown.breakers, [("crm".to_owned(), "open")].into());
@@ -227,14 +240,23 @@ engage_lane_stopped{partition=\"1\"} 1
             ..look(20, "")
         };
         let shown = Shown::of(&away, Some(&look(10, NOW)));
-        assert_eq!((shown.rate, shown.lag, shown.freshness_p50_seconds), (None, None, None));
-        assert_eq!((shown.word(), shown.reasons()), ("away", &["connection refused".to_owned()][..]));
+        assert_eq!(
+            (shown.rate, shown.lag, shown.freshness_p50_seconds),
+            (None, None, None)
+        );
+        assert_eq!(
+            (shown.word(), shown.reasons()),
+            ("away", &["connection refused".to_owned()][..])
+        );
     }
 
     #[test]
     fn every_failing_condition_is_a_reason() {
         let report = serde_json::json!({"conditions": [{"name": "kafka", "ok": true},
             {"name": "redis", "ok": false, "reason": "refused"}, {"name": "lanes", "ok": false}]});
-        assert_eq!(reasons(&report), ["redis: refused", "lanes: no reason given"]);
+        assert_eq!(
+            reasons(&report),
+            ["redis: refused", "lanes: no reason given"]
+        );
     }
 }

@@ -6,26 +6,33 @@ use super::state::Shown;
 use crate::demo::seconds;
 
 /// The headings of the cells.
-pub(super) const HEADINGS: [&str; 10] =
-    ["service", "rate", "p50", "p99", "behind", "lag", "errors", "letters", "memory", "state"];
+pub(super) const HEADINGS: [&str; 10] = [
+    "service", "rate", "p50", "p99", "behind", "lag", "errors", "letters", "memory", "state",
+];
 
 /// The cells of a service, in the order of [`HEADINGS`].
 pub(super) fn cells(shown: &Shown) -> [String; 10] {
-    let count = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
+    let count =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
     let errors = match (shown.errors, shown.new_errors) {
         (Some(all), Some(new)) if new > 0.0 => format!("{all:.0} (+{new:.0})"),
         (all, _) => count(all),
     };
     [
         shown.name.clone(),
-        shown.rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}/s")),
+        shown
+            .rate
+            .map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}/s")),
         seconds(shown.freshness_p50_seconds),
         seconds(shown.freshness_p99_seconds),
         seconds(shown.behind_seconds),
         count(shown.lag),
         errors,
         count(shown.dead_letters),
-        shown.resident_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{:.0} MiB", bytes / 1_048_576.0)),
+        shown.resident_bytes.map_or_else(
+            || "-".to_owned(),
+            |bytes| format!("{:.0} MiB", bytes / 1_048_576.0),
+        ),
         shown.word().to_owned(),
     ]
 }
@@ -45,11 +52,18 @@ pub(super) fn troubles(all: &[Shown]) -> Vec<String> {
     for shown in all {
         let stopped = shown.stopped.filter(|count| *count > 0.0);
         troubles.extend(stopped.map(|count| {
-            format!("{}: {count:.0} partitions are stopped; engagectl lineage show says why", shown.name)
+            format!(
+                "{}: {count:.0} partitions are stopped; engagectl lineage show says why",
+                shown.name
+            )
         }));
         let breakers = shown.breakers.iter();
         troubles.extend(breakers.map(|(endpoint, state)| {
-            format!("{}: the breaker of endpoint {} is {state}", shown.name, printable(endpoint))
+            format!(
+                "{}: the breaker of endpoint {} is {state}",
+                shown.name,
+                printable(endpoint)
+            )
         }));
     }
     troubles
@@ -59,7 +73,18 @@ pub(super) fn troubles(all: &[Shown]) -> Vec<String> {
 pub(super) fn lines(all: &[Shown], at: &str) -> String {
     let mut text = String::new();
     for shown in all {
-        let [name, rate, p50, p99, behind, lag, errors, letters, memory, mut state] = cells(shown);
+        let [
+            name,
+            rate,
+            p50,
+            p99,
+            behind,
+            lag,
+            errors,
+            letters,
+            memory,
+            mut state,
+        ] = cells(shown);
         if !shown.reasons().is_empty() {
             state = format!("{state}: {}", printable(&shown.reasons().join("; ")));
         }
@@ -81,7 +106,9 @@ pub(super) fn json(all: &[Shown], at: &str) -> Value {
 
 /// A reason may quote what a server said.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -104,7 +131,13 @@ mod tests {
     #[test]
     fn a_line_names_the_service_and_everything_about_it() {
         let text = lines(&[shown(Readiness::Ready)], "T");
-        for part in ["T webhook-forwarder rate - p50 -", "lag 12", "memory 10 MiB ready\n", "endpoint crm is open", "2 partitions are stopped"] {
+        for part in [
+            "T webhook-forwarder rate - p50 -",
+            "lag 12",
+            "memory 10 MiB ready\n",
+            "endpoint crm is open",
+            "2 partitions are stopped",
+        ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
     }
@@ -113,12 +146,24 @@ mod tests {
     fn what_a_server_said_cannot_break_the_line() {
         let said = Readiness::NotReady(vec!["kafka: a\nb\u{1b}[2J".into()]);
         let text = lines(&[shown(said)], "T");
-        assert!(text.lines().next().unwrap().ends_with("not ready: kafka: a b [2J"), "{text}");
+        assert!(
+            text.lines()
+                .next()
+                .unwrap()
+                .ends_with("not ready: kafka: a b [2J"),
+            "{text}"
+        );
     }
 
     #[test]
     fn the_json_form_has_state_and_numbers() {
-        let value = json(&[shown(Readiness::NotReady(vec!["x: y".into()])), shown(Readiness::Ready)], "T");
+        let value = json(
+            &[
+                shown(Readiness::NotReady(vec!["x: y".into()])),
+                shown(Readiness::Ready),
+            ],
+            "T",
+        );
         assert_eq!(value["services"][0]["state"], "not_ready");
         assert_eq!(value["services"][0]["reasons"][0], "x: y");
         assert_eq!(value["services"][0]["lag"], 12.0);

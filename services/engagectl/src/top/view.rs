@@ -11,14 +11,18 @@ use super::text::{HEADINGS, cells, reasons, troubles};
 
 /// Draws everything. `colored`: whether the user wants colors.
 pub(super) fn draw(frame: &mut Frame<'_>, all: &[Shown], at: &str, colored: bool) {
-    let services = u16::try_from(all.len()).unwrap_or(u16::MAX).saturating_add(3);
+    let services = u16::try_from(all.len())
+        .unwrap_or(u16::MAX)
+        .saturating_add(3);
     let [table, below] =
         Layout::vertical([Constraint::Length(services), Constraint::Min(3)]).areas(frame.area());
     frame.render_widget(services_table(all, at, colored), table);
     let found = reasons(all).into_iter().chain(troubles(all));
     let mut lines: Vec<Line<'_>> = found.map(|one| Line::from(format!(" {one}"))).collect();
     if lines.is_empty() {
-        lines.push(Line::from(" every service is ready, no partition is stopped, every breaker is closed"));
+        lines.push(Line::from(
+            " every service is ready, no partition is stopped, every breaker is closed",
+        ));
     }
     let block = Block::bordered().title(" q or Ctrl-C ends this ");
     frame.render_widget(Paragraph::new(lines).block(block), below);
@@ -61,21 +65,39 @@ mod tests {
             name: name.into(),
             at: Duration::from_secs(1),
             ready,
-            metrics: Some(Metrics::parse("engage_consumer_lag 12\nengage_breaker_state{endpoint=\"crm\"} 2\n")),
+            metrics: Some(Metrics::parse(
+                "engage_consumer_lag 12\nengage_breaker_state{endpoint=\"crm\"} 2\n",
+            )),
         };
         let all = [
             Shown::of(&look("enricher", Readiness::Ready), None),
-            Shown::of(&look("redis-aggregator", Readiness::NotReady(vec!["redis: refused".into()])), None),
+            Shown::of(
+                &look(
+                    "redis-aggregator",
+                    Readiness::NotReady(vec!["redis: refused".into()]),
+                ),
+                None,
+            ),
         ];
         let mut terminal = Terminal::new(TestBackend::new(120, 12)).unwrap();
-        terminal.draw(|frame| draw(frame, &all, "T", colored)).unwrap();
+        terminal
+            .draw(|frame| draw(frame, &all, "T", colored))
+            .unwrap();
         terminal
     }
 
     #[test]
     fn every_service_has_a_row_with_its_state_and_breakers_are_below() {
         let text = screen(true).backend().to_string();
-        for part in ["service", "enricher", "12", "ready", "redis: refused", "endpoint crm is open", "q or Ctrl-C"] {
+        for part in [
+            "service",
+            "enricher",
+            "12",
+            "ready",
+            "redis: refused",
+            "endpoint crm is open",
+            "q or Ctrl-C",
+        ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
     }

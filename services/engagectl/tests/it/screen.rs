@@ -25,10 +25,14 @@ engage_breaker_state{endpoint=\"crm\"} 2
 
 /// An admin port with what services say there.
 async fn admin() -> SocketAddr {
-    let not_ready = r#"{"ok":false,"conditions":[{"name":"redis","ok":false,"reason":"connection refused"}]}"#;
+    let not_ready =
+        r#"{"ok":false,"conditions":[{"name":"redis","ok":false,"reason":"connection refused"}]}"#;
     let app = Router::new()
         .route("/metrics", get(|| async { METRICS }))
-        .route("/readyz", get(move || async move { (StatusCode::SERVICE_UNAVAILABLE, not_ready) }));
+        .route(
+            "/readyz",
+            get(move || async move { (StatusCode::SERVICE_UNAVAILABLE, not_ready) }),
+        );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -37,7 +41,9 @@ async fn admin() -> SocketAddr {
 
 fn top(addr: SocketAddr) -> Command {
     let mut command = tool();
-    command.args(["top", "--every", "100ms", "--admin"]).arg(format!("sink=http://{addr}"));
+    command
+        .args(["top", "--every", "100ms", "--admin"])
+        .arg(format!("sink=http://{addr}"));
     command
 }
 
@@ -52,7 +58,11 @@ async fn the_screen_shows_every_service_and_q_gives_the_terminal_back() {
     terminal.type_in("q");
     let status = terminal.ended();
     assert!(status.success(), "{status}");
-    assert!(terminal.seen.contains(LEAVE) && terminal.seen.contains(SHOW_CURSOR), "{:?}", terminal.seen);
+    assert!(
+        terminal.seen.contains(LEAVE) && terminal.seen.contains(SHOW_CURSOR),
+        "{:?}",
+        terminal.seen
+    );
     assert!(terminal.is_cooked());
 }
 
@@ -67,7 +77,10 @@ async fn the_key_ctrl_c_and_a_signal_give_the_terminal_back_too() {
             false => kill_process(terminal.pid(), Signal::TERM).unwrap(),
         }
         assert!(terminal.ended().success());
-        assert!(terminal.seen.contains(LEAVE) && terminal.is_cooked(), "by key: {by_key}");
+        assert!(
+            terminal.seen.contains(LEAVE) && terminal.is_cooked(),
+            "by key: {by_key}"
+        );
     }
 }
 
@@ -91,17 +104,39 @@ async fn in_a_pipe_there_is_a_line_for_each_service_and_nothing_else() {
     let addr = admin().await;
     let mut running = Running::start(&mut top(addr));
     let line = running.line();
-    assert!(line.contains(" sink rate - ") && line.contains("lag 4711"), "{line}");
-    assert!(line.ends_with("not ready: redis: connection refused"), "{line}");
-    assert!(running.line().ends_with("sink: the breaker of endpoint crm is open"));
-    assert!(running.line().contains(" sink rate 0/s "), "the second look has a rate");
+    assert!(
+        line.contains(" sink rate - ") && line.contains("lag 4711"),
+        "{line}"
+    );
+    assert!(
+        line.ends_with("not ready: redis: connection refused"),
+        "{line}"
+    );
+    assert!(
+        running
+            .line()
+            .ends_with("sink: the breaker of endpoint crm is open")
+    );
+    assert!(
+        running.line().contains(" sink rate 0/s "),
+        "the second look has a rate"
+    );
     running.interrupt();
     assert!(running.ended().success());
 
-    let output = top(addr).args(["-o", "json", "--count", "2"]).output().unwrap();
+    let output = top(addr)
+        .args(["-o", "json", "--count", "2"])
+        .output()
+        .unwrap();
     let (out, err) = texts(&output);
-    assert!(output.status.success() && !out.contains('\x1b'), "{out}{err}");
-    let objects: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        output.status.success() && !out.contains('\x1b'),
+        "{out}{err}"
+    );
+    let objects: Vec<Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(objects.len(), 2);
     assert_eq!(objects[1]["services"][0]["state"], "not_ready");
     assert_eq!(objects[1]["services"][0]["lag"], 4711.0);
@@ -114,6 +149,9 @@ async fn a_service_that_is_away_is_said_to_be_and_holds_up_no_other() {
     let output = command.output().unwrap();
     let (out, err) = texts(&output);
     assert!(output.status.success(), "{err}");
-    assert!(out.contains(" gone rate - ") && out.contains("away: 127.0.0.1:9 cannot be connected to"), "{out}");
+    assert!(
+        out.contains(" gone rate - ") && out.contains("away: 127.0.0.1:9 cannot be connected to"),
+        "{out}"
+    );
     assert!(out.contains("lag 4711"), "{out}");
 }

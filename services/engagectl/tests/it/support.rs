@@ -79,7 +79,10 @@ impl Topics {
 pub(crate) async fn create(name: &str, partitions: i32) {
     let admin: AdminClient<DefaultClientContext> = settings().admin_config().create().unwrap();
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-    let made = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
+    let made = admin
+        .create_topics([&topic], &AdminOptions::new())
+        .await
+        .unwrap();
     made.into_iter().for_each(|one| drop(one.unwrap()));
 }
 
@@ -94,9 +97,15 @@ pub(crate) struct Sent<'a> {
 pub(crate) fn send(topic: &str, partition: i32, records: &[Sent<'_>]) {
     let producer: BaseProducer = settings().producer_config().create().unwrap();
     for record in records {
-        let headers = record.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-            all.insert(Header { key, value: Some(value) })
-        });
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |all, (key, value)| {
+                all.insert(Header {
+                    key,
+                    value: Some(value),
+                })
+            });
         let out = BaseRecord::to(topic)
             .partition(partition)
             .key(record.key)
@@ -128,10 +137,18 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (to, lines) = channel();
         let out = BufReader::new(child.stdout.take().unwrap());
-        spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| to.send(line)));
+        spawn(move || {
+            out.lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| to.send(line))
+        });
         Self { child, lines }
     }
 
@@ -142,7 +159,12 @@ impl Running {
             Err(RecvTimeoutError::Timeout) => panic!("no line within {WAIT:?}"),
             Err(RecvTimeoutError::Disconnected) => {
                 let mut said = String::new();
-                self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+                self.child
+                    .stderr
+                    .take()
+                    .unwrap()
+                    .read_to_string(&mut said)
+                    .unwrap();
                 panic!("it ended: {said}")
             }
         }

@@ -9,20 +9,33 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde_json::Value;
 use stream::dead_letter::{ERROR_KIND, FIRST_FAILED_AT, connect};
 
-use crate::support::{Running, Sent, Topics, WAIT, create, enriched, send, settings, texts, unique, with_topics};
+use crate::support::{
+    Running, Sent, Topics, WAIT, create, enriched, send, settings, texts, unique, with_topics,
+};
 use crate::terminal::Terminal;
 
 fn event(id: i64, milliseconds: i64) -> EnrichedEvent {
-    let sample = Sample::new().event_id(id).content_id(format!("c{}", id % 2));
-    sample.duration_ms(milliseconds).length_seconds(100).at_position(0, id).build()
+    let sample = Sample::new()
+        .event_id(id)
+        .content_id(format!("c{}", id % 2));
+    sample
+        .duration_ms(milliseconds)
+        .length_seconds(100)
+        .at_position(0, id)
+        .build()
 }
 
 fn objects(out: &str) -> Vec<Value> {
-    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    out.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 fn ids(out: &str) -> Vec<String> {
-    let mut ids: Vec<_> = objects(out).iter().map(|one| one["event_id"].as_str().unwrap().to_owned()).collect();
+    let mut ids: Vec<_> = objects(out)
+        .iter()
+        .map(|one| one["event_id"].as_str().unwrap().to_owned())
+        .collect();
     ids.sort();
     ids
 }
@@ -40,7 +53,11 @@ async fn ten() -> Topics {
 }
 
 fn printed(topics: &Topics, words: &[&str]) -> String {
-    let output = with_topics(topics).args(["-o", "json", "tail"]).args(words).output().unwrap();
+    let output = with_topics(topics)
+        .args(["-o", "json", "tail"])
+        .args(words)
+        .output()
+        .unwrap();
     let (out, err) = texts(&output);
     assert!(output.status.success(), "{words:?}: {out}{err}");
     out
@@ -51,13 +68,24 @@ async fn both_forms_are_read_up_to_the_present_end_and_filtered() {
     let topics = ten().await;
     let all = printed(&topics, &["enriched", "--no-follow"]);
     assert_eq!(ids(&all).len(), 10);
-    let more = printed(&topics, &["enriched", "--no-follow", "--where", "engagement_percent > 80 and event_type = play"]);
+    let more = printed(
+        &topics,
+        &[
+            "enriched",
+            "--no-follow",
+            "--where",
+            "engagement_percent > 80 and event_type = play",
+        ],
+    );
     assert_eq!(ids(&more), ["10", "9"]);
     let content = printed(&topics, &["enriched", "--no-follow", "--content-id", "c1"]);
     assert_eq!(ids(&content), ["1", "3", "5", "7", "9"]);
     let few = printed(&topics, &["enriched", "--no-follow", "--limit", "3"]);
     assert_eq!(objects(&few).len(), 3);
-    let none = printed(&topics, &["enriched", "--no-follow", "--since", "2100-01-01T00:00:00Z"]);
+    let none = printed(
+        &topics,
+        &["enriched", "--no-follow", "--since", "2100-01-01T00:00:00Z"],
+    );
     assert_eq!(none, "");
     let recent = printed(&topics, &["enriched", "--no-follow", "--since", "1h"]);
     assert_eq!(ids(&recent), ids(&all));
@@ -66,13 +94,22 @@ async fn both_forms_are_read_up_to_the_present_end_and_filtered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_joins_no_group_and_commits_nothing() {
     let topics = ten().await;
-    let mut running = Running::start(with_topics(&topics).args(["-o", "json", "tail", "enriched", "--since", "1h"]));
+    let mut running = Running::start(
+        with_topics(&topics).args(["-o", "json", "tail", "enriched", "--since", "1h"]),
+    );
     running.line();
     // while it reads
     let asking: BaseConsumer = settings().probe_config("none").create().unwrap();
     let list = asking.fetch_group_list(None, WAIT).unwrap();
-    let groups: Vec<_> = list.groups().iter().map(|group| group.name().to_owned()).collect();
-    assert!(!groups.iter().any(|name| name.starts_with("engagectl-tail")), "{groups:?}");
+    let groups: Vec<_> = list
+        .groups()
+        .iter()
+        .map(|group| group.name().to_owned())
+        .collect();
+    assert!(
+        !groups.iter().any(|name| name.starts_with("engagectl-tail")),
+        "{groups:?}"
+    );
     running.interrupt();
     assert!(running.ended().success());
 }
@@ -86,7 +123,11 @@ async fn it_follows_from_now_on_and_ctrl_c_ends_it() {
     let mut next = 11;
     while line.is_none() {
         assert!(next < 400, "nothing is shown");
-        send(&topics.enriched, 0, &[enriched(&event(next, 1000), Format::Protobuf)]);
+        send(
+            &topics.enriched,
+            0,
+            &[enriched(&event(next, 1000), Format::Protobuf)],
+        );
         line = running.line_within(Duration::from_millis(500));
         next += 1;
     }
@@ -100,7 +141,8 @@ async fn it_follows_from_now_on_and_ctrl_c_ends_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_are_shown_with_the_columns_of_the_table() {
     let topics = Topics::new(2).await;
-    let change = |id: i64| Sent {
+    let change = |id: i64| {
+        Sent {
         key: r#"{"content_id":"c1"}"#,
         payload: format!(
             r#"{{"before":null,"after":{{"id":{id},"content_id":"c1","event_type":"play","duration_ms":{id},"extra":"x"}},
@@ -108,6 +150,7 @@ async fn changes_are_shown_with_the_columns_of_the_table() {
         )
         .into_bytes(),
         headers: Vec::new(),
+    }
     };
     let broken = Sent {
         key: "c1",
@@ -115,12 +158,29 @@ async fn changes_are_shown_with_the_columns_of_the_table() {
         headers: Vec::new(),
     };
     send(&topics.cdc, 1, &[change(1), change(2), broken]);
-    let out = printed(&topics, &["cdc", "--no-follow", "--where", "extra = x and duration_ms >= 2"]);
+    let out = printed(
+        &topics,
+        &[
+            "cdc",
+            "--no-follow",
+            "--where",
+            "extra = x and duration_ms >= 2",
+        ],
+    );
     let found = objects(&out);
-    assert_eq!((found.len(), &found[0]["id"], &found[0]["op"]), (1, &Value::from(2), &Value::from("create")));
-    let output = with_topics(&topics).args(["tail", "cdc", "--no-follow"]).output().unwrap();
+    assert_eq!(
+        (found.len(), &found[0]["id"], &found[0]["op"]),
+        (1, &Value::from(2), &Value::from("create"))
+    );
+    let output = with_topics(&topics)
+        .args(["tail", "cdc", "--no-follow"])
+        .output()
+        .unwrap();
     let (out, err) = texts(&output);
-    assert!(out.contains("1/2 ") && out.contains("cannot be read: no JSON"), "{out}");
+    assert!(
+        out.contains("1/2 ") && out.contains("cannot be read: no JSON"),
+        "{out}"
+    );
     assert!(err.contains("1 records could not be read"), "{err}");
 }
 
@@ -139,21 +199,44 @@ async fn dead_letters_are_shown_by_service_and_by_when_they_failed() {
         ],
     };
     let now = Micros(service::clock::now()).to_string();
-    send(&topic, 0, &[letter("malformed", "2026-01-01T00:00:00Z"), letter("unstorable", &now)]);
+    send(
+        &topic,
+        0,
+        &[
+            letter("malformed", "2026-01-01T00:00:00Z"),
+            letter("unstorable", &now),
+        ],
+    );
     let topics = Topics {
         cdc: topic.clone(),
         enriched: topic.clone(),
     };
     let words = ["dlq", "--topic", &topic, "--no-follow"];
     assert_eq!(objects(&printed(&topics, &words)).len(), 2);
-    let recent = objects(&printed(&topics, &[&words[..], &["--since", "10m"]].concat()));
-    assert_eq!((recent.len(), &recent[0]["reason"]), (1, &Value::from("unstorable")));
-    let chosen = objects(&printed(&topics, &[&words[..], &["--where", "reason = malformed"]].concat()));
-    assert_eq!((chosen.len(), &chosen[0]["service"]), (1, &Value::from("clickhouse-sink")));
+    let recent = objects(&printed(
+        &topics,
+        &[&words[..], &["--since", "10m"]].concat(),
+    ));
+    assert_eq!(
+        (recent.len(), &recent[0]["reason"]),
+        (1, &Value::from("unstorable"))
+    );
+    let chosen = objects(&printed(
+        &topics,
+        &[&words[..], &["--where", "reason = malformed"]].concat(),
+    ));
+    assert_eq!(
+        (chosen.len(), &chosen[0]["service"]),
+        (1, &Value::from("clickhouse-sink"))
+    );
     // what a record says reaches no terminal as a control sequence
     let mut terminal = Terminal::start(with_topics(&topics).arg("tail").args(words));
     assert!(terminal.ended().success());
-    assert!(terminal.seen.contains("unstorable") && !terminal.seen.contains('\x1b'), "{:?}", terminal.seen);
+    assert!(
+        terminal.seen.contains("unstorable") && !terminal.seen.contains('\x1b'),
+        "{:?}",
+        terminal.seen
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,6 +249,9 @@ async fn a_topic_that_there_is_not_is_78_with_what_to_do() {
         let output = with_topics(&topics).args(words).output().unwrap();
         let (_, err) = texts(&output);
         assert_eq!(output.status.code(), Some(78), "{err}");
-        assert!(err.contains("there is no topic none-") && err.contains("engagectl init"), "{err}");
+        assert!(
+            err.contains("there is no topic none-") && err.contains("engagectl init"),
+            "{err}"
+        );
     }
 }

@@ -39,7 +39,12 @@ impl Terminal {
         };
         tcsetwinsize(&slave, size).unwrap();
         command.env("TERM", "xterm-256color");
-        let child = command.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
+        let child = command
+            .stdin(open())
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .unwrap();
         let master = File::from(master);
         let mut reader = master.try_clone().unwrap();
         let (to, pieces) = channel();
@@ -64,7 +69,11 @@ impl Terminal {
     pub(crate) fn until(&mut self, wanted: &str) {
         let begun = Instant::now();
         while !self.seen.contains(wanted) {
-            assert!(begun.elapsed() < WAIT, "{wanted:?} does not come; seen:\n{:?}", self.seen);
+            assert!(
+                begun.elapsed() < WAIT,
+                "{wanted:?} does not come; seen:\n{:?}",
+                self.seen
+            );
             if let Ok(piece) = self.pieces.recv_timeout(Duration::from_millis(100)) {
                 self.seen += &String::from_utf8_lossy(&piece);
             }
