@@ -1,7 +1,7 @@
 # Engage. `make help` lists every target; README.md says what they are for.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build images validate-deploy chaos chaos-quick operations check-points demo up down status test test-unit drill lint fuzz bench bench-quick clean
+.PHONY: help setup build images validate-deploy chaos chaos-quick operations check-points demo up down status test test-unit test-secure drill lint secrets sbom fuzz bench bench-quick clean
 
 DURATION ?=
 RATE ?=
@@ -58,6 +58,10 @@ test: ## Everything CI runs: format, lints, docs, licences, unit, integration an
 	cargo test --locked --workspace --features faults --test refusals
 	cargo test --locked --workspace --features faults --test chaos
 
+test-secure: setup ## The pipeline with TLS, passwords from files and least rights in every server; what is wrong with access is named
+	cargo build --locked --workspace --bins --features faults
+	cargo test --locked --workspace --features faults --test secure
+
 drill: setup ## Lose each store in turn: lost, named, repaired, verified (docs/disaster-recovery.md); DRILL=redis for one
 	cargo build --locked --workspace --bins --features faults
 	@tests/drill.sh $(DRILL)
@@ -82,12 +86,19 @@ check-points: ## A release build passes fault points without a trace of them
 test-unit: ## Unit tests only; no server is started
 	cargo test --workspace --lib --bins
 
-lint: ## Format, clippy, rustdoc and licence checks, warnings are errors
+lint: secrets ## Format, clippy, rustdoc, licence and secret checks, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	cargo fetch --locked --quiet
 	$$($(PROVISION) --print cargo-deny) --offline --log-level error check bans licenses sources
+
+secrets: ## Look for secrets in the files of the repository beside those known in .secrets.baseline
+	@git ls-files -z | xargs -0 $$($(PROVISION) --print detect-secrets-hook) --no-verify --baseline .secrets.baseline
+
+sbom: ## What every service is made of (CycloneDX, JSON), into target/sbom
+	@$(PROVISION) --sbom
+	@deploy/provision/sbom.sh target/sbom $(SERVICES) engagectl
 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGET ?= envelope letter lineage wire config webhook

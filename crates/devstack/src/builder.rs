@@ -5,7 +5,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
-    Needs, Stack, StackError,
+    Needs, Secured, Stack, StackError,
     site::{Detours, Site},
 };
 
@@ -20,6 +20,7 @@ pub struct Builder {
     detached: bool,
     deadline: Duration,
     detours: Detours,
+    secured: Option<Secured>,
 }
 
 impl Default for Builder {
@@ -30,6 +31,7 @@ impl Default for Builder {
             detached: false,
             deadline: DEADLINE,
             detours: Detours::default(),
+            secured: None,
         }
     }
 }
@@ -128,6 +130,13 @@ impl Builder {
         self
     }
 
+    /// With TLS, passwords and rights in every server that knows them. Only for [`Builder::private`].
+    #[must_use]
+    pub fn secured(mut self, secured: Secured) -> Self {
+        self.secured = Some(secured);
+        self
+    }
+
     /// Starts the servers, side by side where possible; returns when all of them answer.
     ///
     /// # Errors
@@ -137,7 +146,7 @@ impl Builder {
             Some(dir) => Site::demo(dir, self.detached, self.deadline)?,
             None => Site::private(self.deadline)?,
         };
-        let site = site.with_detours(self.detours);
+        let site = site.with_detours(self.detours).secured_by(self.secured);
         let stack = Stack::new(site);
         Box::pin(stack.ensure(self.needs)).await?;
         Ok(stack)

@@ -42,7 +42,7 @@ impl Server {
             inner: Arc::new(Inner {
                 kind,
                 site: Arc::clone(site),
-                probe: servers::probe(kind, &ports),
+                probe: servers::probe(kind, site, &ports),
                 ports,
                 log: site.log(kind),
                 process: Mutex::new(None),
@@ -177,7 +177,7 @@ impl Server {
             }
             tokio::time::sleep(POLL).await;
         }
-        servers::finish(inner.kind, &inner.ports).await
+        servers::finish(inner.kind, &inner.site, &inner.ports).await
     }
 
     /// Ends it as its stack ends. Blocks; errors are logged, because there is nobody left to handle them.

@@ -4,14 +4,15 @@
 //! [`crate::servers::postgres`] for a directory that the user `postgres` cannot reach.)
 
 use std::{
-    fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    fs::{self, OpenOptions},
+    io::Write as _,
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::OnceLock,
     time::Duration,
 };
 
-use crate::{Kind, StackError, Supervisor};
+use crate::{Kind, Secured, StackError, Supervisor};
 
 /// What a stack is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(crate) struct Site {
     /// Where Connect finds Kafka.
     pub(crate) broker: OnceLock<u16>,
     pub(crate) detours: Detours,
+    /// Passwords, rights and certificates, in a secured stack.
+    pub(crate) secured: Option<Secured>,
 }
 
 /// Ways to the broker that lead through somebody else, so that a fault can lie between.
@@ -90,11 +93,18 @@ impl Site {
             deadline,
             broker: OnceLock::new(),
             detours: Detours::default(),
+            secured: None,
         })
     }
 
     pub(crate) fn with_detours(mut self, detours: Detours) -> Self {
         self.detours = detours;
+        self
+    }
+
+    /// Secured, where the stack is a private one.
+    pub(crate) fn secured_by(mut self, secured: Option<Secured>) -> Self {
+        self.secured = secured.filter(|_| self.is_private());
         self
     }
 
@@ -127,8 +137,22 @@ impl Site {
             .fold(template.to_owned(), |text, (key, value)| {
                 text.replace(&format!("@{key}@"), value)
             });
-        fs::write(&path, text).map_err(StackError::io("writing", &path))?;
+        self.write(&path, &text)?;
         Ok(path)
+    }
+
+    /// What a secured stack writes may hold a secret: only its owner reads it.
+    fn write(&self, path: &Path, text: &str) -> Result<(), StackError> {
+        let mode = if self.secured.is_some() { 0o600 } else { 0o644 };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(path)
+            .map_err(StackError::io("writing", path))?;
+        file.write_all(text.as_bytes())
+            .map_err(StackError::io("writing", path))
     }
 }
 

@@ -243,14 +243,14 @@ impl Stack {
         let server = self.start(kind).await?;
         let port = server.port();
         match kind {
-            Kind::Postgres => drop(self.postgres.set(Postgres::new(server))),
+            Kind::Postgres => drop(self.postgres.set(Postgres::new(server, &self.site))),
             Kind::Kafka => {
                 let _ = self.site.broker.set(port);
                 drop(self.kafka.set(Kafka::new(server)));
             }
             Kind::Connect => drop(self.connect.set(Connect::new(server))),
-            Kind::Redis => drop(self.redis.set(Redis::new(server))),
-            Kind::ClickHouse => drop(self.clickhouse.set(ClickHouse::new(server))),
+            Kind::Redis => drop(self.redis.set(Redis::new(server, &self.site))),
+            Kind::ClickHouse => drop(self.clickhouse.set(ClickHouse::new(server, &self.site))),
             Kind::Jaeger => drop(self.jaeger.set(Jaeger::new(server))),
         }
         Ok(())
@@ -306,6 +306,8 @@ impl Stack {
     /// How many listeners a server has beyond its own.
     fn listeners(&self, kind: Kind) -> usize {
         match kind {
+            // a secured broker talks to itself, and with its administrator, beside its clients
+            Kind::Kafka if self.site.secured.is_some() => 1,
             Kind::Kafka => self.site.detours.advertised.len(),
             _ => 0,
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Client;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use service::TlsFiles;
 use url::Url;
 
 use crate::plan::{Action, Component, Plan};
@@ -47,6 +48,8 @@ impl EventIdType {
 pub struct ClickHouseSettings {
     /// The HTTP interface (`CLICKHOUSE_URL`).
     pub url: Url,
+    /// With `https://`: the authorities to trust, and this client's certificate.
+    pub tls: TlsFiles,
     /// `CLICKHOUSE_USER`.
     pub user: String,
     /// `CLICKHOUSE_PASSWORD`.
@@ -61,6 +64,7 @@ impl Default for ClickHouseSettings {
     fn default() -> Self {
         Self {
             url: Url::parse("http://127.0.0.1:8123").expect("the literal is a URL"),
+            tls: TlsFiles::default(),
             user: "default".into(),
             password: None,
             database: "engagement".into(),
@@ -105,7 +109,7 @@ async fn query(
     step: &str,
     sql: &str,
 ) -> Result<String, PlatformError> {
-    let mut request = client()
+    let mut request = client(&settings.tls)?
         .post(settings.url.clone())
         .header("X-ClickHouse-User", &settings.user);
     if let Some(password) = &settings.password {
@@ -119,9 +123,8 @@ async fn query(
             .map_err(|e| PlatformError::Unreachable {
                 component: Component::ClickHouse,
                 address: settings.url.to_string(),
-                cause: std::error::Error::source(&e)
-                    .map_or_else(|| e.to_string(), ToString::to_string),
-                setting: "CLICKHOUSE_URL",
+                cause: innermost(&e),
+                setting: "CLICKHOUSE_URL and, with https://, CLICKHOUSE_SSL_CA_LOCATION",
             })?;
     // A 200 can carry an exception in its body: the header tells.
     let failed = !response.status().is_success()
@@ -137,6 +140,15 @@ async fn query(
         return Err(PlatformError::refused(Component::ClickHouse, step, cause));
     }
     Ok(body)
+}
+
+/// What the last of the causes says: the outer ones only repeat the address.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
 }
 
 struct Object {
@@ -182,12 +194,14 @@ fn created_object(statement: &str) -> Option<Object> {
     Some(Object { kind, name })
 }
 
-fn client() -> Client {
-    Client::builder()
+fn client(tls: &TlsFiles) -> Result<Client, PlatformError> {
+    let client = Client::builder()
         .no_proxy()
-        .timeout(Duration::from_secs(30))
+        .timeout(Duration::from_secs(30));
+    let client = tls.http("clickhouse", client).map_err(PlatformError::Tls)?;
+    Ok(client
         .build()
-        .expect("a client without certificates of its own builds")
+        .expect("a client whose files were read builds"))
 }
 
 #[cfg(test)]

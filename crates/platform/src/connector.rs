@@ -3,6 +3,7 @@
 
 pub(crate) mod worker;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
@@ -33,6 +34,13 @@ pub struct ConnectSettings {
     pub database_host: Option<String>,
     /// See `database_host`.
     pub database_port: Option<u16>,
+    /// File with the authority of Postgres' certificate as Connect sees it, where that differs from `sslrootcert` in
+    /// `database.url`.
+    pub database_ssl_root: Option<PathBuf>,
+    /// What stands in the connector's configuration in place of `database.cdc_password`: a reference that the worker
+    /// resolves, such as `${file:/run/secrets/cdc.properties:password}`. Without it everybody who reaches Connect's REST
+    /// interface or its topic reads the password.
+    pub database_password: Option<String>,
 }
 
 impl Default for ConnectSettings {
@@ -43,6 +51,8 @@ impl Default for ConnectSettings {
             slot: "engage_cdc".into(),
             database_host: None,
             database_port: None,
+            database_ssl_root: None,
+            database_password: None,
         }
     }
 }
@@ -208,11 +218,12 @@ pub fn config(settings: &Settings, connect: &ConnectSettings) -> Result<Value, P
         .clone()
         .or_else(|| database.host_str().map(str::to_owned));
     let port = connect.database_port.or(database.port()).unwrap_or(5432);
-    let password = settings
-        .database
-        .cdc_password
-        .as_ref()
-        .map_or("", SecretString::expose_secret);
+    let plain = settings.database.cdc_password.as_ref();
+    let password = connect
+        .database_password
+        .as_deref()
+        .or(plain.map(SecretString::expose_secret))
+        .unwrap_or_default();
     for (key, value) in [
         (
             "database.hostname",
@@ -242,7 +253,32 @@ pub fn config(settings: &Settings, connect: &ConnectSettings) -> Result<Value, P
     ] {
         config.insert(key.into(), Value::String(value));
     }
+    for (key, value) in encryption(&database, connect) {
+        config.insert(key.into(), Value::String(value));
+    }
     Ok(Value::Object(config))
+}
+
+/// As `sslmode` and `sslrootcert` of the URL say; without them Debezium's own default holds.
+fn encryption(database: &Url, connect: &ConnectSettings) -> Vec<(&'static str, String)> {
+    let parameter = |name: &str| {
+        let mut pairs = database.query_pairs();
+        pairs
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    };
+    let root = connect.database_ssl_root.as_ref();
+    let root = root.map(|path| path.display().to_string());
+    [
+        ("database.sslmode", parameter("sslmode")),
+        (
+            "database.sslrootcert",
+            root.or_else(|| parameter("sslrootcert")),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key, value?)))
+    .collect()
 }
 
 fn first_difference(wanted: &Value, found: &Map<String, Value>) -> Option<String> {
@@ -271,6 +307,27 @@ mod tests {
             config["message.key.columns"],
             "public.engagement_events:content_id"
         );
+    }
+
+    #[test]
+    fn the_connector_is_encrypted_as_the_url_is_and_may_hold_a_reference_in_place_of_the_password()
+    {
+        let mut settings = Settings::default();
+        settings.database.url = SecretString::from(
+            "postgres://u@db/media?sslmode=verify-full&sslrootcert=/here/ca.crt",
+        );
+        settings.database.cdc_password = Some(SecretString::from("hunter2"));
+        let mut connect = ConnectSettings::default();
+        let here = config(&settings, &connect).unwrap();
+        assert_eq!(here["database.sslmode"], "verify-full");
+        assert_eq!(here["database.sslrootcert"], "/here/ca.crt");
+        assert_eq!(here["database.password"], "hunter2");
+
+        connect.database_ssl_root = Some("/there/ca.crt".into());
+        connect.database_password = Some("${file:/run/secrets/cdc:password}".into());
+        let there = config(&settings, &connect).unwrap();
+        assert_eq!(there["database.sslrootcert"], "/there/ca.crt");
+        assert!(!there.to_string().contains("hunter2"));
     }
 
     #[test]

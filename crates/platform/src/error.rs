@@ -27,6 +27,9 @@ pub enum PlatformError {
         /// The server's own answer.
         cause: String,
     },
+    /// A file of a TLS connection cannot be used.
+    #[error(transparent)]
+    Tls(service::TlsError),
     /// A setting cannot be used.
     #[error("{setting} = {found:?} cannot be used: {expected}")]
     Setting {

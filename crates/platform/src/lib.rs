@@ -7,6 +7,7 @@
 //! Invariant: nothing that exists is altered or dropped; what exists and is wrong becomes a [`Problem`]
 //! that names the remedy.
 
+pub mod access;
 mod clickhouse;
 mod connector;
 mod error;

@@ -11,6 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode;
 use serde::Deserialize;
+use stream::contact;
 use stream::settings::KafkaSettings;
 
 use crate::plan::{Action, Component, Plan};
@@ -239,23 +240,30 @@ pub(crate) async fn until_known(
 }
 
 async fn fetch_metadata(kafka: &KafkaSettings) -> Result<Metadata, PlatformError> {
-    let kafka = kafka.clone();
-    tokio::task::spawn_blocking(move || {
-        let unreachable = |e: rdkafka::error::KafkaError| PlatformError::Unreachable {
-            component: Component::Kafka,
-            address: kafka.bootstrap_servers.clone(),
-            cause: e.to_string(),
-            setting: "KAFKA_BOOTSTRAP_SERVERS",
-        };
-        let admin: AdminClient<DefaultClientContext> =
-            kafka.admin_config().create().map_err(unreachable)?;
-        admin
-            .inner()
-            .fetch_metadata(None, Duration::from_secs(10))
-            .map_err(unreachable)
-    })
-    .await
-    .map_err(|e| PlatformError::refused(Component::Kafka, "reading the topics", e))?
+    let settings = kafka.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        let admin: AdminClient<DefaultClientContext> = settings.admin_config().create()?;
+        admin.inner().fetch_metadata(None, Duration::from_secs(10))
+    });
+    let answer = asked
+        .await
+        .map_err(|e| PlatformError::refused(Component::Kafka, "reading the topics", e))?;
+    match answer {
+        Ok(metadata) => Ok(metadata),
+        Err(error) => Err(unreachable(kafka, error.to_string()).await),
+    }
+}
+
+/// An admin client does not say why it cannot connect; another one that is asked for any topic does.
+async fn unreachable(kafka: &KafkaSettings, error: String) -> PlatformError {
+    let patience = Duration::from_secs(3);
+    let why = contact::partitions(kafka, "engagectl", &["engagement.enriched.v1"], patience).await;
+    PlatformError::Unreachable {
+        component: Component::Kafka,
+        address: kafka.bootstrap_servers.clone(),
+        cause: why.map_or_else(|why| why.to_string(), |_| error),
+        setting: "KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_CA_LOCATION",
+    }
 }
 
 fn partitions_of(metadata: &Metadata, topic: &str) -> Option<i32> {

@@ -18,6 +18,7 @@ mod panics;
 mod process;
 mod run;
 pub mod telemetry;
+pub mod tls;
 pub mod traces;
 
 pub use app::{App, Context};
@@ -27,6 +28,7 @@ pub use finding::Finding;
 pub use health::{Condition, Health};
 pub use lifecycle::Lifecycle;
 pub use process::{main, serve};
+pub use tls::{TlsError, TlsFiles};
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

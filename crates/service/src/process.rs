@@ -96,7 +96,10 @@ fn end<A: App>(result: Result<(), Failure>) -> ExitCode {
 fn check<A: App>(loader: &Loader, output: Output) -> ExitCode {
     let findings = match loader.load_service::<A::Config>() {
         Err(error) => error.to_findings(),
-        Ok(loaded) => live_findings::<A>(&loaded),
+        Ok(loaded) => {
+            say(&loaded.warnings);
+            live_findings::<A>(&loaded)
+        }
     };
     let text = match output {
         Output::Table => finding::render(&findings),
@@ -173,15 +176,18 @@ fn show<A: App>(loader: &Loader, output: Output) -> ExitCode {
             return failure.exit().into();
         }
     };
-    loaded
-        .warnings
-        .iter()
-        .for_each(|warning| eprintln!("warning: {warning}"));
+    say(&loaded.warnings);
     match output {
         Output::Table => print(&render(&loaded.entries)),
         Output::Json => print(&format!("{:#}\n", serde_json::json!(loaded.entries))),
     }
     ExitCode::SUCCESS
+}
+
+fn say(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
 }
 
 /// The runtime of a process.

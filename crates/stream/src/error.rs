@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use service::{Exit, Failure};
 
 /// How a lane ended, other than by being told to stop.
@@ -174,6 +174,30 @@ impl From<RunError> for Failure {
 }
 
 impl RunError {
+    /// Why a question was not answered: `last` is what the client reported of its connections, `error` what the question
+    /// itself came back with.
+    pub(crate) fn unanswered(
+        servers: String,
+        seconds: u64,
+        last: Option<(RDKafkaErrorCode, String)>,
+        error: &KafkaError,
+    ) -> Self {
+        use RDKafkaErrorCode as Code;
+        match last {
+            Some((
+                Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::UnsupportedSASLMechanism,
+                cause,
+            )) => Self::Authentication { servers, cause },
+            last => Self::Unreachable {
+                servers,
+                seconds,
+                cause: last.map_or_else(|| error.to_string(), |(_, cause)| cause),
+            },
+        }
+    }
+
     /// Which exit code this is.
     #[must_use]
     pub const fn kind(&self) -> RunErrorKind {
@@ -198,15 +222,19 @@ impl RunError {
             Self::PartitionCount { topic, expected, .. } => {
                 format!("recreate {topic} with {expected} partitions, or configure the right topic; see: engagectl init").into()
             }
-            Self::Unreachable { .. } => "check KAFKA_BOOTSTRAP_SERVERS and that the broker runs: engagectl check".into(),
+            Self::Unreachable { .. } => "check KAFKA_BOOTSTRAP_SERVERS and that the broker runs; with TLS also KAFKA_SECURITY_PROTOCOL, and that \
+                 KAFKA_SSL_CA_LOCATION holds the authority of its certificate: engagectl check"
+                .into(),
             Self::OutOfReach { .. } => "start again: a new client asks the bootstrap servers".into(),
             Self::Fenced { .. } => {
                 "start again; if it repeats, two processes share one group.instance.id".into()
             }
             Self::Authentication { .. } => {
-                "check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_*: engagectl check".into()
+                "check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SSL_*: \
+                 engagectl check"
+                    .into()
             }
-            Self::Authorization { .. } => "grant this user read on topic and group, then start again".into(),
+            Self::Authorization { .. } => "grant KAFKA_SASL_USERNAME what `engagectl access kafka` lists for this service, then start again".into(),
             Self::Settings(_) => "correct the setting named".into(),
             Self::Fatal { .. } => "start again; if it repeats, report it with the log".into(),
         }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../docs/architecture.md")]
 
 pub mod checkpoint;
+pub mod contact;
 pub mod dead_letter;
 mod error;
 pub mod headers;

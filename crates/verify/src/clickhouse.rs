@@ -44,13 +44,18 @@ pub(crate) struct Answer {
 }
 
 impl<'a> Store<'a> {
-    pub(crate) fn new(settings: &'a ClickHouseSettings, timeout: Duration) -> Self {
-        let client = Client::builder().no_proxy().build();
-        Self {
+    pub(crate) fn new(settings: &'a ClickHouseSettings, timeout: Duration) -> Result<Self, Error> {
+        let client = settings
+            .tls
+            .http("clickhouse", Client::builder().no_proxy())
+            .map_err(Error::Tls)?;
+        Ok(Self {
             settings,
             timeout,
-            client: client.expect("a client without certificates of its own builds"),
-        }
+            client: client
+                .build()
+                .expect("a client whose files were read builds"),
+        })
     }
 
     /// The sums of every cell in the order of cells, without the events named.
@@ -165,12 +170,15 @@ impl<'a> Store<'a> {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Error {
-        let cause = std::error::Error::source(error);
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
         Error::Unreachable {
             what: WHAT,
             place: self.settings.url.to_string(),
-            cause: cause.map_or_else(|| error.to_string(), ToString::to_string),
-            setting: "CLICKHOUSE_URL",
+            cause: cause.to_string(),
+            setting: "CLICKHOUSE_URL and, with https://, CLICKHOUSE_SSL_CA_LOCATION",
         }
     }
 }

@@ -27,6 +27,9 @@ pub enum Error {
         /// Its answer.
         cause: String,
     },
+    /// A file of a TLS connection cannot be used.
+    #[error(transparent)]
+    Tls(service::TlsError),
     /// It answers with something else than was asked for.
     #[error("{what} answered {step} with {found}; expected {expected}")]
     Unexpected {

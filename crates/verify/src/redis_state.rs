@@ -60,9 +60,9 @@ impl<'a> Aggregates<'a> {
                 source.url.port().unwrap_or(6379)
             ),
             cause: e.to_string(),
-            setting: "REDIS_URL",
+            setting: "REDIS_URL and, with rediss://, REDIS_SSL_CA_LOCATION",
         };
-        let client = redis::Client::open(source.url.as_str()).map_err(unreachable)?;
+        let client = source.client()?;
         let config = redis::AsyncConnectionConfig::new()
             .set_response_timeout(Some(std::time::Duration::from_secs(60)));
         let connection = client

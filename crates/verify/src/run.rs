@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
             .as_ref()
             .filter(|_| self.wants(Sink::Clickhouse));
         if let Some(settings) = store {
-            let store = clickhouse::Store::new(settings, self.sources.postgres.statement_timeout);
+            let store = clickhouse::Store::new(settings, self.sources.postgres.statement_timeout)?;
             let (log, without) = (&self.log, &self.without);
             let found =
                 analytics::compare(postgres, &store, self.options, without, log, slots.as_mut())

@@ -13,8 +13,11 @@ use engagement::profile::Profile;
 use platform::{ClickHouseSettings, Schema};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use service::TlsFiles;
 use stream::settings::KafkaSettings;
 use url::Url;
+
+use crate::error::Error;
 
 /// The stores of one pipeline.
 #[derive(Clone, Debug)]
@@ -92,8 +95,10 @@ impl KafkaSource {
 /// The aggregates.
 #[derive(Clone, Debug)]
 pub struct RedisSource {
-    /// `redis://[user:password@]host:port[/database]`.
+    /// `redis://[user:password@]host:port[/database]`, `rediss://` for TLS.
     pub url: Url,
+    /// With `rediss://`: the authorities to trust, and this client's certificate.
+    pub tls: TlsFiles,
     /// What the keys of the aggregator's state start with.
     pub prefix: String,
     /// The reader key with the number of events of a content: what stands before its id. `None`: it is switched off.
@@ -106,9 +111,33 @@ impl RedisSource {
     pub fn new(url: Url) -> Self {
         Self {
             url,
+            tls: TlsFiles::default(),
             prefix: "eng:".into(),
             count_key: Some("content:count:".into()),
         }
+    }
+
+    /// A client; nothing is opened yet.
+    ///
+    /// # Errors
+    /// The URL is none, or a file of `[redis.tls]` cannot be used.
+    pub fn client(&self) -> Result<redis::Client, Error> {
+        let bad = |error: redis::RedisError| Error::refused("Redis", "REDIS_URL", error);
+        let url = self.url.as_str();
+        if self.tls.is_empty() {
+            return redis::Client::open(url).map_err(bad);
+        }
+        let pem = self.tls.read("redis").map_err(Error::Tls)?;
+        let certificates = redis::TlsCertificates {
+            client_tls: pem
+                .client
+                .map(|(client_cert, client_key)| redis::ClientTlsConfig {
+                    client_cert,
+                    client_key,
+                }),
+            root_cert: pem.ca,
+        };
+        redis::Client::build_with_tls(url, certificates).map_err(bad)
     }
 }
 

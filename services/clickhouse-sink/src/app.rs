@@ -9,9 +9,8 @@ use service::config::EnvKey;
 use service::metrics::Metric;
 use service::{Backoff, Condition, Context, Exit, Failure, Finding, backoff, clock};
 use stream::dead_letter::DeadLetters;
-use stream::probe::Probe;
 use stream::settings::InboxLimits;
-use stream::{LanesOptions, Status, lanes};
+use stream::{LanesOptions, Status, contact, lanes};
 use tokio::sync::Semaphore;
 
 use crate::answers;
@@ -58,7 +57,12 @@ impl service::App for ClickHouseSink {
         let mut findings = problems(config);
         if findings.is_empty() {
             findings.push(check_table(config).await);
-            findings.push(check_topic(config).await);
+            let kafka = &config.kafka;
+            let topics = [
+                kafka.enriched_topic.as_str(),
+                kafka.dead_letter_topic.as_str(),
+            ];
+            findings.extend(contact::findings(&kafka.connection, &topics, &kafka.group_id).await);
         }
         findings
     }
@@ -115,7 +119,12 @@ fn share(config: &Config, writer: Writer, outage: Outage) -> Result<Sink, Failur
 }
 
 fn client(config: &Config) -> Result<Http, Failure> {
-    Http::new(&config.clickhouse).map_err(|error| Failure::internal("no HTTP client").cause(error))
+    Http::new(&config.clickhouse).map_err(|error| {
+        Failure::usage("ClickHouse cannot be reached as configured")
+            .cause(error)
+            .remedy("correct the setting named")
+            .next(format!("{SERVICE} check"))
+    })
 }
 
 /// Opens the table, waiting for a server that does not answer yet.
@@ -207,7 +216,8 @@ async fn check_table(config: &Config) -> Finding {
     let http = match Http::new(&config.clickhouse) {
         Ok(http) => http,
         Err(error) => {
-            return Finding::problem(what, Exit::Internal, error.to_string(), "report it");
+            let cause = error.to_string();
+            return Finding::problem(what, Exit::Usage, cause, "correct the setting named");
         }
     };
     match inspect(&http, &table).await {
@@ -219,25 +229,5 @@ async fn check_table(config: &Config) -> Finding {
             "an answered insert may be lost with the machine's power (fsync_after_insert is off)",
         ),
         Err(error) => Finding::problem(what, exit(&error), error.to_string(), error.remedy()),
-    }
-}
-
-async fn check_topic(config: &Config) -> Finding {
-    let kafka = &config.kafka;
-    let what = format!("kafka topic {}", kafka.enriched_topic);
-    match Probe::new(&kafka.connection, &kafka.group_id)
-        .watermarks(&kafka.enriched_topic, 0)
-        .await
-    {
-        Ok(log) => Finding::ok(
-            what,
-            format!("partition 0 holds offsets {} to {}", log.low, log.high),
-        ),
-        Err(error) => Finding::problem(
-            what,
-            Exit::Unavailable,
-            error.to_string(),
-            "check KAFKA_BOOTSTRAP_SERVERS, or create the topic with: engagectl init",
-        ),
     }
 }

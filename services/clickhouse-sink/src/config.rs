@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
+use service::TlsFiles;
 use service::config::EnvKey;
 use stream::settings::KafkaSettings;
 use url::Url;
@@ -34,6 +35,12 @@ pub const ENV: &[EnvKey] = &[
     EnvKey::plain("CLICKHOUSE_USER", "clickhouse.user"),
     EnvKey::secret("CLICKHOUSE_PASSWORD", "clickhouse.password"),
     EnvKey::plain("CLICKHOUSE_DATABASE", "clickhouse.database"),
+    EnvKey::plain("CLICKHOUSE_SSL_CA_LOCATION", "clickhouse.tls.ca"),
+    EnvKey::plain(
+        "CLICKHOUSE_SSL_CERTIFICATE_LOCATION",
+        "clickhouse.tls.certificate",
+    ),
+    EnvKey::plain("CLICKHOUSE_SSL_KEY_LOCATION", "clickhouse.tls.key"),
 ];
 
 /// The broker and the topics.
@@ -69,7 +76,9 @@ pub struct ClickHouse {
     /// Its HTTP interface, `http://` or `https://`. One server or one replica, not a load balancer: what is read back
     /// must come from where it was written.
     pub url: Url,
-    /// User; it needs SELECT and INSERT on the table and on its `_fences`, SELECT on `system.processes`, and KILL QUERY.
+    /// With `https://`: the authorities to trust, and this client's certificate.
+    pub tls: TlsFiles,
+    /// User; `engagectl access clickhouse` lists what it needs.
     pub user: String,
     /// Password.
     pub password: Option<SecretString>,
@@ -89,6 +98,7 @@ impl Default for ClickHouse {
     fn default() -> Self {
         Self {
             url: Url::parse("http://127.0.0.1:8123").expect("the literal is a URL"),
+            tls: TlsFiles::default(),
             user: "default".into(),
             password: None,
             database: "engagement".into(),

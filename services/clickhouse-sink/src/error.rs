@@ -92,7 +92,7 @@ impl ServerError {
                 code: 192..=195 | 492 | 497 | 511 | 512 | 516 | 523 | 720 | 767,
                 ..
             } => {
-                "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD, and that this user may INSERT into and SELECT from the table: clickhouse-sink check"
+                "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD, and that this user has what `engagectl access clickhouse` lists: clickhouse-sink check"
             }
             Self::Exception {
                 code: 60 | 81 | 291,
@@ -111,7 +111,7 @@ impl ServerError {
                 "check that CLICKHOUSE_URL is ClickHouse's HTTP interface (port 8123): clickhouse-sink check"
             }
             Self::Transport { .. } => {
-                "check CLICKHOUSE_URL and that the server runs: clickhouse-sink check"
+                "check CLICKHOUSE_URL and that the server runs; with https:// also that CLICKHOUSE_SSL_CA_LOCATION holds the authority of its certificate: clickhouse-sink check"
             }
             Self::Superseded(_) | Self::Written { .. } | Self::Answer { .. } => {
                 "start again; if it repeats, report it with the log"

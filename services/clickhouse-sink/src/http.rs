@@ -11,6 +11,7 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Client, RequestBuilder, Response};
 use secrecy::{ExposeSecret as _, SecretString};
+use service::TlsError;
 use url::Url;
 
 use crate::config::ClickHouse;
@@ -23,6 +24,17 @@ pub struct Http {
     url: Url,
     user: String,
     password: Option<SecretString>,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// A file of `[clickhouse.tls]`.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// No TLS provider.
+    #[error("no HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
 }
 
 /// A clean answer.
@@ -38,16 +50,16 @@ impl Http {
     /// Nothing is opened yet.
     ///
     /// # Errors
-    /// The HTTP client cannot be built: no TLS provider.
-    pub fn new(config: &ClickHouse) -> Result<Self, reqwest::Error> {
+    /// A file of `[clickhouse.tls]` cannot be used, or there is no TLS provider.
+    pub fn new(config: &ClickHouse) -> Result<Self, HttpError> {
         let client = Client::builder()
             .no_proxy()
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(3))
             .timeout(config.request_timeout)
-            .pool_idle_timeout(Duration::from_secs(8))
-            .build()?;
+            .pool_idle_timeout(Duration::from_secs(8));
+        let client = config.tls.http("clickhouse", client)?.build()?;
         Ok(Self {
             client,
             url: config.url.clone(),

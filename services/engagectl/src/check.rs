@@ -5,7 +5,7 @@ use std::time::Duration;
 use platform::{Component, PlatformError, Settings};
 use service::{Exit, Finding};
 
-use crate::config::Config;
+use crate::config::{Config, RedisSettings};
 
 /// How long Redis may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -13,7 +13,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Asks Postgres, Kafka, ClickHouse, Connect and Redis. Changes nothing.
 pub(crate) async fn run(config: &Config, skip: &[Component]) -> Vec<Finding> {
     let mut findings = platform_findings(&config.platform(skip)).await;
-    findings.push(redis_finding(&config.redis.url).await);
+    findings.push(redis_finding(&config.redis).await);
     findings
 }
 
@@ -56,19 +56,32 @@ fn unreachable(what: &str, error: &PlatformError) -> Finding {
         PlatformError::Unreachable { setting, .. } => {
             (Exit::Unavailable, format!("start it, or correct {setting}"))
         }
+        PlatformError::Tls(_) => (Exit::Usage, "correct the setting named".to_owned()),
         PlatformError::Setting { setting, .. } => (Exit::Usage, format!("correct {setting}")),
         PlatformError::Refused { .. } => (Exit::Repair, "repair what the answer names".to_owned()),
     };
     Finding::problem(what, exit, error.to_string(), remedy)
 }
 
-async fn redis_finding(url: &url::Url) -> Finding {
-    match eviction_policy(url).await {
+async fn redis_finding(settings: &RedisSettings) -> Finding {
+    let client = match settings.client() {
+        Ok(client) => client,
+        Err(error) => {
+            return Finding::problem(
+                "redis",
+                Exit::Usage,
+                error.to_string(),
+                "correct the setting named",
+            );
+        }
+    };
+    match eviction_policy(&client).await {
         Err(error) => Finding::problem(
             "redis",
             Exit::Unavailable,
-            error.to_string(),
-            "start it, or correct REDIS_URL",
+            format!("{}: {error}", settings.address()),
+            "start it, or correct user and password in REDIS_URL; with rediss:// also REDIS_SSL_CA_LOCATION; \
+             `engagectl access redis` lists what this user needs",
         ),
         Ok(policy) if policy == "noeviction" => {
             Finding::ok("redis", "answers, maxmemory-policy noeviction")
@@ -82,8 +95,8 @@ async fn redis_finding(url: &url::Url) -> Finding {
     }
 }
 
-async fn eviction_policy(url: &url::Url) -> redis::RedisResult<String> {
-    let client = redis::Client::open(url.as_str())?;
+/// From `INFO`, which needs less of a right than `CONFIG GET`.
+async fn eviction_policy(client: &redis::Client) -> redis::RedisResult<String> {
     // the client's own half second is short for a busy machine
     let patient = redis::AsyncConnectionConfig::new()
         .set_connection_timeout(Some(ANSWER))
@@ -91,10 +104,12 @@ async fn eviction_policy(url: &url::Url) -> redis::RedisResult<String> {
     let mut connection = client
         .get_multiplexed_async_connection_with_config(&patient)
         .await?;
-    let (_, policy): (String, String) = redis::cmd("CONFIG")
-        .arg("GET")
-        .arg("maxmemory-policy")
+    let info: String = redis::cmd("INFO")
+        .arg("memory")
         .query_async(&mut connection)
         .await?;
-    Ok(policy)
+    let policy = info
+        .lines()
+        .find_map(|line| line.strip_prefix("maxmemory_policy:"));
+    Ok(policy.unwrap_or("noeviction").trim().to_owned())
 }

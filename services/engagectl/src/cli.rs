@@ -49,6 +49,8 @@ pub enum Command {
     Init(InitArgs),
     /// Check the configuration and every dependency; all problems at once.
     Check(CheckArgs),
+    /// Print the least that each service needs in a server: ACLs, roles, grants. Asks nobody.
+    Access(AccessArgs),
     /// Write a realistic stream of interactions into Postgres.
     Gen(GenArgs),
     /// Compare what every sink holds with what Postgres holds; reads only. Exit 0: equal.
@@ -103,6 +105,27 @@ impl From<Skip> for platform::Component {
             Skip::Clickhouse => Self::ClickHouse,
         }
     }
+}
+
+/// Options of `access`.
+#[derive(Debug, Args)]
+pub struct AccessArgs {
+    /// In which server.
+    #[arg(value_enum)]
+    pub server: Guarded,
+}
+
+/// The servers that know users and rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Guarded {
+    /// Commands for kafka-acls.sh; with `-o json` the rules themselves.
+    Kafka,
+    /// SQL for the owner of the tables.
+    Postgres,
+    /// Lines of an ACL file.
+    Redis,
+    /// SQL for an administrator.
+    Clickhouse,
 }
 
 /// Options of `check`.
@@ -191,7 +214,12 @@ pub struct ListenArgs {
     )]
     pub secrets: Vec<String>,
     /// A file with such secrets, separated by white space.
-    #[arg(long, value_name = "FILE", env = "WEBHOOK_SECRET_FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WEBHOOK_SECRET_FILE",
+        conflicts_with = "secrets"
+    )]
     pub secret_file: Option<PathBuf>,
     /// Add every delivery to this file before it is answered, and begin with what it holds, so that a restart
     /// forgets nothing.

@@ -1,11 +1,12 @@
 //! The configuration of `engagectl`: where the servers are.
 
+use ::verify::RedisSource;
 use platform::{
     ClickHouseSettings, Component, ConnectSettings, DatabaseSettings, Settings, TopicSettings,
 };
 use serde::Deserialize;
-use service::Failure;
 use service::config::{EnvKey, Loader};
+use service::{Failure, TlsFiles};
 use stream::settings::KafkaSettings;
 use url::Url;
 
@@ -77,6 +78,8 @@ impl Default for Groups {
 pub struct RedisSettings {
     /// `redis://..` or `rediss://..` (`REDIS_URL`).
     pub url: Url,
+    /// With `rediss://`: the authorities to trust, and this client's certificate.
+    pub tls: TlsFiles,
     /// What every key of the aggregates' state starts with.
     pub prefix: String,
 }
@@ -85,8 +88,31 @@ impl Default for RedisSettings {
     fn default() -> Self {
         Self {
             url: Url::parse("redis://127.0.0.1:6379").expect("the literal is a URL"),
+            tls: TlsFiles::default(),
             prefix: "eng:".into(),
         }
+    }
+}
+
+impl RedisSettings {
+    /// Where to read from, for comparisons.
+    pub(crate) fn source(&self) -> RedisSource {
+        RedisSource {
+            tls: self.tls.clone(),
+            prefix: self.prefix.clone(),
+            ..RedisSource::new(self.url.clone())
+        }
+    }
+
+    /// A client; nothing is opened yet.
+    pub(crate) fn client(&self) -> Result<redis::Client, ::verify::Error> {
+        self.source().client()
+    }
+
+    /// Host and port, without credentials.
+    pub(crate) fn address(&self) -> String {
+        let (host, port) = (self.url.host_str(), self.url.port());
+        format!("{}:{}", host.unwrap_or_default(), port.unwrap_or(6379))
     }
 }
 
@@ -103,7 +129,16 @@ pub const ENV: &[EnvKey] = &[
     EnvKey::secret("CLICKHOUSE_PASSWORD", "clickhouse.password"),
     EnvKey::plain("CLICKHOUSE_DATABASE", "clickhouse.database"),
     EnvKey::plain("JAEGER_URL", "jaeger.url"),
+    EnvKey::plain("CLICKHOUSE_SSL_CA_LOCATION", "clickhouse.tls.ca"),
+    EnvKey::plain(
+        "CLICKHOUSE_SSL_CERTIFICATE_LOCATION",
+        "clickhouse.tls.certificate",
+    ),
+    EnvKey::plain("CLICKHOUSE_SSL_KEY_LOCATION", "clickhouse.tls.key"),
     EnvKey::secret("REDIS_URL", "redis.url"),
+    EnvKey::plain("REDIS_SSL_CA_LOCATION", "redis.tls.ca"),
+    EnvKey::plain("REDIS_SSL_CERTIFICATE_LOCATION", "redis.tls.certificate"),
+    EnvKey::plain("REDIS_SSL_KEY_LOCATION", "redis.tls.key"),
     EnvKey::plain("CANARY_EVERY", "canary.every"),
     EnvKey::plain("CANARY_WITHIN", "canary.within"),
     EnvKey::plain("CANARY_RECEIVER", "canary.receiver"),

@@ -59,6 +59,9 @@ pub(crate) fn failure(error: PlatformError) -> Failure {
         PlatformError::Refused { .. } => {
             "repair what the server's answer names; what was created before stays".into()
         }
+        PlatformError::Tls(_) => {
+            return Failure::usage(error.to_string()).remedy("correct the setting named");
+        }
         PlatformError::Setting { setting, .. } => {
             return Failure::usage(error.to_string()).remedy(format!("correct {setting}"));
         }

@@ -3,6 +3,7 @@
 //! Invariant: results go to standard output, progress and errors to standard error, and every error ends with
 //! what to do next.
 
+mod access;
 pub mod canary;
 mod check;
 pub mod cli;
@@ -44,6 +45,9 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
                 &check::run(&Config::load(&cli)?, &skip).await,
                 cli.output,
             ));
+        }
+        Command::Access(args) => {
+            init::print(&access::text(&Config::load(&cli)?, args.server, cli.output))
         }
         Command::Gen(args) => generate::run(&Config::load(&cli)?, args, stop).await?,
         Command::Verify(args) => {

@@ -64,7 +64,9 @@ fn json(report: &Report) -> String {
 
 fn failure(error: Error) -> Failure {
     let is_unreachable = error.is_unreachable();
-    let failure = if is_unreachable {
+    let failure = if matches!(error, Error::Tls(_)) {
+        Failure::usage("the stores cannot be compared")
+    } else if is_unreachable {
         Failure::unavailable("the stores cannot be compared")
     } else {
         Failure::internal("the stores cannot be compared")
@@ -82,7 +84,7 @@ fn sources(config: &Config, args: &VerifyArgs) -> Sources {
         postgres,
         kafka,
         clickhouse: Some(config.clickhouse.clone()),
-        redis: Some(RedisSource::new(config.redis.url.clone())),
+        redis: Some(config.redis.source()),
         receiver: args.receiver(),
     }
 }

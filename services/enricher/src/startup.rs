@@ -5,10 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::AdminClient;
-use rdkafka::client::DefaultClientContext;
-use rdkafka::metadata::Metadata;
 use service::{Exit, Failure, Finding};
+use stream::{RunError, RunErrorKind, contact};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
@@ -39,7 +37,10 @@ pub(crate) async fn topics(config: &Config, stop: &CancellationToken) -> Result<
                 Some(problem) if begun.elapsed() >= GRACE => return Err(problem.failure()),
                 Some(problem) => problem,
             },
-            Err(cause) => unreachable(config, cause),
+            Err(error) if error.kind() != RunErrorKind::Unavailable => {
+                return Err(not_answered(config, &error).failure());
+            }
+            Err(error) => not_answered(config, &error),
         };
         if begun.elapsed() >= PATIENCE {
             return Err(problem.failure());
@@ -58,7 +59,7 @@ pub(crate) async fn findings(config: &Config) -> Vec<Finding> {
         .map(|(cause, remedy)| Finding::problem("configuration", Exit::Usage, cause, remedy))
         .collect();
     match counts(config).await {
-        Err(cause) => findings.push(unreachable(config, cause).finding()),
+        Err(error) => findings.push(not_answered(config, &error).finding()),
         Ok(counts) => {
             findings.push(Finding::ok(
                 "kafka",
@@ -95,7 +96,8 @@ impl Problem {
             cause,
             remedy,
         } = self;
-        let next = if exit == Exit::Repair {
+        // what a person has to repair is either a topic, or named in the remedy
+        let next = if exit == Exit::Repair && what.starts_with("topic ") {
             "engagectl init"
         } else {
             "enricher check"
@@ -110,12 +112,13 @@ impl Problem {
     }
 }
 
-fn unreachable(config: &Config, cause: String) -> Problem {
+/// The broker does not answer, or refuses: credentials, or one of the topics.
+fn not_answered(config: &Config, error: &RunError) -> Problem {
     Problem {
-        exit: Exit::Unavailable,
+        exit: error.kind().into(),
         what: format!("kafka at {}", config.kafka.bootstrap_servers),
-        cause,
-        remedy: "start the broker, or set KAFKA_BOOTSTRAP_SERVERS".into(),
+        cause: error.to_string(),
+        remedy: error.remedy().into_owned(),
     }
 }
 
@@ -154,32 +157,17 @@ fn problems(counts: &Counts) -> Vec<Problem> {
     problems
 }
 
-async fn counts(config: &Config) -> Result<Counts, String> {
-    let kafka = config.kafka.clone();
-    let metadata = tokio::task::spawn_blocking(move || {
-        let admin: AdminClient<DefaultClientContext> = kafka.admin_config().create()?;
-        admin.inner().fetch_metadata(None, ASK)
-    });
-    let metadata = metadata
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())?;
+async fn counts(config: &Config) -> Result<Counts, RunError> {
     let Config { input, output, .. } = config;
     let topics = [
-        &input.cdc_topic,
-        &input.content_topic,
-        &output.topic,
-        &output.dead_letter_topic,
+        input.cdc_topic.as_str(),
+        input.content_topic.as_str(),
+        output.topic.as_str(),
+        output.dead_letter_topic.as_str(),
     ];
-    Ok(topics.map(|topic| (topic.clone(), partitions(&metadata, topic))))
-}
-
-fn partitions(metadata: &Metadata, topic: &str) -> usize {
-    let found = metadata
-        .topics()
-        .iter()
-        .find(|found| found.name() == topic && found.error().is_none());
-    found.map_or(0, |found| found.partitions().len())
+    let counted = contact::partitions(&config.kafka, &input.group_id, &topics, ASK).await?;
+    let mut counted = counted.into_iter();
+    Ok(topics.map(|topic| (topic.to_owned(), counted.next().unwrap_or_default())))
 }
 
 async fn postgres(config: &Config) -> Finding {
@@ -207,7 +195,7 @@ async fn postgres(config: &Config) -> Finding {
             "postgres",
             Exit::Unavailable,
             error.to_string(),
-            "set DATABASE_URL; without it unknown contents stay missing",
+            "check host, user, password, sslmode and sslrootcert in DATABASE_URL; without it unknown contents stay missing",
         ),
         Ok(columns) if columns.contains_key(&schema.content_id) => {
             Finding::ok("postgres", format!("table {table}"))
@@ -219,7 +207,7 @@ async fn postgres(config: &Config) -> Finding {
                 "table {table} does not exist, has no column {}, or is not visible to this role",
                 schema.content_id
             ),
-            "set CONTENT_TABLE and CONTENT_KEY, or grant SELECT on it",
+            "set CONTENT_TABLE and CONTENT_KEY, or grant SELECT on it as `engagectl access postgres` lists it",
         ),
     }
 }

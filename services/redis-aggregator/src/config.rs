@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
+use service::TlsFiles;
 use stream::settings::KafkaSettings;
 
 use crate::board::Leaderboard;
@@ -73,6 +74,8 @@ impl Default for Input {
 pub struct Redis {
     /// `redis://[user:password@]host:port[/database]`, `rediss://` for TLS. In cluster mode several nodes, separated by commas.
     pub url: SecretString,
+    /// With `rediss://`: the authorities to trust, and this client's certificate.
+    pub tls: TlsFiles,
     /// The URL names nodes of a Redis Cluster.
     pub cluster: bool,
     /// What the keys of our state start with; two deployments on one server need two.
@@ -92,6 +95,7 @@ impl Default for Redis {
     fn default() -> Self {
         Self {
             url: SecretString::from("redis://127.0.0.1:6379"),
+            tls: TlsFiles::default(),
             cluster: false,
             prefix: "eng:".into(),
             connect_timeout: Duration::from_secs(2),

@@ -14,8 +14,8 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisFuture,
-    RedisResult, Value, cmd,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, FromRedisValue, IntoConnectionInfo,
+    Pipeline, RedisFuture, RedisResult, TlsCertificates, Value, cmd,
 };
 use secrecy::ExposeSecret;
 
@@ -79,7 +79,7 @@ impl Server {
     /// Reads the settings; nothing is opened yet.
     ///
     /// # Errors
-    /// The URL is none.
+    /// The URL is none, or a file of `[redis.tls]` cannot be used.
     pub fn new(settings: &config::Redis) -> Result<Self, StoreError> {
         let bad = |cause| StoreError::Url { cause };
         let urls: Vec<&str> = settings
@@ -92,13 +92,21 @@ impl Server {
         for url in &urls {
             addresses.push(url.into_connection_info().map_err(bad)?.addr().to_string());
         }
+        let certificates = certificates(settings)?;
         let target = if settings.cluster {
-            let builder = ClusterClient::builder(urls)
+            let mut builder = ClusterClient::builder(urls)
                 .connection_timeout(settings.connect_timeout)
                 .response_timeout(settings.response_timeout);
+            if let Some(certificates) = certificates {
+                builder = builder.certs(certificates);
+            }
             Target::Cluster(Box::new(builder.build().map_err(bad)?))
         } else {
-            Target::Single(Box::new(Client::open(urls[0]).map_err(bad)?))
+            let client = match certificates {
+                Some(certificates) => Client::build_with_tls(urls[0], certificates),
+                None => Client::open(urls[0]),
+            };
+            Target::Single(Box::new(client.map_err(bad)?))
         };
         Ok(Self {
             target,
@@ -277,6 +285,22 @@ impl Server {
             other => other,
         })
     }
+}
+
+/// The files of `[redis.tls]`; `None` where none is set.
+fn certificates(settings: &config::Redis) -> Result<Option<TlsCertificates>, StoreError> {
+    if settings.tls.is_empty() {
+        return Ok(None);
+    }
+    let pem = settings.tls.read("redis").map_err(StoreError::Tls)?;
+    let client_tls = pem.client.map(|(client_cert, client_key)| ClientTlsConfig {
+        client_cert,
+        client_key,
+    });
+    Ok(Some(TlsCertificates {
+        client_tls,
+        root_cert: pem.ca,
+    }))
 }
 
 async fn info(

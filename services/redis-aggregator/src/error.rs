@@ -31,6 +31,9 @@ pub enum StoreError {
         /// What is wrong with it.
         cause: RedisError,
     },
+    /// A file of `[redis.tls]`.
+    #[error(transparent)]
+    Tls(service::TlsError),
     /// The server refuses this user.
     #[error("redis at {server} refuses the credentials or the command: {cause}")]
     Denied {
@@ -105,6 +108,14 @@ impl StoreError {
             ErrorKind::InvalidClientConfig => Self::Url { cause },
             _ => match cause.code() {
                 Some("NOAUTH" | "WRONGPASS") => Self::Denied { server, cause },
+                // Redis has no code for a right that a command inside of a script lacks
+                Some("ERR")
+                    if cause
+                        .detail()
+                        .is_some_and(|told| told.contains("ACL failure")) =>
+                {
+                    Self::Denied { server, cause }
+                }
                 Some("WRONGTYPE") => Self::Damaged {
                     what: format!(
                         "a key of the aggregates' state on {server} holds another type: {cause}"
@@ -127,7 +138,9 @@ impl StoreError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Doubt { .. } | Self::Unwritten { .. } => "outage",
-            Self::Url { .. } | Self::Denied { .. } | Self::Evicts { .. } => "configuration",
+            Self::Url { .. } | Self::Tls(_) | Self::Denied { .. } | Self::Evicts { .. } => {
+                "configuration"
+            }
             Self::Damaged { .. } => "damaged",
             Self::Wiped { .. } => "wiped",
             Self::Partial { .. } => "partial",
@@ -139,10 +152,12 @@ impl StoreError {
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
-            Self::Doubt { .. } => "check REDIS_URL and that the server runs: redis-aggregator check".into(),
+            Self::Doubt { .. } => "check REDIS_URL and that the server runs; with rediss:// also that REDIS_SSL_CA_LOCATION holds the authority of its \
+                certificate: redis-aggregator check".into(),
             Self::Unwritten { .. } => "see the server's log; it goes on by itself when a rewrite has ended well".into(),
             Self::Url { .. } => "it looks like redis://user:password@host:6379/0, or rediss:// for TLS".into(),
-            Self::Denied { .. } => "check the user and password in REDIS_URL and the user's ACL; the scripts need EVALSHA and SCRIPT LOAD".into(),
+            Self::Tls(_) => "correct the setting named".into(),
+            Self::Denied { .. } => "check user and password in REDIS_URL, and that this user has what `engagectl access redis` lists".into(),
             Self::Evicts { .. } => "set it: redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf".into(),
             Self::Damaged { remedy, .. } => remedy.clone(),
             Self::Wiped { .. } => REBUILD.into(),
@@ -166,6 +181,7 @@ impl From<StoreError> for LaneError {
                 Self::retry(error.to_string())
             }
             StoreError::Url { .. }
+            | StoreError::Tls(_)
             | StoreError::Denied { .. }
             | StoreError::Evicts { .. }
             | StoreError::Damaged { .. }
@@ -181,7 +197,7 @@ impl From<StoreError> for Failure {
             StoreError::Doubt { .. } | StoreError::Unwritten { .. } | StoreError::Moved { .. } => {
                 Self::unavailable(error.to_string())
             }
-            StoreError::Url { .. } => Self::usage(error.to_string()),
+            StoreError::Url { .. } | StoreError::Tls(_) => Self::usage(error.to_string()),
             StoreError::Denied { .. }
             | StoreError::Evicts { .. }
             | StoreError::Damaged { .. }

@@ -10,7 +10,7 @@ use service::metrics::Metric;
 use service::{App, Backoff, Context, Failure, Finding};
 use stream::dead_letter::DeadLetters;
 use stream::settings::InboxLimits;
-use stream::{LanesOptions, Status};
+use stream::{LanesOptions, Status, contact};
 
 use crate::config::Config;
 use crate::connection::Server;
@@ -38,6 +38,9 @@ impl App for RedisAggregator {
         EnvKey::plain("KAFKA_ENRICHED_TOPIC", "input.enriched_topic"),
         EnvKey::plain("KAFKA_GROUP_ID", "input.group_id"),
         EnvKey::secret("REDIS_URL", "redis.url"),
+        EnvKey::plain("REDIS_SSL_CA_LOCATION", "redis.tls.ca"),
+        EnvKey::plain("REDIS_SSL_CERTIFICATE_LOCATION", "redis.tls.certificate"),
+        EnvKey::plain("REDIS_SSL_KEY_LOCATION", "redis.tls.key"),
     ];
     const METRICS: &'static [&'static [Metric]] = &[
         stream::metrics::READER,
@@ -53,6 +56,12 @@ impl App for RedisAggregator {
     async fn check(config: &Config) -> Vec<Finding> {
         let mut findings: Vec<Finding> = config.problems().into_iter().map(misconfigured).collect();
         findings.push(check_redis(config).await);
+        let input = &config.input;
+        let topics = [
+            input.enriched_topic.as_str(),
+            input.dead_letter_topic.as_str(),
+        ];
+        findings.extend(contact::findings(&config.kafka, &topics, &input.group_id).await);
         findings
     }
 }

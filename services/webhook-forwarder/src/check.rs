@@ -5,8 +5,7 @@
 use std::net::SocketAddr;
 
 use service::{Exit, Finding};
-use stream::LaneError;
-use stream::probe::Probe;
+use stream::contact;
 use tokio::net::{TcpStream, lookup_host};
 
 use crate::config::Config;
@@ -25,15 +24,13 @@ pub(crate) async fn check(config: &Config) -> Vec<Finding> {
             "correct the setting named",
         ));
     }
+    let judged = endpoints::judge(config);
     if findings.is_empty() {
-        for topic in [
-            &config.input.enriched_topic,
-            &config.input.dead_letter_topic,
-        ] {
-            findings.push(topic_finding(config, topic).await);
-        }
+        let first = judged.as_ref().ok().and_then(|endpoints| endpoints.first());
+        let name = first.map_or("default", |endpoint| endpoint.name.as_str());
+        findings.extend(kafka_findings(config, name).await);
     }
-    match endpoints::judge(config) {
+    match judged {
         Ok(endpoints) => {
             for endpoint in endpoints {
                 findings.push(endpoint_finding(&endpoint).await);
@@ -48,21 +45,15 @@ pub(crate) async fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-async fn topic_finding(config: &Config, topic: &str) -> Finding {
-    let what = format!("topic {topic}");
-    let probe = Probe::new(&config.kafka, &config.input.group_id);
-    match probe.watermarks(topic, 0).await {
-        Ok(log) => Finding::ok(
-            what,
-            format!("partition 0 holds offsets {} to {}", log.low, log.high),
-        ),
-        Err(LaneError::Retry { reason } | LaneError::Stop { reason, .. }) => Finding::problem(
-            what,
-            Exit::Unavailable,
-            reason,
-            "check KAFKA_BOOTSTRAP_SERVERS; create missing topics with `engagectl init`",
-        ),
-    }
+/// The topics, and the positions of one endpoint's group; the others have the same prefix.
+async fn kafka_findings(config: &Config, endpoint: &str) -> Vec<Finding> {
+    let input = &config.input;
+    let topics = [
+        input.enriched_topic.as_str(),
+        input.dead_letter_topic.as_str(),
+    ];
+    let group = format!("{}.{endpoint}", input.group_id);
+    contact::findings(&config.kafka, &topics, &group).await
 }
 
 async fn endpoint_finding(endpoint: &Endpoint) -> Finding {

@@ -3,6 +3,8 @@
 //! Invariant: the database `engagement` exists (engine Atomic) when the server counts as ready, and user `engage` has all
 //! rights in it and none outside but reading `system` and killing queries.
 
+use std::path::PathBuf;
+
 use crate::{
     Kind, Launch, Server, StackError,
     ports::Ports,
@@ -16,7 +18,7 @@ use crate::{
 pub struct ClickHouse {
     /// HTTP interface: `http://127.0.0.1:PORT`
     pub url: String,
-    /// `engage`, with all rights on [`ClickHouse::database`].
+    /// `engage`, with all rights on [`ClickHouse::database`]; not in a secured stack, which has the users it was given.
     pub user: String,
     /// `engage`
     pub password: String,
@@ -32,14 +34,14 @@ pub struct ClickHouse {
 }
 
 impl ClickHouse {
-    pub(crate) fn new(server: Server) -> Self {
+    pub(crate) fn new(server: Server, site: &Site) -> Self {
         Self {
             url: format!("http://127.0.0.1:{}", server.port()),
             user: "engage".to_owned(),
             password: "engage".to_owned(),
             database: "engagement".to_owned(),
             admin_user: "admin".to_owned(),
-            admin_password: "admin".to_owned(),
+            admin_password: admin_password(site).to_owned(),
             native_port: server.inner_port(),
             server,
         }
@@ -49,11 +51,7 @@ impl ClickHouse {
 pub(super) fn prepare(site: &Site, ports: &Ports) -> Result<Launch, StackError> {
     let data = site.data("clickhouse")?;
     let (http, native) = (ports.public.to_string(), ports.inner.to_string());
-    let users = site.configure(
-        "users.xml",
-        include_str!("../../templates/clickhouse-users.xml"),
-        &[],
-    )?;
+    let users = users(site)?;
     let config = site.configure(
         "clickhouse.xml",
         include_str!("../../templates/clickhouse.xml"),
@@ -93,11 +91,32 @@ pub(super) fn prepare(site: &Site, ports: &Ports) -> Result<Launch, StackError> 
     Ok(launch.current_dir(&data))
 }
 
+fn users(site: &Site) -> Result<PathBuf, StackError> {
+    let Some(secured) = &site.secured else {
+        let template = include_str!("../../templates/clickhouse-users.xml");
+        return site.configure("users.xml", template, &[]);
+    };
+    let template = include_str!("../../templates/clickhouse-users-secured.xml");
+    let values: [(&str, &str); 2] = [
+        ("ADMIN", &secured.clickhouse_password),
+        ("USERS", &secured.clickhouse_elements()),
+    ];
+    site.configure("users.xml", template, &values)
+}
+
+fn admin_password(site: &Site) -> &str {
+    let secured = site.secured.as_ref();
+    secured.map_or("admin", |secured| secured.clickhouse_password.as_str())
+}
+
 /// The database, once.
-pub(super) async fn finish(port: u16) -> Result<(), StackError> {
-    let path = "/?user=admin&password=admin";
+pub(super) async fn finish(site: &Site, port: u16) -> Result<(), StackError> {
+    let login = [
+        ("X-ClickHouse-User", "admin"),
+        ("X-ClickHouse-Key", admin_password(site)),
+    ];
     let sql = "CREATE DATABASE IF NOT EXISTS engagement ENGINE = Atomic";
-    probe::post(port, path, sql)
+    probe::post(port, &login, sql)
         .await
         .map_err(|output| StackError::Step {
             server: Kind::ClickHouse,

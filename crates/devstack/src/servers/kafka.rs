@@ -1,4 +1,4 @@
-//! One Kafka broker that is its own controller (KRaft), plaintext on 127.0.0.1.
+//! One Kafka broker that is its own controller (KRaft), on 127.0.0.1: plaintext, or SASL_SSL in a secured stack.
 //!
 //! Invariant: storage is formatted once; topics are created by whoever needs them, never by a first record.
 
@@ -50,23 +50,76 @@ pub(super) fn prepare(site: &Site, ports: &Ports) -> Result<Launch, StackError> 
     let data = site.data("kafka")?;
     let (port, controller) = (ports.public.to_string(), ports.inner.to_string());
     let [names, listeners, advertised] = detours(site, ports);
-    let config = site.configure(
-        "kafka.properties",
-        include_str!("../../templates/kafka.properties"),
-        &[
-            ("PORT", &port),
-            ("CONTROLLER", &controller),
-            ("DATA", &data.to_string_lossy()),
-            ("MORE_NAMES", &names),
-            ("MORE_LISTENERS", &listeners),
-            ("MORE_ADVERTISED", &advertised),
-        ],
-    )?;
+    let place = data.to_string_lossy();
+    let values: [(&str, &str); 6] = [
+        ("PORT", &port),
+        ("CONTROLLER", &controller),
+        ("DATA", &place),
+        ("MORE_NAMES", &names),
+        ("MORE_LISTENERS", &listeners),
+        ("MORE_ADVERTISED", &advertised),
+    ];
+    let mut values = values.to_vec();
+    let mut template = include_str!("../../templates/kafka.properties").to_owned();
+    let own = own_values(site, ports)?;
+    if let Some(own) = &own {
+        template += include_str!("../../templates/kafka-secured.properties");
+        values.extend(own.iter().map(|(key, value)| (*key, value.as_str())));
+    }
+    let config = site.configure("kafka.properties", &template, &values)?;
     if !data.join("meta.properties").exists() {
         format(site, &data, &config)?;
     }
     let heap = if site.is_private() { "384m" } else { "512m" };
     Ok(java::launch(site, Kind::Kafka, heap, "kafka.Kafka")?.arg(config))
+}
+
+/// What only a secured broker's files name.
+fn own_values(
+    site: &Site,
+    ports: &Ports,
+) -> Result<Option<[(&'static str, String); 4]>, StackError> {
+    let Some(secured) = &site.secured else {
+        return Ok(None);
+    };
+    let read = |path: &Path| fs::read_to_string(path).map_err(StackError::io("reading", path));
+    let both = format!("{}{}", read(&secured.key)?, read(&secured.certificate)?);
+    let keystore = site.configure("kafka.pem", &both, &[])?;
+    let broker = ports.more.first().copied().unwrap_or_default();
+    Ok(Some([
+        ("BROKER", broker.to_string()),
+        ("KEYSTORE", keystore.display().to_string()),
+        ("CA", secured.ca.display().to_string()),
+        ("NAME", secured.common_name.clone()),
+    ]))
+}
+
+/// Users and rights; giving them twice changes nothing.
+pub(super) async fn grant(site: &Site, ports: &Ports) -> Result<(), StackError> {
+    let (Some(secured), Some(own)) = (&site.secured, own_values(site, ports)?) else {
+        return Ok(());
+    };
+    let values = own.each_ref().map(|(key, value)| (*key, value.as_str()));
+    let template = include_str!("../../templates/kafka-admin.properties");
+    let admin = site.configure("kafka-admin.properties", template, &values)?;
+    let lines = site.configure("kafka-users.tsv", &secured.kafka_lines(), &[])?;
+    let source = include_str!("../../templates/Grant.java");
+    let program = site.configure("Grant.java", source, &[])?;
+    let mut command = Command::new(tools::java(Kind::Kafka)?);
+    command
+        .args(java::flags(site, "128m")?)
+        .arg("-XX:TieredStopAtLevel=1")
+        .args(java::class_path(Kind::Kafka)?)
+        .args([program, admin, lines]);
+    let what = "giving users their passwords and rights";
+    let given = tokio::task::spawn_blocking(move || step(Kind::Kafka, what, &mut command));
+    given.await.unwrap_or_else(|error| {
+        Err(StackError::Step {
+            server: Kind::Kafka,
+            step: what.to_owned(),
+            output: error.to_string(),
+        })
+    })
 }
 
 /// Puts an identity and the first metadata record into an empty data directory.

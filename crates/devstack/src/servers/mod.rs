@@ -50,10 +50,18 @@ pub(crate) fn prepare(kind: Kind, site: &Site, ports: &Ports) -> Result<Launch, 
 }
 
 /// When a server counts as ready.
-pub(crate) fn probe(kind: Kind, ports: &Ports) -> Probe {
+pub(crate) fn probe(kind: Kind, site: &Site, ports: &Ports) -> Probe {
     let port = ports.public;
+    match (kind, &site.secured) {
+        (Kind::Kafka, Some(secured)) => {
+            let own = ports.more.first().copied().unwrap_or_default();
+            return Probe::SecureMetadata(own, secured.clone());
+        }
+        (Kind::Redis, Some(secured)) => return Probe::SecurePing(port, secured.clone()),
+        _ => {}
+    }
     match kind {
-        Kind::Postgres => Probe::Sql(postgres::admin_url(port)),
+        Kind::Postgres => Probe::Sql(postgres::admin_url(site, port, "postgres")),
         Kind::Kafka => Probe::Metadata(port),
         // The root path answers before the worker has joined its group.
         Kind::Connect => Probe::Http(port, "/connectors"),
@@ -63,11 +71,12 @@ pub(crate) fn probe(kind: Kind, ports: &Ports) -> Probe {
     }
 }
 
-/// Roles and databases, once a server answers.
-pub(crate) async fn finish(kind: Kind, ports: &Ports) -> Result<(), StackError> {
+/// Roles, rights and databases, once a server answers.
+pub(crate) async fn finish(kind: Kind, site: &Site, ports: &Ports) -> Result<(), StackError> {
     match kind {
-        Kind::Postgres => postgres::finish(ports.public).await,
-        Kind::ClickHouse => clickhouse::finish(ports.public).await,
+        Kind::Postgres => postgres::finish(site, ports.public).await,
+        Kind::ClickHouse => clickhouse::finish(site, ports.public).await,
+        Kind::Kafka if site.secured.is_some() => kafka::grant(site, ports).await,
         Kind::Kafka | Kind::Connect | Kind::Redis | Kind::Jaeger => Ok(()),
     }
 }

@@ -5,9 +5,10 @@
 //! `/var/lib/engage` and the stack's directory holds a link to it.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    io::Write as _,
     os::unix::{
-        fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink},
+        fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink},
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -18,7 +19,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::step;
 use crate::{
-    Kind, Launch, Server, StackError, StopSignal,
+    Kind, Launch, Secured, Server, StackError, StopSignal,
     ports::Ports,
     site::{Site, blocked_at},
     tools,
@@ -27,27 +28,46 @@ use crate::{
 /// A running Postgres.
 #[derive(Debug)]
 pub struct Postgres {
-    /// Database `engage`, as its owner `engage` (password `engage`).
+    /// Database `engage`, as its owner `engage` (password `engage`). In a secured stack there is no such role: without a user.
     pub url: String,
-    /// Database `engage`, as the superuser `postgres` (no password).
+    /// Database `engage`, as the superuser `postgres` (no password, unless the stack is secured).
     pub admin_url: String,
     pub(crate) server: Server,
 }
 
 impl Postgres {
-    pub(crate) fn new(server: Server) -> Self {
+    pub(crate) fn new(server: Server, site: &Site) -> Self {
         let port = server.port();
+        let url = match &site.secured {
+            None => format!("postgres://engage:engage@127.0.0.1:{port}/engage"),
+            Some(secured) => format!("postgres://127.0.0.1:{port}/engage?{}", encrypted(secured)),
+        };
+        let admin_url = match &site.secured {
+            None => format!("postgres://postgres@127.0.0.1:{port}/engage"),
+            Some(_) => admin_url(site, port, "engage"),
+        };
         Self {
-            url: format!("postgres://engage:engage@127.0.0.1:{port}/engage"),
-            admin_url: format!("postgres://postgres@127.0.0.1:{port}/engage"),
+            url,
+            admin_url,
             server,
         }
     }
 }
 
-/// The database that exists from the start.
-pub(super) fn admin_url(port: u16) -> String {
-    format!("postgres://postgres@127.0.0.1:{port}/postgres?sslmode=disable")
+/// As the superuser; `postgres` is the database that exists from the start.
+pub(super) fn admin_url(site: &Site, port: u16, database: &str) -> String {
+    match &site.secured {
+        None => format!("postgres://postgres@127.0.0.1:{port}/{database}?sslmode=disable"),
+        Some(secured) => format!(
+            "postgres://postgres:{}@127.0.0.1:{port}/{database}?{}",
+            secured.postgres_password,
+            encrypted(secured)
+        ),
+    }
+}
+
+fn encrypted(secured: &Secured) -> String {
+    format!("sslmode=verify-full&sslrootcert={}", secured.ca.display())
 }
 
 pub(super) fn prepare(site: &Site, ports: &Ports) -> Result<Launch, StackError> {
@@ -58,6 +78,9 @@ pub(super) fn prepare(site: &Site, ports: &Ports) -> Result<Launch, StackError> 
         initialise(site, &bin, &data, user)?;
     }
     configure(site, ports, &data)?;
+    if let Some(secured) = &site.secured {
+        encrypt(secured, &data, user)?;
+    }
     Ok(Launch::new(
         Kind::Postgres.name(),
         bin.join("postgres"),
@@ -146,9 +169,18 @@ fn initialise(
     let draft = data.join("draft");
     let _ = fs::remove_dir_all(&draft);
     let mut initdb = Command::new(bin.join("initdb"));
+    match &site.secured {
+        None => initdb.arg("--auth=trust"),
+        Some(secured) => {
+            let password = data.join("initial");
+            hand_over(&password, secured.postgres_password.as_bytes(), user)?;
+            initdb
+                .args(["--auth=scram-sha-256", "--pwfile"])
+                .arg(password)
+        }
+    };
     initdb.arg("-D").arg(&draft).args([
         "--username=postgres",
-        "--auth=trust",
         "--encoding=UTF8",
         "--locale=C.UTF-8",
         "--no-instructions",
@@ -161,6 +193,7 @@ fn initialise(
         initdb.uid(uid).gid(gid);
     }
     step(Kind::Postgres, "initdb", &mut initdb)?;
+    let _ = fs::remove_file(data.join("initial"));
     adopt_draft(&draft, data)
 }
 
@@ -191,20 +224,50 @@ fn configure(site: &Site, ports: &Ports, data: &Path) -> Result<(), StackError> 
         ("FSYNC", fsync),
         ("BUFFERS", buffers),
     ];
-    let text = site.configure(
-        "postgresql.conf",
-        include_str!("../../templates/postgresql.conf"),
-        &values,
-    )?;
+    let mut template = include_str!("../../templates/postgresql.conf").to_owned();
+    if site.secured.is_some() {
+        template += include_str!("../../templates/postgresql-secured.conf");
+    }
+    let text = site.configure("postgresql.conf", &template, &values)?;
     let target = data.join("postgresql.conf");
     fs::copy(&text, &target).map_err(StackError::io("writing", &target))?;
     fs::set_permissions(&target, fs::Permissions::from_mode(0o644))
         .map_err(StackError::io("opening", &target))
 }
 
-/// Role and database `engage`, once.
-pub(super) async fn finish(port: u16) -> Result<(), StackError> {
-    create_database(port)
+/// Certificate and key as Postgres wants them, and no way in but by password over TLS.
+fn encrypt(secured: &Secured, data: &Path, user: Option<(u32, u32)>) -> Result<(), StackError> {
+    for (source, name) in [
+        (&secured.certificate, "server.crt"),
+        (&secured.key, "server.key"),
+    ] {
+        let bytes = fs::read(source).map_err(StackError::io("reading", source))?;
+        hand_over(&data.join(name), &bytes, user)?;
+    }
+    let rules = "hostssl all all 127.0.0.1/32 scram-sha-256\n";
+    hand_over(&data.join("pg_hba.conf"), rules.as_bytes(), user)
+}
+
+/// A file that only Postgres reads.
+fn hand_over(path: &Path, bytes: &[u8], user: Option<(u32, u32)>) -> Result<(), StackError> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(StackError::io("writing", path))?;
+    file.write_all(bytes)
+        .map_err(StackError::io("writing", path))?;
+    if let Some((uid, gid)) = user {
+        chown(path, Some(uid), Some(gid)).map_err(StackError::io("changing the owner of", path))?;
+    }
+    Ok(())
+}
+
+/// Role and database `engage`, once; in a secured stack the database alone, and roles are its owner's affair.
+pub(super) async fn finish(site: &Site, port: u16) -> Result<(), StackError> {
+    create_database(site, port)
         .await
         .map_err(|error| StackError::Step {
             server: Kind::Postgres,
@@ -213,9 +276,9 @@ pub(super) async fn finish(port: u16) -> Result<(), StackError> {
         })
 }
 
-async fn create_database(port: u16) -> Result<(), sqlx::Error> {
-    let mut admin = PgConnection::connect(&admin_url(port)).await?;
-    let steps = [
+async fn create_database(site: &Site, port: u16) -> Result<(), sqlx::Error> {
+    let mut admin = PgConnection::connect(&admin_url(site, port, "postgres")).await?;
+    let mut steps = vec![
         (
             "SELECT 1 FROM pg_roles WHERE rolname = 'engage'",
             "CREATE ROLE engage LOGIN PASSWORD 'engage'",
@@ -225,6 +288,9 @@ async fn create_database(port: u16) -> Result<(), sqlx::Error> {
             "CREATE DATABASE engage OWNER engage",
         ),
     ];
+    if site.secured.is_some() {
+        steps = vec![(steps[1].0, "CREATE DATABASE engage")];
+    }
     for (exists, create) in steps {
         if sqlx::query(exists)
             .fetch_optional(&mut admin)

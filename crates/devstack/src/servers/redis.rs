@@ -10,15 +10,20 @@ use crate::{Kind, Launch, Server, StackError, ports::Ports, site::Site, tools};
 /// A running Redis.
 #[derive(Debug)]
 pub struct Redis {
-    /// `redis://127.0.0.1:PORT/`
+    /// `redis://127.0.0.1:PORT/`; `rediss://` in a secured stack.
     pub url: String,
     pub(crate) server: Server,
 }
 
 impl Redis {
-    pub(crate) fn new(server: Server) -> Self {
+    pub(crate) fn new(server: Server, site: &Site) -> Self {
+        let scheme = if site.secured.is_some() {
+            "rediss"
+        } else {
+            "redis"
+        };
         Self {
-            url: format!("redis://127.0.0.1:{}/", server.port()),
+            url: format!("{scheme}://127.0.0.1:{}/", server.port()),
             server,
         }
     }
@@ -29,11 +34,26 @@ pub(super) fn prepare(site: &Site, ports: &Ports) -> Result<Launch, StackError> 
     let data = site.data("redis")?;
     repair(&data)?;
     let port = ports.public.to_string();
-    let config = site.configure(
-        "redis.conf",
-        include_str!("../../templates/redis.conf"),
-        &[("PORT", &port), ("DATA", &data.to_string_lossy())],
-    )?;
+    let place = data.to_string_lossy();
+    let values: [(&str, &str); 2] = [("PORT", &port), ("DATA", &place)];
+    let plain = include_str!("../../templates/redis.conf");
+    let config = match &site.secured {
+        None => site.configure("redis.conf", plain, &values)?,
+        Some(secured) => {
+            let users = secured.redis_users.join("\n") + "\n";
+            let users = site.configure("redis.acl", &users, &[])?;
+            let values: [(&str, &str); 6] = [
+                values[0],
+                values[1],
+                ("CERTIFICATE", &secured.certificate.to_string_lossy()),
+                ("KEY", &secured.key.to_string_lossy()),
+                ("CA", &secured.ca.to_string_lossy()),
+                ("ACL", &users.to_string_lossy()),
+            ];
+            let more = include_str!("../../templates/redis-secured.conf");
+            site.configure("redis.conf", &format!("{plain}{more}"), &values)?
+        }
+    };
     Ok(
         Launch::new(Kind::Redis.name(), program, site.log(Kind::Redis))
             .arg(config)

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::environment::{Variable, secret_name};
 use super::sources::Sources;
 use super::value::{Path, Table};
-use super::{COMMON_ENV, CommonConfig, ConfigError, Entry, EnvKey, schema};
+use super::{COMMON_ENV, CommonConfig, ConfigError, Entry, EnvKey, demo, schema};
 
 /// Where configuration comes from. See the module's example.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct Loaded<T> {
     pub config: T,
     /// Every known key, and every one that was set, for `config show`.
     pub entries: Vec<Entry>,
-    /// Variables that look meant for us but are not known; to be logged.
+    /// Variables that look meant for us but are not known, and secrets of the demo elsewhere; to be logged.
     pub warnings: Vec<String>,
 }
 
@@ -96,6 +96,7 @@ impl Loader {
     pub fn load<T: DeserializeOwned>(&self) -> Result<Loaded<T>, ConfigError> {
         let mut sources = self.sources(&schema::keys::<T>());
         let table = std::mem::take(&mut sources.table);
+        sources.warn(demo::warnings(&table));
         let entries = sources.entries(&table);
         let config = sources.decode(table, &[]);
         sources.finish(config, entries)
@@ -111,6 +112,7 @@ impl Loader {
         let keys = [schema::keys::<CommonConfig>(), schema::keys::<C>()].concat();
         let mut sources = self.with_common().sources(&keys);
         let mut app = std::mem::take(&mut sources.table);
+        sources.warn(demo::warnings(&app));
         let entries = sources.entries(&app);
         let common = take_common(&mut app);
         let common = sources.decode::<CommonConfig>(common, &[]);

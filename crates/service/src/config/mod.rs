@@ -20,6 +20,7 @@ mod access;
 mod common;
 mod de;
 mod decode;
+pub mod demo;
 mod environment;
 mod file;
 mod flatten;

@@ -60,6 +60,11 @@ impl Sources {
         }
     }
 
+    /// What is to be said besides, without being wrong.
+    pub(super) fn warn(&mut self, warnings: Vec<String>) {
+        self.warnings.extend(warnings);
+    }
+
     pub(super) fn flag(&mut self, pair: &str) {
         match pair.split_once('=') {
             Some((key, value)) if !key.trim().is_empty() => {

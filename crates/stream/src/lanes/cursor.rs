@@ -132,7 +132,7 @@ impl Cursor {
             )),
             Some(Code::TopicAuthorizationFailed) => Some(LaneError::stop(
                 format!("{at}: reading is denied"),
-                "grant this user read on the topic",
+                "grant KAFKA_SASL_USERNAME read on the topic; `engagectl access kafka` lists what each service needs",
             )),
             Some(Code::BadMessage) => Some(LaneError::stop(
                 format!("{at}: the stored record fails its checksum"),

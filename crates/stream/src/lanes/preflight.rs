@@ -111,16 +111,12 @@ fn judge(options: &LanesOptions, status: &Status, answer: Answer) -> Result<(), 
             Err(RunError::MissingTopic { topic, servers })
         }
         Answer::TopicError(code) => Err(unreachable(options, servers, code.to_string())),
-        Answer::Failed(error) => match status.last_error() {
-            Some((
-                Code::Authentication
-                | Code::SaslAuthenticationFailed
-                | Code::UnsupportedSASLMechanism,
-                cause,
-            )) => Err(RunError::Authentication { servers, cause }),
-            Some((_, cause)) => Err(unreachable(options, servers, cause)),
-            None => Err(unreachable(options, servers, error.to_string())),
-        },
+        Answer::Failed(error) => Err(RunError::unanswered(
+            servers,
+            options.startup.as_secs(),
+            status.last_error(),
+            &error,
+        )),
     }
 }
 

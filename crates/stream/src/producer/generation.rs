@@ -170,7 +170,8 @@ impl Generation {
         match self.own_failure(topic, partition) {
             Some((reason, FailureClass::Configuration)) => SendError::Refused {
                 reason,
-                remedy: "create the topic with `engagectl init`, or grant this user write on it"
+                remedy: "create the topic with `engagectl init`, or grant KAFKA_SASL_USERNAME write on it; `engagectl access kafka` \
+                         lists what each service needs"
                     .into(),
             },
             _ => SendError::Void { reason },

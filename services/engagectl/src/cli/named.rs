@@ -52,6 +52,7 @@ fn a_verb_or_an_option_that_is_not_there_is_found_also_across_a_line_break() {
         "TOOL --config engage.toml -o json verify --within 60s",
         "TOOL gen --rate 500/s\nTOOL check",
         "`TOOL lineage ..`, `TOOL`'s own, # --- TOOL ---",
+        "kafka-acls.sh --allow-principal User:TOOL --operation Read\nuser TOOL on ~eng:*",
     ];
     for text in right {
         let found = commands(&text.replace("TOOL", TOOL));
@@ -84,8 +85,10 @@ fn is_text(name: &str) -> bool {
 fn commands(text: &str) -> Vec<Vec<String>> {
     let text = joined(text);
     let places = text.match_indices(TOOL);
-    let packages = places.filter(|(at, _)| !text[..*at].ends_with("-p "));
-    let rests = packages.map(|(at, name)| &text[at + name.len()..]);
+    // a package of cargo, a user of Kafka or Redis
+    let others = ["-p ", "User:", "user "];
+    let tools = places.filter(|(at, _)| !others.iter().any(|other| text[..*at].ends_with(other)));
+    let rests = tools.map(|(at, name)| &text[at + name.len()..]);
     rests
         .filter(|rest| rest.starts_with(' '))
         .map(words)

@@ -25,18 +25,12 @@ pub(crate) struct Aggregates {
 }
 
 impl Aggregates {
-    /// `None` where the URL is none, or there are no aggregates.
+    /// `None` where the URL is none, a file of `[redis.tls]` cannot be used, or there are no aggregates.
     pub(crate) fn of(config: &Config) -> Option<Self> {
-        let url = &config.redis.url;
-        let address = format!(
-            "{}:{}",
-            url.host_str().unwrap_or_default(),
-            url.port().unwrap_or(6379)
-        );
         Some(Self {
-            client: redis::Client::open(url.as_str()).ok()?,
+            client: config.redis.client().ok()?,
             prefix: config.redis.prefix.clone(),
-            address,
+            address: config.redis.address(),
         })
         .filter(|_| !config.groups.redis.is_empty())
     }

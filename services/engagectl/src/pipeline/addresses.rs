@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use super::SERVICES;
 
 /// Password of the role that Debezium uses on a local stack, which listens on loopback only.
-const LOCAL_CDC_PASSWORD: &str = "engage_cdc";
+const LOCAL_CDC_PASSWORD: &str = service::config::demo::CDC_PASSWORD;
 
 /// Everything that a local pipeline talks to.
 #[derive(Clone, Debug)]

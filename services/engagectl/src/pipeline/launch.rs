@@ -8,7 +8,7 @@ use service::Failure;
 use super::{Addresses, RECEIVER, Site};
 
 /// The demo's signing secret. It protects nothing: both ends are on loopback.
-const DEMO_SECRET: &str = "whsec_ZW5nYWdlLWRlbW8tc2VjcmV0LTAxMjM0NTY3ODk=";
+const DEMO_SECRET: &str = service::config::demo::WEBHOOK_SECRET;
 
 /// The process of a service of [`super::SERVICES`], or of the receiver.
 #[must_use]

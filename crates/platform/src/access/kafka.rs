@@ -1,0 +1,207 @@
+//! Kafka: one principal for each service, `User:<service>`.
+//!
+//! Invariant: nobody has a right on the cluster, and only `engagectl` may create a topic. (Connect creates its own three.)
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::TopicSettings;
+
+/// What one principal may do with one resource, or with all whose names begin so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    /// The user, as in `KAFKA_SASL_USERNAME`.
+    pub user: String,
+    /// Topic or group.
+    pub resource: Resource,
+    /// Its name, or the beginning of its name.
+    pub name: String,
+    /// Whether `name` is only the beginning.
+    pub prefixed: bool,
+    /// As `kafka-acls.sh` calls them. `Read` and `Write` imply `Describe`.
+    pub operations: Vec<&'static str>,
+}
+
+/// What a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resource {
+    /// A topic.
+    Topic,
+    /// A consumer group.
+    Group,
+}
+
+impl Resource {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Group => "group",
+        }
+    }
+}
+
+/// The sinks, whose rights differ in their names only.
+const SINKS: [&str; 3] = ["clickhouse-sink", "redis-aggregator", "webhook-forwarder"];
+
+/// The worker's own topics, `group.id` and principal, as `docs/connect.md` names them.
+const WORKER_TOPICS: &str = "connect-";
+const WORKER_GROUP: &str = "engage-connect";
+const CONNECT: &str = "connect";
+
+/// All rules, service by service.
+#[must_use]
+pub fn rules(topics: &TopicSettings) -> Vec<Rule> {
+    let mut rules = connect(topics);
+    rules.extend(enricher(topics));
+    for sink in SINKS {
+        rules.push(topic(sink, &topics.enriched, &["Read"]));
+        rules.push(topic(sink, &letters(sink), &["Write"]));
+        rules.push(groups(sink, sink));
+    }
+    rules.extend(operator(topics));
+    rules
+}
+
+fn connect(topics: &TopicSettings) -> Vec<Rule> {
+    let own = &["Read", "Write", "Create", "DescribeConfigs"];
+    vec![
+        Rule {
+            prefixed: true,
+            ..topic(CONNECT, WORKER_TOPICS, own)
+        },
+        Rule {
+            prefixed: false,
+            ..groups(CONNECT, WORKER_GROUP)
+        },
+        topic(CONNECT, &topics.cdc, &["Write"]),
+        topic(CONNECT, &topics.content, &["Write"]),
+        topic(CONNECT, "__debezium-heartbeat.cdc", &["Write"]),
+    ]
+}
+
+fn enricher(topics: &TopicSettings) -> Vec<Rule> {
+    let user = "enricher";
+    vec![
+        topic(user, &topics.cdc, &["Read"]),
+        topic(user, &topics.content, &["Read"]),
+        topic(user, &topics.enriched, &["Read", "Write"]),
+        topic(user, &letters(user), &["Write"]),
+        groups(user, user),
+    ]
+}
+
+/// `init` creates and describes, `verify` and `lineage show` read, `lineage adopt` commits for the groups.
+fn operator(topics: &TopicSettings) -> Vec<Rule> {
+    let user = "engagectl";
+    let mut rules: Vec<Rule> = topics
+        .specs()
+        .iter()
+        .map(|spec| topic(user, &spec.name, &["Read", "Create", "DescribeConfigs"]))
+        .collect();
+    for prefix in ["engage", "enricher"].into_iter().chain(SINKS) {
+        rules.push(groups(user, prefix));
+    }
+    rules
+}
+
+fn letters(service: &str) -> String {
+    format!("engagement.dlq.{service}")
+}
+
+fn topic(user: &str, name: &str, operations: &[&'static str]) -> Rule {
+    Rule {
+        user: user.into(),
+        resource: Resource::Topic,
+        name: name.into(),
+        prefixed: false,
+        operations: operations.to_vec(),
+    }
+}
+
+/// The group of that name and those that begin with it: `webhook-forwarder.<endpoint>`, `enricher-contents`.
+fn groups(user: &str, prefix: &str) -> Rule {
+    Rule {
+        user: user.into(),
+        resource: Resource::Group,
+        name: prefix.into(),
+        prefixed: true,
+        operations: vec!["Read"],
+    }
+}
+
+/// The rules as commands for Kafka's own tool.
+#[must_use]
+pub fn commands(topics: &TopicSettings) -> String {
+    let mut text = String::new();
+    for rule in rules(topics) {
+        let operations: Vec<String> = rule
+            .operations
+            .iter()
+            .map(|operation| format!("--operation {operation}"))
+            .collect();
+        let pattern = if rule.prefixed {
+            " --resource-pattern-type prefixed"
+        } else {
+            ""
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "kafka-acls.sh --bootstrap-server $KAFKA --command-config $ADMIN --add --allow-principal User:{} {} --{} {}{pattern}",
+            rule.user,
+            operations.join(" "),
+            rule.resource.name(),
+            rule.name,
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Rule> {
+        rules(&TopicSettings::default())
+    }
+
+    #[test]
+    fn only_the_enricher_writes_what_sinks_read_and_only_connect_writes_what_it_reads() {
+        let writers = |topic: &str| -> Vec<String> {
+            let of_topic = all().into_iter().filter(|rule| rule.name == topic);
+            let writing = of_topic.filter(|rule| rule.operations.contains(&"Write"));
+            writing.map(|rule| rule.user).collect()
+        };
+        assert_eq!(writers("engagement.enriched.v1"), ["enricher"]);
+        assert_eq!(writers("cdc.public.engagement_events"), ["connect"]);
+        assert_eq!(
+            writers("engagement.dlq.clickhouse-sink"),
+            ["clickhouse-sink"]
+        );
+    }
+
+    #[test]
+    fn no_sink_sees_the_changes_or_the_group_of_another() {
+        for sink in SINKS {
+            for rule in all().into_iter().filter(|rule| rule.user == sink) {
+                assert!(!rule.name.starts_with("cdc."), "{rule:?}");
+                if rule.resource == Resource::Group {
+                    assert_eq!(rule.name, sink);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefixed_rule_says_so_in_its_command() {
+        let text = commands(&TopicSettings::default());
+        let line = text.lines().find(|line| line.contains("--group enricher"));
+        assert!(
+            line.unwrap().ends_with("--resource-pattern-type prefixed"),
+            "{text}"
+        );
+        assert!(!text.contains("--cluster"), "{text}");
+    }
+}
