@@ -25,6 +25,10 @@ struct Cli {
     /// How long faults are injected.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
+    /// The shortest time from one fault to the next; the longest is half as much again. With 20s and more, what was
+    /// held up flows in between, so that many events pass.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    every: Duration,
     /// Only these classes, or all of a module (`kafka`), separated by commas.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -149,9 +153,10 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
     let program = std::env::current_exe().context("cannot tell where this program lies")?;
     let seed = cli.seed.unwrap_or_else(rand::random);
     let mut again = format!(
-        "{} --seed {seed} --minutes {} --rate {} --point-rounds {}",
+        "{} --seed {seed} --minutes {} --every {} --rate {} --point-rounds {}",
         program.display(),
         cli.minutes,
+        humantime::format_duration(cli.every),
         cli.rate,
         cli.point_rounds
     );
@@ -174,6 +179,7 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
     Ok(RunOptions {
         seed,
         duration: Duration::from_secs_f64(cli.minutes * 60.0),
+        every: cli.every,
         classes,
         point_rounds: cli.point_rounds,
         recovery_rounds: cli.recovery_rounds,
