@@ -6,16 +6,13 @@ use clap_complete::{Shell, generate};
 use crate::cli::Cli;
 
 const NOTES: &str = "\
-Where shells look for it:
-  bash  ~/.local/share/bash-completion/completions/engagectl
-  zsh   _engagectl in a directory of $fpath, before `compinit`
-  fish  ~/.config/fish/completions/engagectl.fish
+Where shells look for it: bash in `~/.local/share/bash-completion/completions/engagectl`, zsh in `_engagectl` in a directory of
+$fpath, before `compinit`, fish in `~/.config/fish/completions/engagectl.fish`.
 
 Examples:
-  engagectl completions bash > ~/.local/share/bash-completion/completions/engagectl
-  engagectl completions zsh > ~/.zfunc/_engagectl
-  engagectl completions fish > ~/.config/fish/completions/engagectl.fish
-  source <(engagectl completions bash)";
+  source <(engagectl completions bash)
+  engagectl completions zsh > \"${fpath[1]}/_engagectl\"
+  engagectl completions fish > ~/.config/fish/completions/engagectl.fish";
 
 /// Options of `completions`.
 #[derive(Debug, Args)]

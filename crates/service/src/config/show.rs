@@ -82,8 +82,8 @@ pub fn render(entries: &[Entry]) -> String {
 /// [`hidden_secret`], [`hidden_option`] or [`hidden_url`]; what has no value by default stays without one.
 pub fn fill_defaults(entries: &mut [Entry], defaults: &serde_json::Value) {
     for entry in entries.iter_mut().filter(|entry| entry.value.is_none()) {
-        let way = entry.key.split('.');
-        let found = way.fold(Some(defaults), |at, name| at?.get(name));
+        let mut way = entry.key.split('.');
+        let found = way.try_fold(defaults, |at, name| at.get(name));
         entry.value = found.and_then(default_text);
     }
 }

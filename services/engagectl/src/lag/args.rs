@@ -10,7 +10,8 @@ behind are since the commit in Postgres of the first event that the group has no
 looked at again after --every, which gives its rate and when it will have caught up: `never` as long as the lag does not
 fall. The aggregates' own position stands in Redis; what is shown is their commit, which follows it.
 
-Exit codes: 0; 1 where --max-lag or --max-behind is exceeded, with --watch at the first look that shows it; 69 where Kafka does not answer.
+Exit codes: 0; 1 where --max-lag or --max-behind is exceeded, with --watch at the first look that shows it; 69
+where Kafka does not answer.
 
 Examples:
   engagectl lag

@@ -17,7 +17,8 @@ and JSON. With -o json every record is one line with one object: its fields, and
 A field without a value satisfies only `= null`. Fields: of enriched events those of the canonical form (`source.offset`
 for a field in a field), of changes `op`, `committed_at` and the columns of the table, of dead letters `service`, `reason`,
 `stage`, `attempts`, `failed_at`, `message`, `endpoint`, `redrive_count`, `origin.topic`, `origin.partition`,
-`origin.offset`; of all `key`, `record.partition`, `record.offset`, `record.timestamp`.
+`origin.offset`; of all `key`, `record.partition`, `record.offset`, `record.timestamp`, and `unreadable`, which says why a
+record cannot be read.
 
 Examples:
   engagectl tail enriched --where 'engagement_percent > 50'

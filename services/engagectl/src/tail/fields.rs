@@ -43,6 +43,7 @@ pub(super) const ENRICHED: &[&str] = &[
     "source",
     "key",
     "record",
+    UNREADABLE,
 ];
 /// Fields that every dead letter has.
 pub(super) const LETTER: &[&str] = &[
@@ -307,7 +308,7 @@ mod tests {
         let event = Sample::new().replacing(&Sample::new().build()).build();
         let value = Profile::Canonical.value(&event, &RenderOptions::complete());
         let mut known: Vec<&str> = ENRICHED.to_vec();
-        known.retain(|name| !["key", "record", "raw_payload"].contains(name));
+        known.retain(|name| !["key", "record", "raw_payload", UNREADABLE].contains(name));
         let mut found: Vec<&str> = value
             .as_object()
             .unwrap()

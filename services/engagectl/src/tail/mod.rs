@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use args::{Since, Stream, TailArgs};
+use args::Stream;
+pub use args::TailArgs;
 use follow::{Handed, Source, Start};
 
 use crate::cli::Output;
@@ -102,36 +103,39 @@ fn source(config: &Config, args: &TailArgs, topic: &str, now: Micros) -> Source 
     }
 }
 
-/// A field that no record has is a mistake, where the fields are known.
+/// A field that no record has is a mistake, where the fields are known; so is an option for another stream.
 fn check(args: &TailArgs) -> Result<(), Failure> {
-    let known = match args.stream {
-        Stream::Enriched => fields::ENRICHED,
-        Stream::Dlq => fields::LETTER,
-        Stream::Cdc => return Ok(()),
-    };
-    let named = args.condition.iter().flat_map(Expression::fields);
-    for name in named {
-        let first = name.split('.').next().unwrap_or_default();
-        if !known.contains(&first) {
-            return Err(Failure::usage(format!(
-                "--where names the field {name}, which no record has"
-            ))
-            .remedy(format!("name one of: {}", known.join(", ")))
-            .next("engagectl tail --help"));
-        }
-        if ["raw_payload", "value"].contains(&first) && !args.payload {
-            return Err(Failure::usage(format!(
-                "--where names {first}, which may hold personal data and is not read"
-            ))
-            .remedy("add --payload"));
-        }
-    }
     if !args.service.is_empty() && (args.stream != Stream::Dlq || args.topic.is_some()) {
         return Err(
             Failure::usage("--service goes with the dead letters of the services only")
                 .remedy("leave it out, or read `dlq` without --topic")
                 .next("engagectl tail dlq --service enricher"),
         );
+    }
+    let known = match args.stream {
+        Stream::Enriched => fields::ENRICHED,
+        Stream::Dlq => fields::LETTER,
+        // the columns of a table
+        Stream::Cdc => &[],
+    };
+    let named = args.condition.iter().flat_map(Expression::fields);
+    for name in named {
+        let first = name.split('.').next().unwrap_or_default();
+        if !known.is_empty() && !known.contains(&first) {
+            return Err(Failure::usage(format!(
+                "--where names the field {name}, which no record has"
+            ))
+            .remedy(format!("name one of: {}", known.join(", ")))
+            .next("engagectl tail --help"));
+        }
+        let is_personal =
+            first == "raw_payload" || (first == "value" && args.stream == Stream::Dlq);
+        if is_personal && !args.payload {
+            return Err(Failure::usage(format!(
+                "--where names {first}, which may hold personal data and is not read"
+            ))
+            .remedy("add --payload"));
+        }
     }
     Ok(())
 }
@@ -252,9 +256,11 @@ mod tests {
         );
         assert!(refused(&["dlq", "--where", "raeson = x"]).contains("reason"));
         assert!(refused(&["enriched", "--where", "raw_payload ~ x"]).contains("--payload"));
+        assert!(refused(&["cdc", "--where", "raw_payload ~ x"]).contains("--payload"));
         assert!(refused(&["cdc", "--service", "enricher"]).contains("--service"));
         for right in [
-            &["cdc", "--where", "any_column = 1"][..],
+            &["cdc", "--where", "any_column = 1 and value = 2"][..],
+            &["enriched", "--where", "unreadable != null"],
             &[
                 "enriched",
                 "--where",

@@ -15,7 +15,7 @@ with -o json an object.
 Examples:
   engagectl top
   engagectl top --admin enricher=http://10.0.0.7:9101 --admin sink-1=http://10.0.0.8:9102
-  engagectl top --count 1 | grep -v ready
+  engagectl top --count 1 | grep -v ' ready$'
   engagectl top --every 5s -o json | jq '.services[] | {name, rate, behind_seconds}'";
 
 /// Options of `top`.

@@ -15,7 +15,8 @@ use reqwest::Client;
 use service::Failure;
 use tokio_util::sync::CancellationToken;
 
-pub use args::{Admin, TopArgs};
+use args::Admin;
+pub use args::TopArgs;
 use state::{Look, Metrics, Readiness, Shown};
 
 use crate::cli::Output;
@@ -61,8 +62,8 @@ pub(crate) async fn run(
 
 /// Where it is shown.
 enum Show {
-    /// A full screen that is redrawn; whether in colors.
-    Screen(Screen, bool),
+    /// A full screen that is redrawn.
+    Screen(Screen),
     /// Lines on standard output.
     Lines(Output),
 }
@@ -71,7 +72,7 @@ impl Show {
     fn open(output: Output) -> Self {
         let screen = (output == Output::Table).then(Screen::open).flatten();
         match screen {
-            Some(screen) => Self::Screen(screen, wants_color()),
+            Some(screen) => Self::Screen(screen),
             None => Self::Lines(output),
         }
     }
@@ -80,8 +81,8 @@ impl Show {
     fn show(&mut self, all: &[Shown]) -> bool {
         let at = Micros(service::clock::now() / 1_000_000 * 1_000_000).to_string();
         match self {
-            Self::Screen(screen, colored) => {
-                screen.draw(|frame| view::draw(frame, all, &at, *colored));
+            Self::Screen(screen) => {
+                screen.draw(|frame| view::draw(frame, all, &at));
                 true
             }
             Self::Lines(Output::Json) => written(&format!("{}\n", text::json(all, &at))),
@@ -107,11 +108,6 @@ impl Show {
         }
         false
     }
-}
-
-/// <https://no-color.org>: set and not empty.
-fn wants_color() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn written(text: &str) -> bool {

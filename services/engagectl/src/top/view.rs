@@ -9,14 +9,14 @@ use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
 use super::state::{Readiness, Shown};
 use super::text::{HEADINGS, cells, reasons, troubles};
 
-/// Draws everything. `colored`: whether the user wants colors.
-pub(super) fn draw(frame: &mut Frame<'_>, all: &[Shown], at: &str, colored: bool) {
+/// Draws everything. Colors are left out by the terminal's library where `NO_COLOR` is set.
+pub(super) fn draw(frame: &mut Frame<'_>, all: &[Shown], at: &str) {
     let services = u16::try_from(all.len())
         .unwrap_or(u16::MAX)
         .saturating_add(3);
     let [table, below] =
         Layout::vertical([Constraint::Length(services), Constraint::Min(3)]).areas(frame.area());
-    frame.render_widget(services_table(all, at, colored), table);
+    frame.render_widget(services_table(all, at), table);
     let found = reasons(all).into_iter().chain(troubles(all));
     let mut lines: Vec<Line<'_>> = found.map(|one| Line::from(format!(" {one}"))).collect();
     if lines.is_empty() {
@@ -28,14 +28,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, all: &[Shown], at: &str, colored: bool
     frame.render_widget(Paragraph::new(lines).block(block), below);
 }
 
-fn services_table(all: &[Shown], at: &str, colored: bool) -> Table<'static> {
+fn services_table(all: &[Shown], at: &str) -> Table<'static> {
     let rows = all.iter().map(|shown| {
-        let style = match (&shown.ready, colored) {
-            (_, false) => Style::new(),
-            (Readiness::Ready, true) => Style::new().fg(Color::Green),
-            (Readiness::NotReady(_), true) => Style::new().fg(Color::Yellow),
-            (Readiness::Away(_), true) => Style::new().fg(Color::Red),
+        let color = match &shown.ready {
+            Readiness::Ready => Color::Green,
+            Readiness::NotReady(_) => Color::Yellow,
+            Readiness::Away(_) => Color::Red,
         };
+        let style = Style::new().fg(color);
         let last = HEADINGS.len() - 1;
         let cells = cells(shown).into_iter().enumerate();
         Row::new(cells.map(|(index, text)| match index == last {
@@ -60,7 +60,7 @@ mod tests {
     use super::super::state::{Look, Metrics};
     use super::*;
 
-    fn screen(colored: bool) -> Terminal<TestBackend> {
+    fn screen() -> Terminal<TestBackend> {
         let look = |name: &str, ready| Look {
             name: name.into(),
             at: Duration::from_secs(1),
@@ -80,15 +80,13 @@ mod tests {
             ),
         ];
         let mut terminal = Terminal::new(TestBackend::new(120, 12)).unwrap();
-        terminal
-            .draw(|frame| draw(frame, &all, "T", colored))
-            .unwrap();
+        terminal.draw(|frame| draw(frame, &all, "T")).unwrap();
         terminal
     }
 
     #[test]
     fn every_service_has_a_row_with_its_state_and_breakers_are_below() {
-        let text = screen(true).backend().to_string();
+        let text = screen().backend().to_string();
         for part in [
             "service",
             "enricher",
@@ -100,16 +98,5 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
-    }
-
-    #[test]
-    fn without_colors_there_are_none() {
-        let colors = |colored: bool| {
-            let screen = screen(colored);
-            let cells = screen.backend().buffer().content.iter();
-            cells.filter(|cell| cell.fg != Color::Reset).count()
-        };
-        assert!(colors(true) > 0);
-        assert_eq!(colors(false), 0);
     }
 }
