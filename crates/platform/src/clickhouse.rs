@@ -230,9 +230,10 @@ mod tests {
 
     #[test]
     fn a_comment_before_the_statement_does_not_hide_it() {
-        let object =
-            created_object("-- current rows\nCREATE VIEW IF NOT EXISTS engagement.events AS SELECT 1")
-                .unwrap();
+        let object = created_object(
+            "-- current rows\nCREATE VIEW IF NOT EXISTS engagement.events AS SELECT 1",
+        )
+        .unwrap();
         assert_eq!(
             (object.kind, object.name.as_str()),
             ("view", "engagement.events")
