@@ -1,5 +1,6 @@
 //! `tail` against a real broker.
 
+use std::process::Command;
 use std::time::Duration;
 
 use engagement::event::{EnrichedEvent, Micros};
@@ -89,6 +90,20 @@ async fn both_forms_are_read_up_to_the_present_end_and_filtered() {
     assert_eq!(none, "");
     let recent = printed(&topics, &["enriched", "--no-follow", "--since", "1h"]);
     assert_eq!(ids(&recent), ids(&all));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_is_no_error() {
+    let topics = ten().await;
+    let script = r#""$0" -o json tail enriched --no-follow | head -n 1; echo "${PIPESTATUS[0]}""#;
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script, env!("CARGO_BIN_EXE_engagectl")]);
+    bash.env("KAFKA_BOOTSTRAP_SERVERS", settings().bootstrap_servers);
+    bash.env("KAFKA_ENRICHED_TOPIC", &topics.enriched);
+    let (out, err) = texts(&bash.output().unwrap());
+    let lines: Vec<_> = out.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with('{'), "{out}{err}");
+    assert_eq!((lines[1], err.as_str()), ("0", ""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
