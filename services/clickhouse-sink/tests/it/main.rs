@@ -10,6 +10,7 @@ mod doubt;
 mod emptied;
 mod exactness;
 mod healthy;
+mod highest;
 mod late;
 mod log;
 mod memory;
