@@ -9,6 +9,7 @@ mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod freshness;
 mod generate;
 pub mod generator;
 mod init;
