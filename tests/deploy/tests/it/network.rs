@@ -38,7 +38,7 @@ fn everything_is_denied_to_every_pod_of_ours_unless_a_policy_allows_it() {
                 );
             }
         }
-        for service in SERVICES.iter().chain(&["init"]) {
+        for service in SERVICES.iter().chain(&["init", "canary"]) {
             let own = policy(documents, service);
             assert_eq!(
                 own["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"],
