@@ -159,6 +159,34 @@ fn is_in(class: &Class, name: &str) -> bool {
 fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions> {
     let program = std::env::current_exe().context("cannot tell where this program lies")?;
     let seed = cli.seed.unwrap_or_else(rand::random);
+    let again = command(cli, seed, &program);
+    Ok(RunOptions {
+        seed,
+        duration: Duration::from_secs_f64(cli.minutes * 60.0),
+        classes,
+        point_rounds: cli.point_rounds,
+        recovery_rounds: cli.recovery_rounds,
+        outage: cli.outage,
+        rate: cli.rate,
+        bursts: cli.burst.map(|rows| Bursts {
+            rows,
+            every: cli.burst_every,
+        }),
+        services: running(&cli.leave_out),
+        replicas: cli.replicas,
+        full_compiler: full_compiler(cli),
+        longest_freeze: cli.longest_freeze,
+        patience: Patience::default(),
+        broken: cli.break_rule,
+        enough: CancellationToken::new(),
+        dir: std::path::absolute(cli.dir.join(seed.to_string()))?,
+        bin: program.parent().unwrap_or(Path::new("/")).to_owned(),
+        again,
+    })
+}
+
+/// The command that repeats a run.
+fn command(cli: &Cli, seed: u64, program: &Path) -> String {
     let mut again = format!(
         "{} --seed {seed} --minutes {} --rate {} --point-rounds {}",
         program.display(),
@@ -185,29 +213,7 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
             again = format!("{again} {flag} {}", names.join(","));
         }
     }
-    Ok(RunOptions {
-        seed,
-        duration: Duration::from_secs_f64(cli.minutes * 60.0),
-        classes,
-        point_rounds: cli.point_rounds,
-        recovery_rounds: cli.recovery_rounds,
-        outage: cli.outage,
-        rate: cli.rate,
-        bursts: cli.burst.map(|rows| Bursts {
-            rows,
-            every: cli.burst_every,
-        }),
-        services: running(&cli.leave_out),
-        replicas: cli.replicas,
-        full_compiler: full_compiler(cli),
-        longest_freeze: cli.longest_freeze,
-        patience: Patience::default(),
-        broken: cli.break_rule,
-        enough: CancellationToken::new(),
-        dir: std::path::absolute(cli.dir.join(seed.to_string()))?,
-        bin: program.parent().unwrap_or(Path::new("/")).to_owned(),
-        again,
-    })
+    again
 }
 
 #[cfg(test)]
