@@ -127,7 +127,7 @@ impl Table {
         )
     }
 
-    /// The rows whose positions lie in a range: `src_offset`, `src_row`.
+    /// The rows whose positions and times lie in a range: `src_offset`, `src_row`.
     #[must_use]
     pub fn read_back(&self, span: &Span) -> String {
         let Span {
@@ -136,11 +136,15 @@ impl Table {
             partition,
             from,
             to,
+            since,
+            until,
         } = span;
         format!(
             "SELECT src_offset, src_row FROM {} WHERE src_partition = {partition} AND src_offset BETWEEN {from} AND {to} \
-             AND src_lane = {} AND src_epoch = {epoch} FORMAT RowBinary",
+             AND event_ts BETWEEN {} AND {} AND src_lane = {} AND src_epoch = {epoch} FORMAT RowBinary",
             self.quoted(),
+            time(*since),
+            time(*until),
             literal(lane.name()),
         )
     }
@@ -314,6 +318,8 @@ mod tests {
             partition: 7,
             from: 10,
             to: 90,
+            since: Micros(5),
+            until: Micros(6),
         }
     }
 
@@ -371,6 +377,7 @@ mod tests {
         assert_eq!(
             table().read_back(&span()),
             "SELECT src_offset, src_row FROM `engagement`.`events_enriched` WHERE src_partition = 7 AND src_offset BETWEEN 10 AND 90 \
+             AND event_ts BETWEEN fromUnixTimestamp64Micro(toInt64(5), 'UTC') AND fromUnixTimestamp64Micro(toInt64(6), 'UTC') \
              AND src_lane = 'live' AND src_epoch = 2 FORMAT RowBinary"
         );
         assert!(

@@ -28,6 +28,10 @@ struct Cli {
     /// How long faults are injected.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
+    /// The shortest time from one fault to the next; the longest is half as much again. With 20s and more, what was
+    /// held up flows in between, so that many events pass.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    every: Duration,
     /// Only these classes, or all of a module (`kafka`), separated by commas.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -163,6 +167,7 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
     Ok(RunOptions {
         seed,
         duration: Duration::from_secs_f64(cli.minutes * 60.0),
+        every: cli.every,
         classes,
         point_rounds: cli.point_rounds,
         recovery_rounds: cli.recovery_rounds,
@@ -188,9 +193,10 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
 /// The command that repeats a run.
 fn command(cli: &Cli, seed: u64, program: &Path) -> String {
     let mut again = format!(
-        "{} --seed {seed} --minutes {} --rate {} --point-rounds {}",
+        "{} --seed {seed} --minutes {} --every {} --rate {} --point-rounds {}",
         program.display(),
         cli.minutes,
+        humantime::format_duration(cli.every),
         cli.rate,
         cli.point_rounds
     );

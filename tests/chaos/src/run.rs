@@ -31,6 +31,8 @@ pub struct RunOptions {
     pub seed: u64,
     /// How long faults are injected; every class has its turn, however long that takes.
     pub duration: Duration,
+    /// The shortest time from one fault to the next; the longest is half as much again.
+    pub every: Duration,
     /// The classes to draw from.
     pub classes: Vec<&'static Class>,
     /// How often to visit every fault point in every service first.

@@ -20,6 +20,7 @@ async fn under(rule: Rule, seed: u64, seconds: u64, classes: &[&str]) -> (Outcom
     let options = RunOptions {
         seed,
         duration: Duration::from_secs(seconds),
+        every: chaos::schedule::CLOSEST,
         classes: all().filter(of).collect(),
         point_rounds: 0,
         recovery_rounds: 0,
