@@ -87,8 +87,7 @@ impl Database {
     pub(crate) async fn rows_read(&self, sql: &str) -> u64 {
         let request = self
             .client
-            .post(&self.url)
-            .query(&[("wait_end_of_query", "1")])
+            .post(format!("{}/?wait_end_of_query=1", self.url))
             .header("X-ClickHouse-User", &self.user)
             .header("X-ClickHouse-Key", &self.password);
         let response = request.body(sql.to_owned()).send().await.unwrap();

@@ -40,8 +40,8 @@ async fn agrees(database: &Database, writer: &Writer, partition: i32) -> (String
         database.table()
     );
     assert_eq!(found, database.run(&by_hand).await, "partition {partition}");
-    let cost = database.rows_read(&writer.table().highest(partition));
-    (found, cost.await)
+    let cost = database.rows_read(&writer.table().highest(partition)).await;
+    (found, cost)
 }
 
 /// After `sql`, a few rows still say where every partition stands.
