@@ -10,7 +10,6 @@ mod doubt;
 mod emptied;
 mod exactness;
 mod healthy;
-mod highest;
 mod late;
 mod log;
 mod memory;
