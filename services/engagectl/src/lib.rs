@@ -11,6 +11,7 @@ mod completions;
 pub mod config;
 pub mod demo;
 mod expression;
+pub mod freshness;
 mod generate;
 pub mod generator;
 mod groups;
@@ -157,7 +158,8 @@ mod tests {
 
     fn secrets(arguments: &[&str]) -> Result<Vec<String>, Failure> {
         let line = ["engagectl", "webhook", "listen"].iter().chain(arguments);
-        let Command::Webhook(WebhookCommand::Listen(args)) = Cli::parse_from(line).command else {
+        let cli = Cli::try_parse_from(line).map_err(|error| Failure::usage(error.to_string()))?;
+        let Command::Webhook(WebhookCommand::Listen(args)) = cli.command else {
             panic!("another command");
         };
         let found = signing_secrets(&args)?;
@@ -165,13 +167,17 @@ mod tests {
     }
 
     #[test]
-    fn signing_secrets_come_from_options_and_from_a_file_that_must_be_readable() {
+    fn signing_secrets_come_from_options_or_from_a_file_that_must_be_readable() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "whsec_b\nwhsec_c\n").unwrap();
         let path = file.path().to_str().unwrap();
-        let found = secrets(&["--secret", "whsec_a", "--secret-file", path]).unwrap();
-        assert_eq!(found, ["whsec_a", "whsec_b", "whsec_c"]);
-        let failure = secrets(&["--secret-file", "/nowhere/secret"]).unwrap_err();
-        assert_eq!(failure.exit().code(), 64);
+        let found = secrets(&["--secret-file", path]).unwrap();
+        assert_eq!(found, ["whsec_b", "whsec_c"]);
+        let found = secrets(&["--secret", "whsec_a", "--secret", "whsec_b"]).unwrap();
+        assert_eq!(found, ["whsec_a", "whsec_b"]);
+        let both = ["--secret", "whsec_a", "--secret-file", path];
+        for wrong in [&["--secret-file", "/nowhere/secret"][..], &both] {
+            assert_eq!(secrets(wrong).unwrap_err().exit().code(), 64);
+        }
     }
 }

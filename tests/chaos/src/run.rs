@@ -49,6 +49,8 @@ pub struct RunOptions {
     pub services: Vec<&'static str>,
     /// Replicas of each service.
     pub replicas: usize,
+    /// Kafka and Connect compile for a long run.
+    pub full_compiler: bool,
     /// No fault freezes a process for longer.
     pub longest_freeze: Duration,
     /// When what is awaited counts as broken.
@@ -117,6 +119,7 @@ fn arena_options(options: &RunOptions) -> ArenaOptions {
         replicas: options.replicas,
         stable_names: STABLE_NAMES,
         env,
+        full_compiler: options.full_compiler,
         longest_freeze: options.longest_freeze,
         patience: options.patience,
     }

@@ -14,6 +14,7 @@ mod late;
 mod log;
 mod memory;
 mod proxy;
+mod read_back;
 mod refusal;
 mod sink;
 mod table;

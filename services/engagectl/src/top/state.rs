@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::page::Page;
-use crate::demo::Freshness;
+use crate::freshness::Freshness;
 
 const FRESHNESS: &str = "engage_freshness_seconds_bucket";
 
