@@ -130,15 +130,18 @@ fn client(config: &Config) -> Result<Http, Failure> {
 /// Opens the table, waiting for a server that does not answer yet.
 async fn open(config: &Config, condition: &Condition) -> Result<Writer, Failure> {
     let http = client(config)?;
-    let begun = Instant::now();
-    let (until, mut pause) = (begun + config.clickhouse.startup, Backoff::default());
+    let until = Instant::now() + config.clickhouse.startup;
+    let (mut missing, mut pause) = (Missing::default(), Backoff::default());
     loop {
         match Writer::open(http.clone(), &config.clickhouse, backoff::random()).await {
             Ok((writer, found)) => {
                 report(config, &found);
                 return Ok(writer);
             }
-            Err(error) if is_final(&error, begun.elapsed()) || Instant::now() >= until => {
+            Err(error)
+                if missing.is_final(error.reaction(), Instant::now())
+                    || Instant::now() >= until =>
+            {
                 return Err(refusal(&error));
             }
             Err(error) => {
@@ -172,11 +175,18 @@ fn report(config: &Config, found: &Found) {
     }
 }
 
-fn is_final(error: &TableError, waited: Duration) -> bool {
-    match error.reaction() {
-        Reaction::Missing => waited >= MISSING_GRACE,
-        Reaction::Stop => true,
-        Reaction::Retry | Reaction::Halve => false,
+/// Since when the server, which answers, has said that the table is not there: one that has just begun to answer may still
+/// be loading it, however long it was away before.
+#[derive(Debug, Default)]
+struct Missing(Option<Instant>);
+
+impl Missing {
+    fn is_final(&mut self, reaction: Reaction, now: Instant) -> bool {
+        if reaction != Reaction::Missing {
+            self.0 = None;
+            return reaction == Reaction::Stop;
+        }
+        now.duration_since(*self.0.get_or_insert(now)) >= MISSING_GRACE
     }
 }
 
@@ -229,5 +239,23 @@ async fn check_table(config: &Config) -> Finding {
             "an answered insert may be lost with the machine's power (fsync_after_insert is off)",
         ),
         Err(error) => Finding::problem(what, exit(&error), error.to_string(), error.remedy()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_was_away_has_as_long_to_load_its_table_as_any_other() {
+        let (mut missing, begun) = (Missing::default(), Instant::now());
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        assert!(!missing.is_final(Reaction::Retry, after(9)));
+        assert!(!missing.is_final(Reaction::Missing, after(9)));
+        assert!(!missing.is_final(Reaction::Missing, after(18)));
+        assert!(!missing.is_final(Reaction::Retry, after(20)));
+        assert!(!missing.is_final(Reaction::Missing, after(21)));
+        assert!(missing.is_final(Reaction::Missing, after(21) + MISSING_GRACE));
+        assert!(missing.is_final(Reaction::Stop, after(22)));
     }
 }
