@@ -2,14 +2,17 @@
 //!
 //! Invariant: nothing is changed while the group has members; the broker refuses it, and so it is tried again.
 
+mod checkpoint;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use checkpoint::{SourceBefore, metadata, source_of};
 
 use super::kafka::{ASK, Quiet, SideConsumer, ends, patiently, side_consumer};
 use crate::{Arena, wait};
@@ -156,16 +159,8 @@ impl Group {
         partition: i32,
         offset: i64,
     ) -> anyhow::Result<Commit> {
-        let source = self.source_before(arena, partition, offset).await?;
-        let metadata = match source
-            .as_deref()
-            .map(|source| (source, source.split('/').nth(1)))
-        {
-            Some((source, Some(epoch))) => {
-                format!("engage1 epoch={epoch} position={source} before={source}")
-            }
-            _ => "engage1 epoch=0".to_owned(),
-        };
+        let found = self.source_before(arena, partition, offset).await?;
+        let metadata = metadata(found.as_ref());
         Ok(Commit {
             partition,
             offset,
@@ -173,30 +168,36 @@ impl Group {
         })
     }
 
-    /// The `engagement-source` of the record right before an offset; change records have none.
+    /// The last record before an offset that carries a position. Those that a service could not read carry none, and change
+    /// records neither.
     async fn source_before(
         self,
         arena: &Arena,
         partition: i32,
         offset: i64,
-    ) -> anyhow::Result<Option<String>> {
+    ) -> anyhow::Result<Option<SourceBefore>> {
         self.ask(arena, move |consumer| {
             let (low, _) = consumer.fetch_watermarks(self.topic, partition, ASK)?;
-            if self.topic != ENRICHED || offset <= low {
+            if self.topic != ENRICHED {
                 return Ok(None);
             }
-            let mut list = TopicPartitionList::new();
-            list.add_partition_offset(self.topic, partition, Offset::Offset(offset - 1))?;
-            consumer.assign(&list)?;
-            let record = consumer.poll(ASK).context("no record came")?;
-            let record = record?;
-            let headers = record.headers().context("the record has no headers")?;
-            let source = headers
-                .iter()
-                .find(|header| header.key == "engagement-source");
-            let value = source.and_then(|header| header.value);
-            consumer.unassign()?;
-            Ok(value.map(|value| String::from_utf8_lossy(value).into_owned()))
+            for before in (low..offset).rev() {
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(self.topic, partition, Offset::Offset(before))?;
+                consumer.assign(&list)?;
+                let record = consumer.poll(ASK).context("no record came")??;
+                let source = source_of(&record);
+                drop(record);
+                consumer.unassign()?;
+                if let Some(source) = source {
+                    let is_right_before = before + 1 == offset;
+                    return Ok(Some(SourceBefore {
+                        source,
+                        is_right_before,
+                    }));
+                }
+            }
+            Ok(None)
         })
         .await
     }
