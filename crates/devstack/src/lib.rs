@@ -43,6 +43,6 @@ pub use process::{Launch, Process, StopSignal, Supervisor};
 pub use secured::{ClickHouseUser, KafkaRule, Login, Secured};
 pub use server::Server;
 pub use servers::{ClickHouse, Connect, Jaeger, Kafka, Postgres, Redis};
-pub use shared::shared_for_tests;
+pub use shared::{Shared, program_beside_test, shared_for_tests};
 pub use stack::{ServerStatus, Stack};
 pub use tools::has_jaeger;

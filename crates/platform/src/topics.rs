@@ -11,8 +11,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode;
 use serde::{Deserialize, Serialize};
-use stream::contact;
 use stream::settings::KafkaSettings;
+use stream::{contact, dead_letter};
 
 use crate::plan::{Action, Component, Plan};
 use crate::{PlatformError, Settings};
@@ -79,7 +79,7 @@ impl TopicSettings {
             "redis-aggregator",
             "webhook-forwarder",
         ] {
-            specs.push(self.deleting(&format!("engagement.dlq.{service}"), 14, 24 * MIB));
+            specs.push(self.deleting(&dead_letter::topic(service), 14, 24 * MIB));
         }
         specs
     }

@@ -46,6 +46,15 @@ pub mod connect {
     pub const EXCEPTION_MESSAGE: &str = "__connect.errors.exception.message";
 }
 
+/// What the names of all topics of dead letters begin with.
+pub const TOPICS: &str = "engagement.dlq.";
+
+/// The topic of a service's dead letters, where it is not configured otherwise.
+#[must_use]
+pub fn topic(service: &str) -> String {
+    format!("{TOPICS}{service}")
+}
+
 /// How often the record was tried.
 pub const ATTEMPTS: &str = "engage.dlq.attempts";
 /// When it failed first, RFC 3339.

@@ -14,6 +14,7 @@ use platform::{ClickHouseSettings, Schema};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use service::TlsFiles;
+use stream::dead_letter;
 use stream::settings::KafkaSettings;
 use url::Url;
 
@@ -85,7 +86,7 @@ impl KafkaSource {
             settings,
             cdc_topic: "cdc.public.engagement_events".into(),
             enriched_topic: "engagement.enriched.v1".into(),
-            dead_letter_prefix: "engagement.dlq.".into(),
+            dead_letter_prefix: dead_letter::TOPICS.into(),
             enricher_group: "enricher".into(),
             clickhouse_group: "clickhouse-sink".into(),
         }

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use service::TlsFiles;
 use service::config::EnvKey;
+use stream::dead_letter;
 use stream::settings::KafkaSettings;
 use url::Url;
 
@@ -63,7 +64,7 @@ impl Default for Kafka {
         Self {
             connection: KafkaSettings::default(),
             enriched_topic: "engagement.enriched.v1".into(),
-            dead_letter_topic: "engagement.dlq.clickhouse-sink".into(),
+            dead_letter_topic: dead_letter::topic("clickhouse-sink"),
             group_id: "clickhouse-sink".into(),
         }
     }

@@ -11,6 +11,7 @@ use platform::ConnectSettings;
 use secrecy::SecretString;
 use serde::Deserialize;
 use service::config::EnvKey;
+use stream::dead_letter;
 use stream::settings::KafkaSettings;
 
 /// The whole configuration.
@@ -76,7 +77,7 @@ impl Default for Output {
     fn default() -> Self {
         Self {
             topic: "engagement.enriched.v1".into(),
-            dead_letter_topic: "engagement.dlq.enricher".into(),
+            dead_letter_topic: dead_letter::topic("enricher"),
             format: OutputFormat::Protobuf,
             max_record_bytes: 4 << 20,
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 use service::TlsFiles;
+use stream::dead_letter;
 use stream::settings::KafkaSettings;
 
 use crate::board::Leaderboard;
@@ -61,7 +62,7 @@ impl Default for Input {
     fn default() -> Self {
         Self {
             enriched_topic: "engagement.enriched.v1".into(),
-            dead_letter_topic: "engagement.dlq.redis-aggregator".into(),
+            dead_letter_topic: dead_letter::topic("redis-aggregator"),
             group_id: "redis-aggregator".into(),
             partial_totals: false,
         }

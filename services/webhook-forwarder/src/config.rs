@@ -12,7 +12,7 @@ use engagement::profile::Profile;
 use secrecy::SecretString;
 use serde::Deserialize;
 use service::config::EnvKey;
-use stream::KafkaSettings;
+use stream::{KafkaSettings, dead_letter};
 use url::Url;
 
 use crate::address::Cidr;
@@ -67,7 +67,7 @@ impl Default for Input {
     fn default() -> Self {
         Self {
             enriched_topic: "engagement.enriched.v1".into(),
-            dead_letter_topic: format!("engagement.dlq.{}", crate::NAME),
+            dead_letter_topic: dead_letter::topic(crate::NAME),
             group_id: crate::NAME.into(),
             database_table: "engage.engagement_events".into(),
         }

@@ -158,7 +158,7 @@ impl Bench {
     /// # Panics
     /// Where it cannot be started.
     pub async fn lineage(&self, words: &[&str]) -> (i32, String) {
-        let mut command = tokio::process::Command::new(self.world.binary("engagectl"));
+        let mut command = tokio::process::Command::new(devstack::program_beside_test("engagectl"));
         command
             .arg("lineage")
             .args(words)

@@ -32,7 +32,7 @@ impl Instance {
         configure: impl FnOnce(Launch) -> Launch,
     ) -> Self {
         let (admin, log) = (free_address(), world.file(&format!("{name}.log")));
-        let launch = Launch::new(name, world.binary(service), &log)
+        let launch = Launch::new(name, devstack::program_beside_test(service), &log)
             .env("KAFKA_BOOTSTRAP_SERVERS", world.kafka())
             .env("ADMIN_ADDR", admin.to_string())
             .env("LOG_FORMAT", "pretty")

@@ -3,15 +3,13 @@
 //! Invariant: they are private to this process and end with it; every check has names of its own on them.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::PathBuf;
 
-use devstack::{Needs, Stack};
+use devstack::{Needs, Shared, Stack};
 
 /// Kafka, ClickHouse and Redis, and the binaries of the services.
 pub struct World {
     stack: Stack,
-    bin: PathBuf,
 }
 
 impl World {
@@ -20,28 +18,16 @@ impl World {
     /// # Panics
     /// Where a server cannot be started, with its log.
     pub async fn shared() -> &'static Self {
-        static SHARED: OnceLock<World> = OnceLock::new();
-        let start = || {
-            // A runtime of its own: the first test's runtime ends before the last test.
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            let world = runtime.block_on(Self::start());
-            std::mem::forget(runtime);
-            world
-        };
-        let init = move || std::thread::spawn(start).join().unwrap();
-        tokio::task::spawn_blocking(move || SHARED.get_or_init(init))
-            .await
-            .unwrap()
+        static SHARED: Shared<World> = Shared::new();
+        SHARED.get(Self::start).await
     }
 
     async fn start() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let needs = Needs::none().kafka().redis().clickhouse();
         let stack = Stack::builder().needs(needs).private().start().await;
-        let test = std::env::current_exe().unwrap();
         Self {
             stack: stack.unwrap_or_else(|error| panic!("{error}")),
-            bin: test.parent().and_then(Path::parent).unwrap().to_owned(),
         }
     }
 
@@ -55,21 +41,6 @@ impl World {
     #[must_use]
     pub fn kafka(&self) -> &str {
         &self.stack.kafka().bootstrap
-    }
-
-    /// The binary of a service: it lies one directory above this test's.
-    ///
-    /// # Panics
-    /// Where it is not built.
-    #[must_use]
-    pub fn binary(&self, service: &str) -> PathBuf {
-        let path = self.bin.join(service);
-        assert!(
-            path.exists(),
-            "{} is not built: cargo build --workspace --bins",
-            path.display()
-        );
-        path
     }
 
     /// Where a log or a configuration may be written.

@@ -1,10 +1,10 @@
 //! A running pipeline for tests: real servers in a private directory, every service a process of its own.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use devstack::{Needs, Stack};
+use devstack::{Needs, Shared, Stack, program_beside_test};
 use engagectl::generator::Progress;
 use engagectl::pipeline::{Addresses, Pipeline, SERVICES, Site};
 use platform::Schema;
@@ -26,18 +26,8 @@ pub struct World {
 impl World {
     /// The pipeline of the documented schema that most tests share.
     pub async fn shared() -> &'static Self {
-        static SHARED: OnceLock<World> = OnceLock::new();
-        let start = || {
-            // A runtime of its own: the first test's runtime ends before the last test.
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            let world = runtime.block_on(Self::start(Schema::Uuid));
-            std::mem::forget(runtime);
-            world
-        };
-        let init = move || std::thread::spawn(start).join().unwrap();
-        tokio::task::spawn_blocking(move || SHARED.get_or_init(init))
-            .await
-            .unwrap()
+        static SHARED: Shared<World> = Shared::new();
+        SHARED.get(|| Self::start(Schema::Uuid)).await
     }
 
     /// A pipeline of one's own, ready for events.
@@ -167,16 +157,9 @@ async fn rows_before(addresses: &Addresses) {
         .unwrap();
 }
 
-/// The services' binaries lie one directory above this test's.
+/// Where the services' binaries are, all of them built.
 fn binaries() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let bin = test.parent().and_then(Path::parent).unwrap().to_owned();
-    for service in SERVICES {
-        assert!(
-            bin.join(service).exists(),
-            "{} is not built: cargo build --workspace --bins",
-            bin.join(service).display()
-        );
-    }
-    bin
+    let programs = SERVICES.map(program_beside_test);
+    let directory = programs[0].parent().map(Path::to_owned);
+    directory.unwrap_or_default()
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use devstack::{Launch, Needs, Process, Stack};
+use devstack::{Launch, Needs, Process, Shared, Stack, program_beside_test as program};
 use platform::TopicSettings;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
@@ -63,18 +63,8 @@ pub struct Outcome {
 impl World {
     /// The pipeline that all tests of this process share.
     pub async fn shared() -> &'static Self {
-        static SHARED: OnceLock<World> = OnceLock::new();
-        let start = || {
-            // A runtime of its own: the first test's runtime ends before the last test.
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            let world = runtime.block_on(Self::start());
-            std::mem::forget(runtime);
-            world
-        };
-        let init = move || std::thread::spawn(start).join().unwrap();
-        tokio::task::spawn_blocking(move || SHARED.get_or_init(init))
-            .await
-            .unwrap()
+        static SHARED: Shared<World> = Shared::new();
+        SHARED.get(Self::start).await
     }
 
     async fn start() -> Self {
@@ -387,16 +377,4 @@ impl Places {
 
 fn login(url: &str, user: &str, password: &str) -> String {
     url.replacen("://", &format!("://{user}:{password}@"), 1)
-}
-
-/// The programs lie one directory above this test's.
-fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.parent().and_then(Path::parent).unwrap().join(name);
-    assert!(
-        path.exists(),
-        "{} is not built: cargo build --workspace --bins",
-        path.display()
-    );
-    path
 }

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use stream::dead_letter;
 
 use crate::TopicSettings;
 
@@ -57,7 +58,7 @@ pub fn rules(topics: &TopicSettings) -> Vec<Rule> {
     rules.extend(enricher(topics));
     for sink in SINKS {
         rules.push(topic(sink, &topics.enriched, &["Read"]));
-        rules.push(topic(sink, &letters(sink), &["Write"]));
+        rules.push(topic(sink, &dead_letter::topic(sink), &["Write"]));
         rules.push(groups(sink, sink));
     }
     rules.extend(canary(topics));
@@ -88,7 +89,7 @@ fn enricher(topics: &TopicSettings) -> Vec<Rule> {
         topic(user, &topics.cdc, &["Read"]),
         topic(user, &topics.content, &["Read"]),
         topic(user, &topics.enriched, &["Read", "Write"]),
-        topic(user, &letters(user), &["Write"]),
+        topic(user, &dead_letter::topic(user), &["Write"]),
         groups(user, user),
     ]
 }
@@ -121,10 +122,6 @@ fn operator(topics: &TopicSettings) -> Vec<Rule> {
         rules.push(groups(user, prefix));
     }
     rules
-}
-
-fn letters(service: &str) -> String {
-    format!("engagement.dlq.{service}")
 }
 
 fn topic(user: &str, name: &str, operations: &[&'static str]) -> Rule {

@@ -7,7 +7,7 @@ use engagement::wire::{self, Format};
 use serde_json::{Map, Value, json};
 use stream::Record;
 use stream::dead_letter::{
-    ATTEMPTS, ENDPOINT, ERROR_KIND, FIRST_FAILED_AT, REDRIVE_COUNT, connect,
+    self, ATTEMPTS, ENDPOINT, ERROR_KIND, FIRST_FAILED_AT, REDRIVE_COUNT, connect,
 };
 use stream::headers::{CONTENT_TYPE, last_text};
 
@@ -188,7 +188,7 @@ fn letter(record: &Record, payload: bool) -> Map<String, Value> {
     let number = |name: &str| text(name).and_then(|text| text.parse::<i64>().ok());
     let service = record
         .topic
-        .strip_prefix("engagement.dlq.")
+        .strip_prefix(dead_letter::TOPICS)
         .map(str::to_owned);
     let fields = json!({
         "service": text(connect::CONNECTOR_NAME).or(service),

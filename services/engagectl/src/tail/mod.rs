@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use engagement::event::Micros;
 use serde_json::Value;
 use service::Failure;
-use stream::LaneError;
+use stream::{LaneError, dead_letter};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -74,16 +74,15 @@ pub(crate) async fn run(
 }
 
 fn topics(config: &Config, args: &TailArgs) -> Vec<String> {
-    let letters = |service: &str| format!("engagement.dlq.{service}");
     match (&args.topic, args.stream) {
         (Some(topic), _) => vec![topic.clone()],
         (None, Stream::Enriched) => vec![config.topics.enriched.clone()],
         (None, Stream::Cdc) => vec![config.topics.cdc.clone()],
-        (None, Stream::Dlq) if args.service.is_empty() => SERVICES.map(letters).into(),
+        (None, Stream::Dlq) if args.service.is_empty() => SERVICES.map(dead_letter::topic).into(),
         (None, Stream::Dlq) => args
             .service
             .iter()
-            .map(|service| letters(service))
+            .map(|service| dead_letter::topic(service))
             .collect(),
     }
 }

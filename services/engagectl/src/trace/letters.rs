@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use engagement::event::Micros;
 use service::Failure;
 use stream::Record;
-use stream::dead_letter::{ATTEMPTS, ERROR_KIND, connect};
+use stream::dead_letter::{self, ATTEMPTS, ERROR_KIND, connect};
 use stream::headers::last_text;
 use stream::scan::Scanner;
 
@@ -47,7 +47,7 @@ impl Log {
         blocking(move || {
             let mut letters = Vec::new();
             for service in LETTERS {
-                let scanner = Scanner::open(&settings, NAME, &format!("engagement.dlq.{service}"))?;
+                let scanner = Scanner::open(&settings, NAME, &dead_letter::topic(service))?;
                 let mut spans = scanner.spans()?;
                 spans.retain(|span| span.partition == partition);
                 // letters keep the time of their record
@@ -77,7 +77,7 @@ fn is_from(letter: &Record, places: &BTreeSet<(String, String, String)>) -> bool
 
 fn letter(service: &str, record: &Record) -> Option<Letter> {
     let text = |name: &str| last_text(&record.headers, name).unwrap_or("?").to_owned();
-    let failed = last_text(&record.headers, stream::dead_letter::FIRST_FAILED_AT);
+    let failed = last_text(&record.headers, dead_letter::FIRST_FAILED_AT);
     Some(Letter {
         service: service.to_owned(),
         topic: record.topic.to_string(),

@@ -1,6 +1,5 @@
 //! `engagectl trace`.
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use e2e::{Content, Event, Traced};
@@ -9,10 +8,8 @@ use serde_json::Value;
 use crate::event::Committed;
 
 fn engagectl(traced: &Traced) -> Command {
-    let test = std::env::current_exe().unwrap();
-    let bin: PathBuf = test.parent().unwrap().parent().unwrap().join("engagectl");
     let addresses = traced.world().addresses();
-    let mut command = Command::new(bin);
+    let mut command = Command::new(devstack::program_beside_test("engagectl"));
     command
         .env("KAFKA_BOOTSTRAP_SERVERS", &addresses.kafka)
         .env("DATABASE_URL", &addresses.postgres_url)

@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use devstack::free_port;
+use devstack::{free_port, program_beside_test};
 use e2e::{Content, World};
 use engagectl::pipeline::SERVICES;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::pipeline::{PATIENCE, binary, eventually, pipeline};
+use crate::pipeline::{PATIENCE, eventually, pipeline};
 
 /// Stands in everything that is nobody's business.
 const PRIVATE: &str = "pr1vat3";
@@ -144,7 +144,7 @@ fn a_service_that_reaches_nothing_tells_no_secret_even_in_detail() {
                 File::create(&log).unwrap(),
                 File::options().append(true).open(&log),
             );
-            let child = Command::new(binary(service))
+            let child = Command::new(program_beside_test(service))
                 .env_clear()
                 .envs(secrets())
                 .env("RUST_LOG", "debug")

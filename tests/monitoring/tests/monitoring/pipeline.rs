@@ -1,10 +1,9 @@
 //! The one pipeline, and how its services are asked.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use devstack::{Launch, Process};
+use devstack::{Launch, Process, program_beside_test};
 use e2e::World;
 use engagectl::pipeline::free_port;
 use tokio::sync::{Mutex, MutexGuard};
@@ -19,18 +18,6 @@ static TURN: Mutex<()> = Mutex::const_new(());
 pub(crate) async fn pipeline() -> (&'static World, MutexGuard<'static, ()>) {
     let turn = TURN.lock().await;
     (World::shared().await, turn)
-}
-
-/// The binaries lie one directory above this test's.
-pub(crate) fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.parent().and_then(Path::parent).unwrap().join(name);
-    assert!(
-        path.exists(),
-        "{} is not built: cargo build --workspace --bins",
-        path.display()
-    );
-    path
 }
 
 /// Status and body of a page.
@@ -75,7 +62,7 @@ impl Running {
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let addresses = world.addresses();
         let log = world.stack().dir().join("services/logs/canary.log");
-        let launch = Launch::new("canary", binary("engagectl"), log)
+        let launch = Launch::new("canary", program_beside_test("engagectl"), log)
             .args([
                 "canary",
                 "--every",
