@@ -49,6 +49,23 @@ pub struct Tail {
     pub records: Vec<Record>,
 }
 
+/// How much is read at once: whatever is reached first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// Records.
+    pub records: usize,
+    /// Bytes of keys, values and headers; the record that goes over it is the last.
+    pub bytes: usize,
+}
+
+impl Most {
+    /// Everything.
+    const ALL: Self = Self {
+        records: usize::MAX,
+        bytes: usize::MAX,
+    };
+}
+
 /// A side consumer, created when first asked.
 #[derive(Clone)]
 pub struct Probe {
@@ -111,6 +128,24 @@ impl Probe {
         self.ask(topic, partition, move |side| {
             let log = ends(side)?;
             side.range(from.max(log.low), to.min(log.high))
+        })
+        .await
+    }
+
+    /// The next records at or after `from`: at most `records`, and none more once they hold `bytes`.
+    ///
+    /// # Errors
+    /// The broker did not answer.
+    pub async fn read_some(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        most: Most,
+    ) -> Result<Vec<Record>, LaneError> {
+        self.ask(topic, partition, move |side| {
+            let log = ends(side)?;
+            side.range_within(from.max(log.low), log.high, most)
         })
         .await
     }
@@ -202,19 +237,23 @@ struct Question<'a> {
 impl Question<'_> {
     /// Ends at `to` or at the end of the partition, whichever the broker tells first, so gaps cost nothing.
     fn range(&self, from: i64, to: i64) -> Result<Vec<Record>, LaneError> {
+        self.range_within(from, to, Most::ALL)
+    }
+
+    fn range_within(&self, from: i64, to: i64, most: Most) -> Result<Vec<Record>, LaneError> {
         if from >= to {
             return Ok(Vec::new());
         }
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(self.topic, self.partition, Offset::Offset(from))?;
         self.consumer.assign(&list)?;
-        let records = self.collect(to);
+        let records = self.collect(to, most);
         self.consumer.unassign()?;
         records
     }
 
-    fn collect(&self, to: i64) -> Result<Vec<Record>, LaneError> {
-        let (mut records, begun) = (Vec::new(), Instant::now());
+    fn collect(&self, to: i64, most: Most) -> Result<Vec<Record>, LaneError> {
+        let (mut records, mut bytes, begun) = (Vec::new(), 0, Instant::now());
         while begun.elapsed() < ASK {
             match self.consumer.poll(Duration::from_millis(100)) {
                 None => {}
@@ -225,8 +264,11 @@ impl Question<'_> {
                         || message.topic() != &**self.topic => {}
                 Some(Ok(message)) if message.offset() >= to => return Ok(records),
                 Some(Ok(message)) => {
-                    records.push(Record::of(self.topic, &message));
-                    if message.offset() + 1 >= to {
+                    let record = Record::of(self.topic, &message);
+                    bytes += record.size();
+                    records.push(record);
+                    let is_enough = records.len() >= most.records || bytes >= most.bytes;
+                    if message.offset() + 1 >= to || is_enough {
                         return Ok(records);
                     }
                 }
