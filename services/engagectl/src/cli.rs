@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::generator::Rate;
+pub use crate::backfill::BackfillArgs;
 pub use crate::verify::VerifyArgs;
 
 /// One tool for operators of Engage.
@@ -55,6 +56,8 @@ pub enum Command {
     Gen(GenArgs),
     /// Compare what every sink holds with what Postgres holds; reads only. Exit 0: equal.
     Verify(VerifyArgs),
+    /// Bring rows of Postgres into the sinks again; the live stream goes first. Plan, ask, write, compare.
+    Backfill(BackfillArgs),
     /// Follow one event: its commit, its way through the log, and into every sink; reads only.
     Trace(TraceArgs),
     /// Webhooks: a receiver to try deliveries with.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ENV, Input};
 use crate::endpoint::Endpoint;
 use crate::enrol::{EnrolError, Enrolment, enrol};
+use crate::historical::Historical;
 use crate::runtime::Runtime;
 use crate::{check, endpoints, lane};
 
@@ -147,7 +148,18 @@ async fn host(
         start: endpoint.start,
         patience: options.startup,
     };
+    let (start, historical) = (endpoint.start, endpoint.selection.historical);
     let runtime = runtime(endpoint, group, dead_letters)?;
+    let past = Some(input.backfill_topic).filter(|topic| historical && !topic.is_empty());
+    let past = past.map(|topic| Historical {
+        options: LanesOptions {
+            group: format!("{}.backfill", options.group),
+            topic,
+            ..options.clone()
+        },
+        start,
+        runtime: Arc::clone(&runtime),
+    });
     let status = Arc::new(Status::default());
     let over = CancellationToken::new();
     watch(&ctx, &runtime, &status, over.clone());
@@ -157,9 +169,19 @@ async fn host(
         .map_err(|error| not_enrolled(error, &place))?;
     started.ready();
     let work = move |handle| lane::run(Arc::clone(&runtime), handle);
-    lanes::run(options, stop, status, work)
-        .await
-        .map_err(|error| failure(error, &place))
+    let beside = stop.child_token();
+    let live = async {
+        let ended = lanes::run(options, stop, status, work).await;
+        beside.cancel();
+        ended
+    };
+    let past = async {
+        if let Some(past) = past {
+            past.run(&ctx, beside.clone()).await;
+        }
+    };
+    let (ended, ()) = tokio::join!(live, past);
+    ended.map_err(|error| failure(error, &place))
 }
 
 fn runtime(
