@@ -62,7 +62,7 @@ impl Log {
     /// # Errors
     /// There is no such topic, or no answer.
     pub(super) async fn spans(&self, topic: &str) -> Result<Vec<Span>, Failure> {
-        let found = self.scan(GROUP, topic, |scanner| scanner.spans()).await?;
+        let found = self.scan(GROUP, topic, Scanner::spans).await?;
         if found.is_empty() {
             return Err(Failure::repair(format!("topic {topic} does not exist"))
                 .remedy("create it, or correct its name")

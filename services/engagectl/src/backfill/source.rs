@@ -324,7 +324,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Failure> {
 }
 
 async fn identity(connection: &mut PgConnection) -> Result<Database, Failure> {
-    let (system, timeline, name) = sqlx::query_as(
+    let (system, timeline, name): (String, i64, String) = sqlx::query_as(
         "SELECT (SELECT system_identifier::text FROM pg_control_system()), \
          (SELECT timeline_id::bigint FROM pg_control_checkpoint()), current_database()::text",
     )

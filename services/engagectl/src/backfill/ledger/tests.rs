@@ -105,6 +105,33 @@ impl Life {
 
 const PAGE: usize = 3;
 
+/// The pages that are left, those of all ranges by turns, as several readers bring them.
+fn pages(run: &Run, rows: &[Vec<i64>]) -> Vec<(Page, Vec<i64>)> {
+    let mut all = Vec::new();
+    for work in run.work() {
+        let is_left = |id: &&i64| work.after.as_ref().is_none_or(|after| Micros(**id) > after.at);
+        let left: Vec<i64> = rows[work.range as usize].iter().filter(is_left).copied().collect();
+        let count = left.len().div_ceil(PAGE).max(1);
+        for number in 0..count {
+            let of_page: Vec<i64> = left.iter().skip(number * PAGE).take(PAGE).copied().collect();
+            let last = of_page.last().map(|row| Cursor {
+                at: Micros(*row),
+                id: row.to_string(),
+            });
+            let page = Page {
+                range: work.range,
+                rows: u64::try_from(of_page.len()).unwrap(),
+                last,
+                is_last: number + 1 == count,
+            };
+            all.push((number, page, of_page));
+        }
+    }
+    // stable: within a turn in the order of the ranges
+    all.sort_by_key(|(number, ..)| *number);
+    all.into_iter().map(|(_, page, of_page)| (page, of_page)).collect()
+}
+
 /// One process, from reading the notes to its end or its death (`None`).
 fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life) -> Option<()> {
     let mut runs = Runs::default();
@@ -128,34 +155,21 @@ fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life) -> Option<()> {
         }
     }
     let ends = |log: &Log| log.lane.iter().map(|p| i64::try_from(p.len()).unwrap()).collect::<Vec<_>>();
-    for work in run.work() {
-        if let Some(note) = run.begin(work.range, &ends(log)) {
+    for (page, of_page) in pages(&run, rows) {
+        if let Some(note) = run.begin(page.range, &ends(log)) {
             life.step()?;
-            log.runs.push((note_key(7, work.range), json(&Entry::Note(note))));
+            log.runs.push((note_key(7, page.range), json(&Entry::Note(note))));
         }
-        let of_range = &rows[work.range as usize];
-        let is_left = |id: &&i64| work.after.as_ref().is_none_or(|after| Micros(**id) > after.at);
-        let left: Vec<i64> = of_range.iter().filter(is_left).copied().collect();
-        let pages = left.chunks(PAGE).chain(left.is_empty().then_some(&[][..]));
-        let count = left.len().div_ceil(PAGE).max(1);
-        for (number, page) in pages.enumerate() {
-            for row in page {
-                let id = row.to_string();
-                if found.is_new(work.range, &id) {
-                    life.step()?;
-                    log.lane[usize::try_from(row % 4).unwrap()].push((work.range, id));
-                }
+        for row in of_page {
+            let id = row.to_string();
+            if found.is_new(page.range, &id) {
+                life.step()?;
+                log.lane[usize::try_from(row % 4).unwrap()].push((page.range, id));
             }
-            let page = Page {
-                range: work.range,
-                rows: u64::try_from(page.len()).unwrap(),
-                last: page.last().map(|row| Cursor { at: Micros(*row), id: row.to_string() }),
-                is_last: number + 1 == count,
-            };
-            let note = run.advance(&page, &ends(log));
-            life.step()?;
-            log.runs.push((note_key(7, work.range), json(&Entry::Note(note))));
         }
+        let note = run.advance(&page, &ends(log));
+        life.step()?;
+        log.runs.push((note_key(7, page.range), json(&Entry::Note(note))));
     }
     Some(())
 }
