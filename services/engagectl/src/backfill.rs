@@ -39,9 +39,9 @@ use session::{Pace, Session};
 use source::Source;
 use view::{Progress, Size};
 
-/// Rows of a range, about; the number of ranges is bounded too.
-const RANGE_ROWS: u64 = 250_000;
-const RANGES: u64 = 64;
+/// Rows of a range, about, if they are spread evenly; where they are not, many ranges keep all readers at work.
+const RANGE_ROWS: u64 = 5000;
+const RANGES: u64 = 256;
 /// How long the comparison waits for what is on its way.
 const WITHIN: Duration = Duration::from_secs(60);
 

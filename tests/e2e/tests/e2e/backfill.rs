@@ -174,7 +174,7 @@ async fn killed_three_times(world: &World) -> i64 {
     let (mut run, mut seen) = (None, 0);
     for _ in 0..3 {
         let mut command = engagectl(world);
-        command.args(["backfill", "--yes", "--rate", "2500/s"]);
+        command.args(["backfill", "--yes", "--rate", "1000/s"]);
         match run {
             None => command.args(["--start", "-3d"]),
             Some(run) => command.arg("--resume").arg(i64::to_string(&run)),
