@@ -148,18 +148,8 @@ async fn host(
         start: endpoint.start,
         patience: options.startup,
     };
-    let (start, historical) = (endpoint.start, endpoint.selection.historical);
     let runtime = runtime(endpoint, group, dead_letters)?;
-    let past = Some(input.backfill_topic).filter(|topic| historical && !topic.is_empty());
-    let past = past.map(|topic| Historical {
-        options: LanesOptions {
-            group: format!("{}.backfill", options.group),
-            topic,
-            ..options.clone()
-        },
-        start,
-        runtime: Arc::clone(&runtime),
-    });
+    let past = Historical::of(&runtime, &options, input.backfill_topic);
     let status = Arc::new(Status::default());
     let over = CancellationToken::new();
     watch(&ctx, &runtime, &status, over.clone());
@@ -168,9 +158,9 @@ async fn host(
         .await
         .map_err(|error| not_enrolled(error, &place))?;
     started.ready();
-    let work = move |handle| lane::run(Arc::clone(&runtime), handle);
     let beside = stop.child_token();
     let live = async {
+        let work = move |handle| lane::run(Arc::clone(&runtime), handle);
         let ended = lanes::run(options, stop, status, work).await;
         beside.cancel();
         ended

@@ -21,14 +21,25 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// The second consumer.
 pub struct Historical {
     /// As the live one, but for topic and group.
-    pub options: LanesOptions,
-    /// Where the endpoint begins.
-    pub start: Start,
-    /// The endpoint.
-    pub runtime: Arc<Runtime>,
+    options: LanesOptions,
+    runtime: Arc<Runtime>,
 }
 
 impl Historical {
+    /// For an endpoint whose live consumer has these options; `None`: it does not take historical events.
+    #[must_use]
+    pub fn of(runtime: &Arc<Runtime>, live: &LanesOptions, topic: String) -> Option<Self> {
+        let is_wanted = runtime.endpoint.selection.historical && !topic.is_empty();
+        is_wanted.then(|| Self {
+            options: LanesOptions {
+                group: format!("{}.backfill", live.group),
+                topic,
+                ..live.clone()
+            },
+            runtime: Arc::clone(runtime),
+        })
+    }
+
     /// Delivers until `stop`. The topic need not be there: it is looked for again.
     pub async fn run(self, ctx: &Context, stop: CancellationToken) {
         let shown = Arc::new(Shown::default());
@@ -66,7 +77,7 @@ impl Historical {
             settings: self.options.settings.clone(),
             group: self.options.group.clone(),
             topic: self.options.topic.clone(),
-            start: first(self.start),
+            start: first(self.runtime.endpoint.start),
             patience: self.options.startup,
         };
         enrol(enrolment, stop)
