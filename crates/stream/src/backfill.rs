@@ -12,7 +12,9 @@ use crate::record::Record;
 pub const BACKFILL: &str = "engage-backfill";
 
 /// A sink that a backfill can be for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Addressee {
     /// The table of events.
@@ -108,7 +110,9 @@ impl fmt::Display for Ticket {
 
 /// A text that is no ticket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no header of a backfill, such as run=1767882112123 range=3 after=4711 lsn=16b3748 for=clickhouse")]
+#[error(
+    "{0:?} is no header of a backfill, such as run=1767882112123 range=3 after=4711 lsn=16b3748 for=clickhouse"
+)]
 pub struct TicketError(String);
 
 impl FromStr for Ticket {
@@ -177,7 +181,10 @@ mod tests {
     fn a_record_waits_until_everything_below_its_offset_is_done() {
         assert!(!after(10).is_due(9, 10));
         assert!(after(10).is_due(10, 10));
-        assert!(after(0).is_due(0, 0), "an empty partition has nothing to wait for");
+        assert!(
+            after(0).is_due(0, 0),
+            "an empty partition has nothing to wait for"
+        );
     }
 
     #[test]

@@ -28,7 +28,12 @@ pub struct Beside {
 impl Beside {
     /// Looks at the ends from now on, until `stop`. A topic that is not there yet is looked for again.
     #[must_use]
-    pub fn watch(settings: &KafkaSettings, group: &str, topic: &str, stop: CancellationToken) -> Self {
+    pub fn watch(
+        settings: &KafkaSettings,
+        group: &str,
+        topic: &str,
+        stop: CancellationToken,
+    ) -> Self {
         let (sender, ends) = watch::channel(Vec::new());
         let watcher = Watcher {
             settings: settings.clone(),

@@ -185,7 +185,8 @@ impl Backfill {
                     break;
                 }
             }
-            self.accept(sink, record, ticket.as_ref(), &mut batch).await?;
+            self.accept(sink, record, ticket.as_ref(), &mut batch)
+                .await?;
             before = source_position(record);
             if !memory.covers(&sink.memory, batch.bytes()) {
                 break;
@@ -263,7 +264,10 @@ impl Backfill {
     ) -> Option<&'a [Record]> {
         let (first, rest) = match judge(place, records, self.end()) {
             Judged::Same(rest) => return Some(rest),
-            Judged::Expired(rest) => (rest.first().map_or(self.end(), |record| record.offset), Some(rest)),
+            Judged::Expired(rest) => (
+                rest.first().map_or(self.end(), |record| record.offset),
+                Some(rest),
+            ),
             Judged::Another => (0, None),
         };
         service::metrics::lineage_violation();
@@ -299,7 +303,8 @@ impl Backfill {
                     "backfill stopped, the live lane goes on"
                 );
                 if let Some(source) = &sink.backfill {
-                    let why = format!("backfill of partition {partition} stopped: {reason}; {remedy}");
+                    let why =
+                        format!("backfill of partition {partition} stopped: {reason}; {remedy}");
                     source.condition.not_ready(why);
                 }
             }
@@ -374,7 +379,10 @@ mod tests {
     fn the_record_before_the_place_proves_the_topic_and_is_not_read_again() {
         let records: Vec<Record> = (4..8).map(record).collect();
         assert_eq!(judge(place(5), &records, 8), Judged::Same(&records[1..]));
-        assert_eq!(judge(Place::default(), &records, 8), Judged::Same(&records[..]));
+        assert_eq!(
+            judge(Place::default(), &records, 8),
+            Judged::Same(&records[..])
+        );
     }
 
     #[test]

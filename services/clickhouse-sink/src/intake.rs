@@ -105,7 +105,12 @@ pub fn beside(record: &Record, id_type: EventIdType) -> Result<Entry, Reject> {
     let event = read(record)?;
     if event.source.lane == Lane::Live {
         let message = format!("{} is a position of the live lane", event.source.position());
-        return Err(Reject::new("malformed", "decode", "clickhouse_sink::intake", message));
+        return Err(Reject::new(
+            "malformed",
+            "decode",
+            "clickhouse_sink::intake",
+            message,
+        ));
     }
     encode(&event, record.offset, id_type)
 }

@@ -436,10 +436,14 @@ mod tests {
     }
 
     #[test]
-    fn a_backfill_writes_what_is_missing_and_a_live_change_that_comes_again_writes_nothing_beside_it() {
+    fn a_backfill_writes_what_is_missing_and_a_live_change_that_comes_again_writes_nothing_beside_it()
+     {
         let backfill = |offset| Sample::new().at_position(0, offset).lane(Lane::Backfill);
         let brought = backfill(10).origin(Origin::Backfill).build();
-        assert_eq!(brief(&[entry(&brought)], Held::default()), [(0, 1, 202_601)]);
+        assert_eq!(
+            brief(&[entry(&brought)], Held::default()),
+            [(0, 1, 202_601)]
+        );
         let mut again = entry(&Sample::new().at_position(0, 5).build());
         assert_eq!(
             brief(&[again.clone()], held_events(&[&brought])),
@@ -455,7 +459,10 @@ mod tests {
         let read = Sample::new().at_position(0, 10).lane(Lane::Backfill);
         let read = entry(&read.origin(Origin::Backfill).build());
         let gone = Sample::new().at_position(0, 11).deleted().build();
-        assert_eq!(brief(std::slice::from_ref(&read), held_events(&[&gone])), []);
+        assert_eq!(
+            brief(std::slice::from_ref(&read), held_events(&[&gone])),
+            []
+        );
         let changed = Sample::new().at_position(0, 11).duration_ms(1).build();
         assert_eq!(brief(&[read], held_events(&[&changed])), []);
     }

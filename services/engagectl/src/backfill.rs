@@ -80,8 +80,10 @@ pub(crate) async fn run(
     let done = work(config, args, (source, log, run), size, stop).await;
     let done = done.map_err(|failure| failure.next(resume_command(id)))?;
     if !done {
-        return Err(Failure::try_again("stopped between two pages; everything up to there is noted")
-            .next(resume_command(id)));
+        return Err(Failure::try_again(
+            "stopped between two pages; everything up to there is noted",
+        )
+        .next(resume_command(id)));
     }
     compare(config, compared, output).await
 }
@@ -144,7 +146,9 @@ fn resumed(
     partitions: i32,
 ) -> Result<Run, Failure> {
     let Some(run) = runs.get(id) else {
-        return Err(Failure::usage(format!("there is no run {id}")).next("engagectl backfill --list"));
+        return Err(
+            Failure::usage(format!("there is no run {id}")).next("engagectl backfill --list")
+        );
     };
     let spec = &run.spec;
     match misfit(spec, &source.database, &log.lane, partitions) {
@@ -175,7 +179,10 @@ fn misfit(
             "the database was failed over since it was planned (timeline {} then, {} now)",
             planned.timeline, database.timeline
         );
-        return Some((what, "start a new run over the same range: what is there is not written twice"));
+        return Some((
+            what,
+            "start a new run over the same range: what is there is not written twice",
+        ));
     }
     if spec.topic != topic {
         let what = format!("it writes to {}, and {topic} is configured", spec.topic);
@@ -186,7 +193,10 @@ fn misfit(
             "topic {topic} has {partitions} partitions, it was planned for {}",
             spec.partitions
         );
-        (what, "start a new run over the same range: what is there is not written twice")
+        (
+            what,
+            "start a new run over the same range: what is there is not written twice",
+        )
     })
 }
 
@@ -228,10 +238,17 @@ async fn work(
         let (key, entry) = log::plan(&run);
         log.note(&producer, key, &entry).await?;
     }
-    eprintln!("run {}; Ctrl-C stops it, `{}` goes on", run.spec.run, resume_command(run.spec.run));
+    eprintln!(
+        "run {}; Ctrl-C stops it, `{}` goes on",
+        run.spec.run,
+        resume_command(run.spec.run)
+    );
     let found = log.found(&run).await?;
     if !found.is_empty() {
-        eprintln!("{} records of an unfinished page are there already", found.len());
+        eprintln!(
+            "{} records of an unfinished page are there already",
+            found.len()
+        );
     }
     let schema = config.database.schema;
     let mut session = Session {
@@ -337,8 +354,16 @@ mod tests {
         };
         let own = database("engage", 1);
         assert_eq!(judge(&own, "t", 16), None);
-        assert!(judge(&database("other", 1), "t", 16).unwrap().contains("belongs to database"));
-        assert!(judge(&database("engage", 2), "t", 16).unwrap().contains("failed over"));
+        assert!(
+            judge(&database("other", 1), "t", 16)
+                .unwrap()
+                .contains("belongs to database")
+        );
+        assert!(
+            judge(&database("engage", 2), "t", 16)
+                .unwrap()
+                .contains("failed over")
+        );
         assert!(judge(&own, "u", 16).unwrap().contains("is configured"));
         assert!(judge(&own, "t", 8).unwrap().contains("planned for 16"));
     }

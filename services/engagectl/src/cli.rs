@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::generator::Rate;
 pub use crate::backfill::BackfillArgs;
+use crate::generator::Rate;
 pub use crate::verify::VerifyArgs;
 
 /// One tool for operators of Engage.

@@ -67,10 +67,7 @@ async fn turn<'a>(
     stopping: &CancellationToken,
 ) -> Option<SemaphorePermit<'a>> {
     // The semaphore is never closed.
-    stopping
-        .run_until_cancelled(opening.acquire())
-        .await?
-        .ok()
+    stopping.run_until_cancelled(opening.acquire()).await?.ok()
 }
 
 struct Lane {

@@ -118,7 +118,10 @@ impl Shown {
 
     fn readiness(&self) -> Result<(), String> {
         let status = self.status.read().unwrap_or_else(PoisonError::into_inner);
-        match status.as_ref().filter(|_| self.is_on.load(Ordering::SeqCst)) {
+        match status
+            .as_ref()
+            .filter(|_| self.is_on.load(Ordering::SeqCst))
+        {
             Some(status) => status.readiness(),
             None => Ok(()),
         }

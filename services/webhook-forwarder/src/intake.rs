@@ -204,7 +204,9 @@ mod tests {
 
     #[test]
     fn a_backfill_for_other_sinks_is_skipped_and_one_for_webhooks_is_sent_where_it_is_wanted() {
-        let event = Sample::new().at_position(0, 5).lane(engagement::event::Lane::Backfill);
+        let event = Sample::new()
+            .at_position(0, 5)
+            .lane(engagement::event::Lane::Backfill);
         let event = event.origin(Origin::Backfill).build();
         let shape = MessageShape {
             order: Order::Content,
@@ -219,7 +221,10 @@ mod tests {
         for (sinks, is_sent) in [("clickhouse", false), ("clickhouse,webhook", true)] {
             let mut record = record(&event, Format::Protobuf);
             let ticket = format!("run=7 range=0 after=0 lsn=0 for={sinks}");
-            let header = (stream::backfill::BACKFILL.to_owned(), Some(Bytes::from(ticket)));
+            let header = (
+                stream::backfill::BACKFILL.to_owned(),
+                Some(Bytes::from(ticket)),
+            );
             record.headers.push(header);
             let intake = judge(&record, &mut Reader::new(), &shape, wants);
             assert_eq!(matches!(intake, Intake::Send(_)), is_sent, "{sinks}");

@@ -86,20 +86,28 @@ mod tests {
 
     fn parse(words: &[&str]) -> Result<BackfillArgs, String> {
         let line = Line::try_parse_from([&["backfill"], words].concat());
-        line.map(|line| line.args).map_err(|error| error.to_string())
+        line.map(|line| line.args)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn times_that_begin_with_a_minus_are_no_options() {
         let args = parse(&["--start", "-2h", "--end", "-5m", "--dry-run"]).unwrap();
-        assert_eq!((args.start.as_deref(), args.end.as_str()), (Some("-2h"), "-5m"));
+        assert_eq!(
+            (args.start.as_deref(), args.end.as_str()),
+            (Some("-2h"), "-5m")
+        );
         assert_eq!(args.sinks, [Addressee::Clickhouse]);
     }
 
     #[test]
     fn what_does_not_go_together_or_is_missing_is_refused() {
         assert!(parse(&[]).unwrap_err().contains("--start"));
-        assert!(parse(&["--resume", "7", "--start", "-2h"]).unwrap_err().contains("--resume"));
+        assert!(
+            parse(&["--resume", "7", "--start", "-2h"])
+                .unwrap_err()
+                .contains("--resume")
+        );
         let error = parse(&["--start", "-2h", "--sinks", "redis"]).unwrap_err();
         assert!(error.contains("none of clickhouse, webhook"), "{error}");
         assert!(parse(&["--list"]).unwrap().list);

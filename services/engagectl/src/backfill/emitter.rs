@@ -81,7 +81,12 @@ impl Emitter {
     }
 
     /// Writes a page and notes it.
-    pub(super) async fn emit(&mut self, run: &mut Run, read: Read, at: &Moment) -> Result<(), Failure> {
+    pub(super) async fn emit(
+        &mut self,
+        run: &mut Run,
+        read: Read,
+        at: &Moment,
+    ) -> Result<(), Failure> {
         let range = read.page.range;
         if let Some(note) = run.begin(range, &self.ends()) {
             self.note(run, range, Entry::Note(note)).await?;
@@ -99,7 +104,9 @@ impl Emitter {
     }
 
     async fn note(&self, run: &Run, range: u32, entry: Entry) -> Result<(), Failure> {
-        self.log.note(&self.producer, key_of(run, range), &entry).await
+        self.log
+            .note(&self.producer, key_of(run, range), &entry)
+            .await
     }
 
     /// Per partition: nothing that is written from now on comes below it.
@@ -133,7 +140,11 @@ impl Emitter {
             lsn: at.lsn,
             sinks: spec.sinks.clone(),
         };
-        match chain.lane.send(record(&event, &ticket), position.offset, ()).await {
+        match chain
+            .lane
+            .send(record(&event, &ticket), position.offset, ())
+            .await
+        {
             Ok(()) => {
                 chain.next += 1;
                 self.written += 1;
@@ -161,7 +172,10 @@ fn record(event: &EnrichedEvent, ticket: &Ticket) -> OutRecord {
             .map(|id| Bytes::copy_from_slice(id.as_bytes())),
         payload: Some(Bytes::from(wire::encode(event, format))),
         headers: vec![
-            (ENGAGEMENT_SOURCE.to_owned(), text(event.source.position().to_string())),
+            (
+                ENGAGEMENT_SOURCE.to_owned(),
+                text(event.source.position().to_string()),
+            ),
             (
                 CONTENT_TYPE.to_owned(),
                 Some(Bytes::from_static(format.content_type().as_bytes())),
@@ -193,8 +207,14 @@ mod tests {
         let record = record(&event, &ticket);
         let header = |name| last_text(&record.headers, name);
         assert_eq!(header(ENGAGEMENT_SOURCE), Some("backfill/0/3/9"));
-        assert_eq!(header(BACKFILL), Some("run=7 range=1 after=42 lsn=1f for=clickhouse"));
-        assert_eq!(record.key.as_deref(), event.content_id.as_deref().map(str::as_bytes));
+        assert_eq!(
+            header(BACKFILL),
+            Some("run=7 range=1 after=42 lsn=1f for=clickhouse")
+        );
+        assert_eq!(
+            record.key.as_deref(),
+            event.content_id.as_deref().map(str::as_bytes)
+        );
         let payload = record.payload.as_deref().unwrap();
         let format = Format::from_content_type(header(CONTENT_TYPE).unwrap()).unwrap();
         assert_eq!(wire::decode(payload, format).unwrap(), event);

@@ -154,7 +154,9 @@ impl Runs {
             None => (key, None),
             Some((run, part)) => (run, Some(part)),
         };
-        let run: RunId = run.parse().map_err(|_| wrong("its key names no run".into()))?;
+        let run: RunId = run
+            .parse()
+            .map_err(|_| wrong("its key names no run".into()))?;
         let Some(payload) = payload else {
             self.0.remove(&run);
             return Ok(());
@@ -167,13 +169,21 @@ impl Runs {
                 Ok(())
             }
             (Entry::Note(note), Some(part)) => {
-                let range = part.parse().map_err(|_| wrong("its key names no range".into()))?;
-                let known = self.0.get_mut(&run).ok_or_else(|| wrong("its run has no plan".into()))?;
+                let range = part
+                    .parse()
+                    .map_err(|_| wrong("its key names no range".into()))?;
+                let known = self
+                    .0
+                    .get_mut(&run)
+                    .ok_or_else(|| wrong("its run has no plan".into()))?;
                 known.notes.insert(range, note);
                 Ok(())
             }
             (Entry::End(finished), Some("end")) => {
-                let known = self.0.get_mut(&run).ok_or_else(|| wrong("its run has no plan".into()))?;
+                let known = self
+                    .0
+                    .get_mut(&run)
+                    .ok_or_else(|| wrong("its run has no plan".into()))?;
                 known.finished = Some(finished);
                 Ok(())
             }
@@ -256,7 +266,8 @@ impl Run {
     pub(super) fn search_from(&self, partition: i32) -> Option<i64> {
         let at = usize::try_from(partition).ok()?;
         let open = self.notes.values().filter(|note| !note.done);
-        open.map(|note| note.ends.get(at).copied().unwrap_or(0)).min()
+        open.map(|note| note.ends.get(at).copied().unwrap_or(0))
+            .min()
     }
 
     /// The first note of a range, before anything of it is written; `None`: it has one.

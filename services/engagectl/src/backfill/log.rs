@@ -134,7 +134,12 @@ impl Log {
     }
 
     /// Writes one record of a run, and waits until the broker has it.
-    pub(super) async fn note(&self, producer: &Producer, key: String, entry: &Entry) -> Result<(), Failure> {
+    pub(super) async fn note(
+        &self,
+        producer: &Producer,
+        key: String,
+        entry: &Entry,
+    ) -> Result<(), Failure> {
         let payload = serde_json::to_vec(entry)
             .map_err(|error| Failure::internal("a note cannot be written").cause(error))?;
         let record = OutRecord {
@@ -185,8 +190,11 @@ impl Log {
             let asked = probe.tail(&self.enriched, partition, tail::WANTED).await;
             let records = asked.map_err(|error| unanswered(&error))?.records;
             let last = tail::highest(&records, partition).map_err(|error| {
-                Failure::repair(format!("topic {} partition {partition}: {error}", self.enriched))
-                    .next("engagectl lineage show")
+                Failure::repair(format!(
+                    "topic {} partition {partition}: {error}",
+                    self.enriched
+                ))
+                .next("engagectl lineage show")
             })?;
             epochs.push(last.map_or(0, |event| event.source.epoch));
         }
@@ -194,7 +202,11 @@ impl Log {
     }
 
     /// Whether the change topic is keyed and partitioned as records of the backfill will be.
-    pub(super) async fn prove_route(&self, partitions: i32, schema: platform::Schema) -> Result<(), Failure> {
+    pub(super) async fn prove_route(
+        &self,
+        partitions: i32,
+        schema: platform::Schema,
+    ) -> Result<(), Failure> {
         let probe = Probe::new(&self.settings, GROUP);
         for partition in 0..partitions {
             let asked = probe.tail(&self.cdc, partition, PROOF).await;
@@ -255,10 +267,9 @@ impl Gauge {
     /// How far the live stream is behind, and what the sink has not read of the backfill.
     pub(super) async fn reading(&self, now: Micros) -> Result<Reading, Failure> {
         let live = Arc::clone(&self.live);
-        let (beyond_stop, beyond_go) = off_the_runtime(move || {
-            Ok((is_behind(&live, now, STOP)?, is_behind(&live, now, GO)?))
-        })
-        .await?;
+        let (beyond_stop, beyond_go) =
+            off_the_runtime(move || Ok((is_behind(&live, now, STOP)?, is_behind(&live, now, GO)?)))
+                .await?;
         Ok(Reading {
             beyond_stop,
             beyond_go,
@@ -289,7 +300,11 @@ fn is_behind(live: &Scanner, now: Micros, bound: Duration) -> Result<bool, LaneE
     let committed = live.committed(&numbers(&spans))?;
     let since = live.since(&spans, now.millis().saturating_sub(allowed))?;
     // what was written before that moment ends where this begins
-    let is_behind = |span: &Span| committed.get(&span.partition).is_some_and(|at| *at < span.from);
+    let is_behind = |span: &Span| {
+        committed
+            .get(&span.partition)
+            .is_some_and(|at| *at < span.from)
+    };
     Ok(since.iter().any(is_behind))
 }
 

@@ -149,7 +149,15 @@ mod tests {
 
     #[test]
     fn anything_else_is_named_with_examples() {
-        for text in ["", "-", "2h", "2026-13-01", "2026-1-8", "tomorrow", "-2 parsecs"] {
+        for text in [
+            "",
+            "-",
+            "2h",
+            "2026-13-01",
+            "2026-1-8",
+            "tomorrow",
+            "-2 parsecs",
+        ] {
             let error = moment(text, NOW).unwrap_err().to_string();
             assert!(error.contains("-2h"), "{text}: {error}");
         }
@@ -161,9 +169,17 @@ mod tests {
         let range = |start, end| Range::new(day(start), day(end), NOW).map_err(|e| e.to_string());
         assert!(range("-2h", "now").is_ok());
         assert!(range("today", "2026-02-01").is_ok(), "rows may lie ahead");
-        assert!(range("today", "yesterday").unwrap_err().contains("reversed"));
+        assert!(
+            range("today", "yesterday")
+                .unwrap_err()
+                .contains("reversed")
+        );
         assert!(range("today", "today").unwrap_err().contains("empty"));
-        assert!(range("2026-02-01", "2026-03-01").unwrap_err().contains("future"));
+        assert!(
+            range("2026-02-01", "2026-03-01")
+                .unwrap_err()
+                .contains("future")
+        );
     }
 
     proptest! {

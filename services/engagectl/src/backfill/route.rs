@@ -32,14 +32,20 @@ fn murmur2(data: &[u8]) -> u32 {
     let mut hash = 0x9747_b28c ^ length;
     let mut words = data.chunks_exact(4);
     for word in words.by_ref() {
-        let mut k = word.iter().rev().fold(0, |k, byte| (k << 8) | u32::from(*byte));
+        let mut k = word
+            .iter()
+            .rev()
+            .fold(0, |k, byte| (k << 8) | u32::from(*byte));
         k = k.wrapping_mul(M);
         k ^= k >> 24;
         hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
     }
     let rest = words.remainder();
     if !rest.is_empty() {
-        hash ^= rest.iter().rev().fold(0, |k, byte| (k << 8) | u32::from(*byte));
+        hash ^= rest
+            .iter()
+            .rev()
+            .fold(0, |k, byte| (k << 8) | u32::from(*byte));
         hash = hash.wrapping_mul(M);
     }
     hash ^= hash >> 13;
@@ -85,7 +91,10 @@ mod tests {
             ("foobar", -790_332_482),
             ("a-little-bit-long-string", -985_981_536),
             ("a-little-bit-longer-string", -1_486_304_829),
-            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            (
+                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58_897_971,
+            ),
             ("abc", 479_470_107),
         ] {
             assert_eq!(murmur2(text.as_bytes()).cast_signed(), expected, "{text}");
@@ -97,7 +106,10 @@ mod tests {
     #[test]
     fn keys_are_written_as_debezium_writes_them() {
         let text = |id, schema| String::from_utf8(key(id, schema)).unwrap();
-        assert_eq!(text(Some(ID), Schema::Uuid), format!("{{\"content_id\":\"{ID}\"}}"));
+        assert_eq!(
+            text(Some(ID), Schema::Uuid),
+            format!("{{\"content_id\":\"{ID}\"}}")
+        );
         assert_eq!(text(Some("42"), Schema::Bigint), r#"{"content_id":42}"#);
         assert_eq!(text(None, Schema::Uuid), r#"{"content_id":null}"#);
     }

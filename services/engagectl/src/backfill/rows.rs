@@ -51,9 +51,12 @@ impl Tables {
             (EVENTS, &self.events, "content_id"),
             (CONTENT, &self.content, self.schema.content_key()),
         ];
-        needed.into_iter().find(|(_, columns, name)| !columns.contains_key(*name)).map(|(table, _, name)| {
-            format!("table {table} has no column {name}, or is not visible to this role")
-        })
+        needed
+            .into_iter()
+            .find(|(_, columns, name)| !columns.contains_key(*name))
+            .map(|(table, _, name)| {
+                format!("table {table} has no column {name}, or is not visible to this role")
+            })
     }
 
     /// The rows with their contents, in the order of (`event_ts`, key).
@@ -89,7 +92,10 @@ impl Tables {
 
     /// How many rows, exactly.
     pub(super) fn count(&self, wanted: &Wanted<'_>) -> String {
-        format!("SELECT count(*) FROM {EVENTS} e WHERE {}", self.condition(wanted))
+        format!(
+            "SELECT count(*) FROM {EVENTS} e WHERE {}",
+            self.condition(wanted)
+        )
     }
 
     /// How many rows and how wide, by Postgres' own estimate.
@@ -108,7 +114,10 @@ impl Tables {
             self.time(end)
         );
         if let Some(id) = wanted.content_id {
-            text += &format!(" AND e.content_id = {}", typed(id, self.events.get("content_id")));
+            text += &format!(
+                " AND e.content_id = {}",
+                typed(id, self.events.get("content_id"))
+            );
         }
         if let Some(Cursor { at, id }) = wanted.after {
             let key = self.schema.event_key();
@@ -308,8 +317,14 @@ mod tests {
             ),
             "{sql}"
         );
-        assert!(sql.contains("NULL::text, e.event_type::text"), "the table has no user_id: {sql}");
-        assert!(sql.contains("LEFT JOIN public.content c ON c.id = e.content_id"), "{sql}");
+        assert!(
+            sql.contains("NULL::text, e.event_type::text"),
+            "the table has no user_id: {sql}"
+        );
+        assert!(
+            sql.contains("LEFT JOIN public.content c ON c.id = e.content_id"),
+            "{sql}"
+        );
     }
 
     #[test]
@@ -332,7 +347,10 @@ mod tests {
         assert_eq!(tables.problem(), None);
         tables.events.remove("id");
         let problem = tables.problem().unwrap();
-        assert!(problem.contains("public.engagement_events has no column id"), "{problem}");
+        assert!(
+            problem.contains("public.engagement_events has no column id"),
+            "{problem}"
+        );
     }
 
     #[test]
@@ -370,7 +388,10 @@ mod tests {
         assert_eq!(event.origin, Origin::Backfill);
         assert_eq!(event.source.position(), position);
         assert_eq!(event.revision, revision(1, 100));
-        assert_eq!((event.ratio_e4(), event.processed_at), (Some(233), Micros(77)));
+        assert_eq!(
+            (event.ratio_e4(), event.processed_at),
+            (Some(233), Micros(77))
+        );
         let unknown = Row {
             content: None,
             ..row

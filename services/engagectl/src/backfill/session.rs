@@ -55,7 +55,8 @@ impl Session {
             if self.stop.is_cancelled() {
                 return Ok(false);
             }
-            self.progress.says("waiting until the live log has passed the snapshot");
+            self.progress
+                .says("waiting until the live log has passed the snapshot");
             let snapshot = self.source.snapshot(self.run.spec.horizon).await?;
             let passed = self.pass(&snapshot).await;
             snapshot.close().await;
@@ -87,7 +88,8 @@ impl Session {
                 ))
                 .remedy("start clickhouse-sink, or repair what its /readyz names"));
             }
-            self.progress.says("waiting until the sink has read everything");
+            self.progress
+                .says("waiting until the sink has read everything");
             let pause = tokio::time::sleep(LOOK);
             if self.stop.run_until_cancelled(pause).await.is_none() {
                 return Ok(false);
@@ -213,7 +215,9 @@ impl Pace {
     }
 
     fn is_time_to_look(&mut self, now: Instant) -> bool {
-        let due = self.looked.is_none_or(|looked| now.duration_since(looked) >= LOOK);
+        let due = self
+            .looked
+            .is_none_or(|looked| now.duration_since(looked) >= LOOK);
         if due {
             self.looked = Some(now);
         }

@@ -102,17 +102,20 @@ impl Source {
         .await
         .map_err(|error| asked("looking for the holder of the lock", &error))?;
         let holder = holder.map_or_else(String::new, |pid| format!(" (backend {pid} of Postgres)"));
-        Err(Failure::try_again(format!("another backfill runs in this database{holder}"))
-            .remedy("wait for it, or stop it; it can be resumed")
-            .next("engagectl backfill --list"))
+        Err(
+            Failure::try_again(format!("another backfill runs in this database{holder}"))
+                .remedy("wait for it, or stop it; it can be resumed")
+                .next("engagectl backfill --list"),
+        )
     }
 
     /// Rows of a range, and their bytes, about; and whether the rows were counted.
     pub(super) async fn size(&mut self, wanted: &Wanted<'_>) -> Result<(u64, u64, bool), Failure> {
-        let plan: serde_json::Value = sqlx::query_scalar(AssertSqlSafe(self.tables.estimate(wanted)))
-            .fetch_one(&mut self.connection)
-            .await
-            .map_err(|error| asked("estimating the rows", &error))?;
+        let plan: serde_json::Value =
+            sqlx::query_scalar(AssertSqlSafe(self.tables.estimate(wanted)))
+                .fetch_one(&mut self.connection)
+                .await
+                .map_err(|error| asked("estimating the rows", &error))?;
         let of = |name: &str| plan[0]["Plan"][name].as_u64().unwrap_or(0);
         let (rows, width) = (of("Plan Rows"), of("Plan Width"));
         if rows > COUNTED {
@@ -140,14 +143,16 @@ impl Source {
 
     /// Notes where the log is, then the next transaction id: in this order, whatever gets an id later writes later.
     pub(super) async fn horizon(&mut self) -> Result<Horizon, Failure> {
-        let lsn: i64 = sqlx::query_scalar("SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint")
-            .fetch_one(&mut self.connection)
-            .await
-            .map_err(|error| asked("reading the position of the log", &error))?;
-        let xid: i64 = sqlx::query_scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
-            .fetch_one(&mut self.connection)
-            .await
-            .map_err(|error| asked("reading the next transaction id", &error))?;
+        let lsn: i64 =
+            sqlx::query_scalar("SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint")
+                .fetch_one(&mut self.connection)
+                .await
+                .map_err(|error| asked("reading the position of the log", &error))?;
+        let xid: i64 =
+            sqlx::query_scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+                .fetch_one(&mut self.connection)
+                .await
+                .map_err(|error| asked("reading the next transaction id", &error))?;
         Ok(Horizon {
             lsn: u64::try_from(lsn).unwrap_or(0),
             xid,
@@ -196,7 +201,10 @@ impl Source {
         .fetch_all(&mut self.connection)
         .await
         .map_err(|error| asked("looking for open transactions", &error))?;
-        let open: Vec<String> = open.iter().map(|(pid, what)| format!("{pid} ({what})")).collect();
+        let open: Vec<String> = open
+            .iter()
+            .map(|(pid, what)| format!("{pid} ({what})"))
+            .collect();
         let who = if open.is_empty() {
             "prepared ones, or of other roles: pg_prepared_xacts, pg_stat_activity".to_owned()
         } else {

@@ -65,7 +65,11 @@ fn plan_text(run: &Run, size: Size) -> String {
         spec.ranges.len(),
         run.rows()
     );
-    let _ = writeln!(text, "to         {} ({} partitions)", spec.topic, spec.partitions);
+    let _ = writeln!(
+        text,
+        "to         {} ({} partitions)",
+        spec.topic, spec.partitions
+    );
     for sink in &spec.sinks {
         let time = size.seconds().map_or_else(
             || "time unknown before the first run".to_owned(),
@@ -81,7 +85,11 @@ fn plan_text(run: &Run, size: Size) -> String {
 
 fn plan_json(run: &Run, size: Size) -> serde_json::Value {
     let spec = &run.spec;
-    let sinks: Vec<&str> = spec.sinks.iter().map(|sink: &Addressee| sink.name()).collect();
+    let sinks: Vec<&str> = spec
+        .sinks
+        .iter()
+        .map(|sink: &Addressee| sink.name())
+        .collect();
     json!({
         "run": spec.run,
         "start": spec.range.start,
@@ -107,7 +115,10 @@ pub(super) fn list(runs: &Runs, output: Output) -> String {
         let all: Vec<serde_json::Value> = runs.iter().map(one_json).collect();
         return format!("{:#}\n", json!(all));
     }
-    let mut text = format!("{:<14} {:<9} {:>12} {:<40} SINKS\n", "RUN", "STATE", "ROWS", "EVENTS OF");
+    let mut text = format!(
+        "{:<14} {:<9} {:>12} {:<40} SINKS\n",
+        "RUN", "STATE", "ROWS", "EVENTS OF"
+    );
     for run in runs.iter() {
         let sinks: Vec<&str> = run.spec.sinks.iter().map(|sink| sink.name()).collect();
         let _ = writeln!(
@@ -198,7 +209,10 @@ impl Progress {
             }
             None if self.said.elapsed() >= EVERY => {
                 self.said = Instant::now();
-                eprintln!("{}", line(self.rows, self.before, self.total, self.begun.elapsed()));
+                eprintln!(
+                    "{}",
+                    line(self.rows, self.before, self.total, self.begun.elapsed())
+                );
             }
             None => {}
         }
@@ -236,7 +250,10 @@ fn line(rows: u64, before: u64, total: u64, elapsed: Duration) -> String {
     } else {
         String::new()
     };
-    format!("{rows} of about {} rows, {speed:.0}/s{left}", total.max(rows))
+    format!(
+        "{rows} of about {} rows, {speed:.0}/s{left}",
+        total.max(rows)
+    )
 }
 
 #[cfg(test)]
@@ -307,7 +324,10 @@ mod tests {
         assert!(plan(&run(), size(None), Output::Table).contains("time unknown"));
         let json: serde_json::Value =
             serde_json::from_str(&plan(&run(), size(None), Output::Json)).unwrap();
-        assert_eq!((json["rows"].as_u64(), json["ranges_left"].as_u64()), (Some(9000), Some(1)));
+        assert_eq!(
+            (json["rows"].as_u64(), json["ranges_left"].as_u64()),
+            (Some(9000), Some(1))
+        );
         assert!(json["seconds"].is_null());
     }
 
@@ -315,14 +335,18 @@ mod tests {
     fn a_line_of_progress_has_rate_and_time_left() {
         let text = line(5000, 1000, 9000, Duration::from_secs(2));
         assert_eq!(text, "5000 of about 9000 rows, 2000/s, 2s left");
-        assert_eq!(line(0, 0, 9000, Duration::ZERO), "0 of about 9000 rows, 0/s");
+        assert_eq!(
+            line(0, 0, 9000, Duration::ZERO),
+            "0 of about 9000 rows, 0/s"
+        );
     }
 
     #[test]
     fn an_open_run_is_told_from_a_finished_one() {
         let mut runs = Runs::default();
         let (key, entry) = super::super::log::plan(&run());
-        runs.apply(&key, Some(&serde_json::to_vec(&entry).unwrap())).unwrap();
+        runs.apply(&key, Some(&serde_json::to_vec(&entry).unwrap()))
+            .unwrap();
         assert!(list(&runs, Output::Table).contains("1767882112123  open"));
     }
 }

@@ -162,7 +162,9 @@ async fn a_backfill_reaches_the_endpoints_that_want_it_once_and_no_other() {
         let sample = Sample::new().event_id(id).at_position(0, id);
         sample.lane(Lane::Backfill).origin(Origin::Backfill).build()
     };
-    topics.bring(&[read(100), read(101)], "clickhouse,webhook").await;
+    topics
+        .bring(&[read(100), read(101)], "clickhouse,webhook")
+        .await;
     topics.bring(&[read(102)], "clickhouse").await;
     topics.write(&events(0, 5, 5)).await;
     let endpoints = || vec![historical.clone(), endpoint("present", &present.url())];

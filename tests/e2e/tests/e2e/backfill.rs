@@ -86,7 +86,11 @@ async fn lose_past(world: &World) {
         .header("X-ClickHouse-User", &server.admin_user)
         .header("X-ClickHouse-Key", &server.admin_password);
     let answer = request.body(sql).send().await.unwrap();
-    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    assert!(
+        answer.status().is_success(),
+        "{}",
+        answer.text().await.unwrap()
+    );
     assert_eq!(rows(world, "past").await, 0);
 }
 
@@ -165,7 +169,11 @@ async fn a_backfill_killed_three_times_resumed_and_run_again_under_a_live_stream
     let generated = i64::try_from(progress.inserted()).unwrap();
     let table = format!("{}.events_enriched", world.addresses().clickhouse_database);
     let all = format!("SELECT count() - uniqExact(event_id) FROM {table}");
-    assert_eq!(world.clickhouse(&all).await.trim(), "0", "no event is there twice");
+    assert_eq!(
+        world.clickhouse(&all).await.trim(),
+        "0",
+        "no event is there twice"
+    );
     assert!(generated > 500);
 }
 
@@ -223,7 +231,11 @@ async fn what_cannot_be_is_refused_in_words_before_anything_is_written() {
         (&["--start", "today", "--end", "today"], 64, "empty"),
         (&["--start", "soon"], 64, "2026-01-08T09:00:00"),
         (&["--resume", "1"], 64, "there is no run 1"),
-        (&["--start", "-2h", "--sinks", "redis"], 64, "clickhouse, webhook"),
+        (
+            &["--start", "-2h", "--sinks", "redis"],
+            64,
+            "clickhouse, webhook",
+        ),
         (&["--start", "-2h"], 64, "--yes"),
     ] {
         let mut command = engagectl(world);
@@ -240,5 +252,8 @@ async fn what_cannot_be_is_refused_in_words_before_anything_is_written() {
     assert_eq!(plan["sinks"], serde_json::json!(["clickhouse"]));
     let run = plan["run"].as_i64().unwrap();
     let listed = runs(world).await;
-    assert!(listed.iter().all(|one| one["run"].as_i64() != Some(run)), "{listed:?}");
+    assert!(
+        listed.iter().all(|one| one["run"].as_i64() != Some(run)),
+        "{listed:?}"
+    );
 }

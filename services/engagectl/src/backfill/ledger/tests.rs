@@ -51,18 +51,23 @@ fn records_read_back_and_a_later_one_replaces_an_earlier_one() {
     };
     let after = run.advance(&page, &[4, 0, 1, 9]);
     for note in [begun, after] {
-        runs.apply(&note_key(7, 1), Some(&json(&Entry::Note(note)))).unwrap();
+        runs.apply(&note_key(7, 1), Some(&json(&Entry::Note(note))))
+            .unwrap();
     }
     assert_eq!(runs.get(7), Some(&run));
     assert_eq!(run.work()[1].after.as_ref().unwrap().id, "42");
-    assert_eq!((run.rows(), run.search_from(0), run.search_from(2)), (5, Some(4), Some(1)));
+    assert_eq!(
+        (run.rows(), run.search_from(0), run.search_from(2)),
+        (5, Some(4), Some(1))
+    );
 
     let end = Finished {
         rows: 5000,
         seconds: 2.0,
         written: 4000,
     };
-    runs.apply(&end_key(7), Some(&json(&Entry::End(end)))).unwrap();
+    runs.apply(&end_key(7), Some(&json(&Entry::End(end))))
+        .unwrap();
     assert_eq!(runs.speed(), Some(2000.0));
     runs.apply(&plan_key(7), None).unwrap();
     assert!(runs.get(7).is_none());
@@ -109,11 +114,24 @@ const PAGE: usize = 3;
 fn pages(run: &Run, rows: &[Vec<i64>]) -> Vec<(Page, Vec<i64>)> {
     let mut all = Vec::new();
     for work in run.work() {
-        let is_left = |id: &&i64| work.after.as_ref().is_none_or(|after| Micros(**id) > after.at);
-        let left: Vec<i64> = rows[work.range as usize].iter().filter(is_left).copied().collect();
+        let is_left = |id: &&i64| {
+            work.after
+                .as_ref()
+                .is_none_or(|after| Micros(**id) > after.at)
+        };
+        let left: Vec<i64> = rows[work.range as usize]
+            .iter()
+            .filter(is_left)
+            .copied()
+            .collect();
         let count = left.len().div_ceil(PAGE).max(1);
         for number in 0..count {
-            let of_page: Vec<i64> = left.iter().skip(number * PAGE).take(PAGE).copied().collect();
+            let of_page: Vec<i64> = left
+                .iter()
+                .skip(number * PAGE)
+                .take(PAGE)
+                .copied()
+                .collect();
             let last = of_page.last().map(|row| Cursor {
                 at: Micros(*row),
                 id: row.to_string(),
@@ -129,7 +147,9 @@ fn pages(run: &Run, rows: &[Vec<i64>]) -> Vec<(Page, Vec<i64>)> {
     }
     // stable: within a turn in the order of the ranges
     all.sort_by_key(|(number, ..)| *number);
-    all.into_iter().map(|(_, page, of_page)| (page, of_page)).collect()
+    all.into_iter()
+        .map(|(_, page, of_page)| (page, of_page))
+        .collect()
 }
 
 /// One process, from reading the notes to its end or its death (`None`).
@@ -143,22 +163,31 @@ fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life) -> Option<()> {
         None => {
             life.step()?;
             let spec = spec(u32::try_from(rows.len()).unwrap());
-            log.runs.push((plan_key(7), json(&Entry::Plan(spec.clone()))));
+            log.runs
+                .push((plan_key(7), json(&Entry::Plan(spec.clone()))));
             Run::new(spec)
         }
     };
     let mut found = Found::default();
     for (partition, records) in (0..).zip(&log.lane) {
-        let from = run.search_from(partition).map_or(records.len(), |from| usize::try_from(from).unwrap());
+        let from = run
+            .search_from(partition)
+            .map_or(records.len(), |from| usize::try_from(from).unwrap());
         for (range, id) in records.iter().skip(from) {
             found.note(*range, id.clone());
         }
     }
-    let ends = |log: &Log| log.lane.iter().map(|p| i64::try_from(p.len()).unwrap()).collect::<Vec<_>>();
+    let ends = |log: &Log| {
+        log.lane
+            .iter()
+            .map(|p| i64::try_from(p.len()).unwrap())
+            .collect::<Vec<_>>()
+    };
     for (page, of_page) in pages(&run, rows) {
         if let Some(note) = run.begin(page.range, &ends(log)) {
             life.step()?;
-            log.runs.push((note_key(7, page.range), json(&Entry::Note(note))));
+            log.runs
+                .push((note_key(7, page.range), json(&Entry::Note(note))));
         }
         for row in of_page {
             let id = row.to_string();
@@ -169,7 +198,8 @@ fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life) -> Option<()> {
         }
         let note = run.advance(&page, &ends(log));
         life.step()?;
-        log.runs.push((note_key(7, page.range), json(&Entry::Note(note))));
+        log.runs
+            .push((note_key(7, page.range), json(&Entry::Note(note))));
     }
     Some(())
 }
