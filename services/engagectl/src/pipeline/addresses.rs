@@ -146,6 +146,7 @@ impl Addresses {
             password: Some(SecretString::from(self.clickhouse_password.clone())),
             database: self.clickhouse_database.clone(),
             event_id_type: EventIdType::Int64,
+            ..ClickHouseSettings::default()
         });
         settings
     }
