@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use engagement::envelope::{Parser, TableSchema};
 use engagement::event::{EnrichedEvent, Micros};
 use engagement::wire::{self, Format};
 use service::Failure;
@@ -208,12 +209,16 @@ impl Log {
         schema: platform::Schema,
     ) -> Result<(), Failure> {
         let probe = Probe::new(&self.settings, GROUP);
+        let parser = Parser::new(TableSchema {
+            event_key: schema.event_key().into(),
+            content_id: schema.content_key().into(),
+            ..TableSchema::default()
+        });
         for partition in 0..partitions {
             let asked = probe.tail(&self.cdc, partition, PROOF).await;
             let records = asked.map_err(|error| unanswered(&error))?.records;
-            let mut of_rows = records.iter().filter(|record| record.key.is_some());
-            let wrong = of_rows.find_map(|record| {
-                let what = route::contradiction(record, partitions, schema)?;
+            let wrong = records.iter().find_map(|record| {
+                let what = route::contradiction(record, &parser, partitions, schema)?;
                 Some((record.offset, what))
             });
             if let Some((offset, what)) = wrong {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is written before the last records of the change topic were seen to follow the same rule, key and partition both.
 
+use engagement::envelope::{CdcRecord, Input, Parser};
 use platform::Schema;
 use stream::Record;
 
@@ -53,23 +54,25 @@ fn murmur2(data: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// What in a record of the change topic does not follow the rule; `None`: it does.
+/// What in a change of a row does not follow the rule. `None`: it does, or the record is none that the enricher would take.
 #[must_use]
-pub(super) fn contradiction(record: &Record, partitions: i32, schema: Schema) -> Option<String> {
-    let found = record.key.as_deref().unwrap_or_default();
-    let shown = String::from_utf8_lossy(found);
-    let id = serde_json::from_slice::<serde_json::Value>(found)
-        .ok()
-        .and_then(|value| match value.get("content_id")? {
-            serde_json::Value::Null => Some(None),
-            serde_json::Value::String(id) => Some(Some(id.clone())),
-            serde_json::Value::Number(id) => Some(Some(id.to_string())),
-            _ => None,
-        });
-    let Some(id) = id else {
-        return Some(format!("its key is {shown}, without a content_id"));
+pub(super) fn contradiction(
+    record: &Record,
+    parser: &Parser,
+    partitions: i32,
+    schema: Schema,
+) -> Option<String> {
+    let input = Input {
+        key: record.key.as_deref(),
+        payload: record.payload.as_deref(),
+        moved: false,
     };
-    if key(id.as_deref(), schema) != found {
+    let Ok(CdcRecord::Change(change)) = parser.event(input) else {
+        return None;
+    };
+    let (found, id) = (record.key.as_deref()?, change.row.content_id.as_deref());
+    let shown = String::from_utf8_lossy(found);
+    if key(id, schema) != found {
         return Some(format!("its key is written in another way: {shown}"));
     }
     let expected = partition(found, partitions);
@@ -114,27 +117,33 @@ mod tests {
         assert_eq!(text(None, Schema::Uuid), r#"{"content_id":null}"#);
     }
 
-    fn record(key: &str, partition: i32) -> Record {
+    fn record(key: &str, payload: &str, partition: i32) -> Record {
         Record {
             topic: "cdc".into(),
             partition,
             offset: 0,
             timestamp_ms: None,
             key: Some(Bytes::from(key.to_owned())),
-            payload: None,
+            payload: Some(Bytes::from(payload.to_owned())),
             headers: Vec::new(),
         }
     }
 
     #[test]
-    fn a_record_that_follows_another_rule_is_found() {
+    fn a_change_that_follows_another_rule_is_found_and_a_foreign_record_is_no_evidence() {
+        let change = format!(
+            r#"{{"op":"c","after":{{"id":1,"content_id":"{ID}","event_type":"play","event_ts":"2026-01-08T14:21:52Z"}},"source":{{"lsn":1}}}}"#
+        );
         let key = format!("{{\"content_id\":\"{ID}\"}}");
         let own = partition(key.as_bytes(), 16);
-        let judge = |key: &str, at| contradiction(&record(key, at), 16, Schema::Uuid);
-        assert_eq!(judge(&key, own), None);
-        assert!(judge(&key, (own + 1) % 16).unwrap().contains("partitioner"));
-        let spaced = format!("{{\"content_id\": \"{ID}\"}}");
-        assert!(judge(&spaced, own).unwrap().contains("another way"));
-        assert!(judge(ID, own).unwrap().contains("without a content_id"));
+        let parser = Parser::default();
+        let judge = |key: &str, payload: &str, at| {
+            contradiction(&record(key, payload, at), &parser, 16, Schema::Uuid)
+        };
+        assert_eq!(judge(&key, &change, own), None);
+        let elsewhere = (own + 1) % 16;
+        assert!(judge(&key, &change, elsewhere).unwrap().contains("partitioner"));
+        assert!(judge(ID, &change, own).unwrap().contains("another way"), "a bare id");
+        assert_eq!(judge("whatever", "rubbish", elsewhere), None);
     }
 }
