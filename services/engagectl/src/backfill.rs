@@ -256,7 +256,7 @@ async fn work(
         gauge: log.gauge().await?,
         progress: Progress::new(run.rows(), size.rows),
         slot: config.connect.slot.clone(),
-        pace: Pace::new(args.rate),
+        pace: Pace::new(args.rate, args.behind),
         source,
         log,
         run,

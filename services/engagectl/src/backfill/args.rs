@@ -1,5 +1,7 @@
 //! The words of `engagectl backfill`.
 
+use std::time::Duration;
+
 use clap::Args;
 use stream::backfill::Addressee;
 
@@ -54,6 +56,9 @@ pub struct BackfillArgs {
     /// Most rows a second, for example `5000/s`; without it as fast as the live stream allows.
     #[arg(long, value_name = "RATE")]
     pub rate: Option<Rate>,
+    /// How far the live stream may be behind before it goes first; it goes on at half of that.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "2s")]
+    pub behind: Duration,
     /// Only show the plan.
     #[arg(long, conflicts_with = "yes")]
     pub dry_run: bool,

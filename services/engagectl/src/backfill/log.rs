@@ -19,7 +19,7 @@ use stream::{KafkaSettings, LaneError, OutRecord, Producer, Record, tail};
 
 use super::ledger::{Entry, Found, Run, Runs, end_key, note_key, plan_key};
 use super::route;
-use super::throttle::{CADENCE, GO, Reading, STOP};
+use super::throttle::{Bound, CADENCE, Reading};
 use crate::config::Config;
 
 /// The name under which this tool reads.
@@ -270,10 +270,10 @@ pub(super) struct Gauge {
 
 impl Gauge {
     /// How far the live stream is behind, and what the sink has not read of the backfill.
-    pub(super) async fn reading(&self, now: Micros) -> Result<Reading, Failure> {
+    pub(super) async fn reading(&self, now: Micros, bound: Bound) -> Result<Reading, Failure> {
         let live = Arc::clone(&self.live);
         let (beyond_stop, beyond_go) =
-            off_the_runtime(move || Ok((is_behind(&live, now, STOP)?, is_behind(&live, now, GO)?)))
+            off_the_runtime(move || Ok((is_behind(&live, now, bound.0)?, is_behind(&live, now, bound.go())?)))
                 .await?;
         Ok(Reading {
             beyond_stop,

@@ -142,8 +142,15 @@ mod tests {
         };
         assert_eq!(judge(&key, &change, own), None);
         let elsewhere = (own + 1) % 16;
-        assert!(judge(&key, &change, elsewhere).unwrap().contains("partitioner"));
-        assert!(judge(ID, &change, own).unwrap().contains("another way"), "a bare id");
+        assert!(
+            judge(&key, &change, elsewhere)
+                .unwrap()
+                .contains("partitioner")
+        );
+        assert!(
+            judge(ID, &change, own).unwrap().contains("another way"),
+            "a bare id"
+        );
         assert_eq!(judge("whatever", "rubbish", elsewhere), None);
     }
 }

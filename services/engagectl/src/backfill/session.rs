@@ -17,7 +17,7 @@ use super::fence;
 use super::ledger::{Run, Work};
 use super::log::{Gauge, Log};
 use super::source::{Read, Snapshot, Source};
-use super::throttle::Throttle;
+use super::throttle::{Bound, Throttle};
 use super::view::Progress;
 use crate::generator::Rate;
 
@@ -165,7 +165,8 @@ impl Session {
             return Ok(false);
         }
         while self.pace.is_time_to_look(Instant::now()) {
-            let seen = self.gauge.reading(Micros(service::clock::now())).await?;
+            let now = Micros(service::clock::now());
+            let seen = self.gauge.reading(now, self.pace.bound).await?;
             let Some(why) = self.pace.throttle.judge(seen) else {
                 break;
             };
@@ -190,15 +191,17 @@ pub(super) struct Pace {
     /// When the next page may be written, by the rate.
     free_at: Option<Instant>,
     looked: Option<Instant>,
+    bound: Bound,
     throttle: Throttle,
 }
 
 impl Pace {
-    pub(super) fn new(rate: Option<Rate>) -> Self {
+    pub(super) fn new(rate: Option<Rate>, behind: Duration) -> Self {
         Self {
             rate: rate.filter(|rate| rate.per_second() > 0.0),
             free_at: None,
             looked: None,
+            bound: Bound(behind),
             throttle: Throttle::default(),
         }
     }
@@ -231,19 +234,19 @@ mod tests {
 
     #[test]
     fn pages_are_spread_by_the_rate_and_lost_time_is_not_made_up_for() {
-        let mut pace = Pace::new(Some("1000/s".parse().unwrap()));
+        let mut pace = Pace::new(Some("1000/s".parse().unwrap()), LOOK);
         let now = Instant::now();
         assert_eq!(pace.pause(2000, now), Duration::ZERO);
         assert_eq!(pace.pause(500, now), Duration::from_secs(2));
         let later = now + Duration::from_secs(60);
         assert_eq!(pace.pause(2000, later), Duration::ZERO);
         assert_eq!(pace.pause(1, later), Duration::from_secs(2));
-        assert_eq!(Pace::new(None).pause(2000, now), Duration::ZERO);
+        assert_eq!(Pace::new(None, LOOK).pause(2000, now), Duration::ZERO);
     }
 
     #[test]
     fn the_live_stream_is_looked_at_once_a_second() {
-        let mut pace = Pace::new(None);
+        let mut pace = Pace::new(None, LOOK);
         let now = Instant::now();
         assert!(pace.is_time_to_look(now));
         assert!(!pace.is_time_to_look(now + Duration::from_millis(900)));

@@ -5,10 +5,17 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Behind by so much, the live stream goes first ..
-pub(super) const STOP: Duration = Duration::from_secs(2);
-/// .. until it is behind by less than this.
-pub(super) const GO: Duration = Duration::from_secs(1);
+/// Behind by so much the live stream goes first, until it is behind by less than the half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bound(pub(super) Duration);
+
+impl Bound {
+    /// The lower one.
+    pub(super) fn go(self) -> Duration {
+        self.0 / 2
+    }
+}
+
 /// What a group that keeps up shows between two commits: a batch is a second, and commits are sent once a second.
 pub(super) const CADENCE: Duration = Duration::from_secs(2);
 /// Records that sinks have not read yet: more is not written ..
@@ -19,9 +26,9 @@ pub(super) const LOW: u64 = 200_000;
 /// What was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reading {
-    /// Some live partition is behind by [`STOP`] or more.
+    /// Some live partition is behind by the [`Bound`] or more.
     pub(super) beyond_stop: bool,
-    /// Some live partition is behind by [`GO`] or more.
+    /// Some live partition is behind by the half of it or more.
     pub(super) beyond_go: bool,
     /// Records of the backfill topic that the sink has not committed.
     pub(super) unread: u64,
