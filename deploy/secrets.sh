@@ -6,7 +6,7 @@
 # POSTGRES_HOST, REDIS_HOST  where these servers are   (postgres, redis)
 # MODE                       of the files              (0600)
 #
-# Files that name your own servers (database_url, lookup_url, database_admin_url, redis_url) can be replaced by hand.
+# Files that name your own servers (database_url, lookup_url, canary_url, database_admin_url, redis_url) can be replaced by hand.
 # Exit codes: 0 all are there, 64 bad usage, 70 one cannot be written.
 set -euo pipefail
 
@@ -30,16 +30,18 @@ keep() { # NAME VALUE
 }
 of() { cat "$dir/$1"; }
 
-for name in postgres_password owner_password lookup_password cdc_password kafka_password clickhouse_password redis_password \
-  grafana_password; do
+for name in postgres_password owner_password lookup_password canary_password cdc_password kafka_password clickhouse_password \
+  redis_password grafana_password; do
   keep "$name" "$(random)"
 done
 keep webhook_secret "whsec_$(head -c 32 /dev/urandom | base64 -w0)"
 
-# The administrator creates the role that replicates and the publication; `engage` owns the tables; the enricher reads contents.
+# The administrator creates the role that replicates and the publication; `engage` owns the tables; the enricher reads contents;
+# the canary writes its rows.
 keep database_admin_url "postgres://postgres:$(of postgres_password)@$postgres:5432/engage"
 keep database_url "postgres://engage:$(of owner_password)@$postgres:5432/engage"
 keep lookup_url "postgres://engage_lookup:$(of lookup_password)@$postgres:5432/engage"
+keep canary_url "postgres://engage_canary:$(of canary_password)@$postgres:5432/engage"
 keep redis_url "redis://engage:$(of redis_password)@$redis:6379"
 
 # Everything but what could harm the server or lose data; of the dangerous commands only those that the aggregator needs.

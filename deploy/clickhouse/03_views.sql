@@ -1,6 +1,6 @@
 -- The current state: the last revision of every event, without deleted ones. An event_type that was NULL is NULL again.
 -- All rows of one sort key have the same event_ts, so table partitions need not be merged with each other.
-CREATE OR REPLACE VIEW {database}.events AS
+CREATE VIEW IF NOT EXISTS {database}.events AS
 SELECT
     event_id, content_id, user_id, nullIf(event_type, '') AS event_type, device, content_type, event_ts, processed_at, publish_ts,
     duration_ms, length_seconds, engagement_seconds, engagement_ratio, engagement_percent,
@@ -11,7 +11,7 @@ FROM {database}.events_enriched FINAL
 SETTINGS do_not_merge_across_partitions_select_final = 1;
 
 -- The last ten minutes by event time, one row per content.
-CREATE OR REPLACE VIEW {database}.content_10m AS
+CREATE VIEW IF NOT EXISTS {database}.content_10m AS
 SELECT
     content_id,
     argMax(e.content_title, e.event_ts) AS content_title,
@@ -31,7 +31,7 @@ WHERE content_id IS NOT NULL AND event_ts > now64(6) - INTERVAL 10 MINUTE AND ev
 GROUP BY content_id;
 
 -- One row per hour (UTC, event time) and content.
-CREATE OR REPLACE VIEW {database}.content_hourly AS
+CREATE VIEW IF NOT EXISTS {database}.content_hourly AS
 SELECT
     toStartOfHour(event_ts) AS hour,
     content_id,

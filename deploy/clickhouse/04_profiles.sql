@@ -1,7 +1,7 @@
 -- One view per output profile. Times are DateTime64 in UTC: with date_time_output_format = 'iso' they print as RFC 3339.
 
 -- Every field, snake_case.
-CREATE OR REPLACE VIEW {database}.events_canonical AS
+CREATE VIEW IF NOT EXISTS {database}.events_canonical AS
 SELECT
     event_id, content_id, user_id, event_type, device, content_type, event_ts, processed_at, publish_ts,
     duration_ms, length_seconds, engagement_seconds, engagement_ratio, engagement_percent,
@@ -10,7 +10,7 @@ SELECT
 FROM {database}.events;
 
 -- engagement_pct is the ratio, four decimal places.
-CREATE OR REPLACE VIEW {database}.events_ratio4 AS
+CREATE VIEW IF NOT EXISTS {database}.events_ratio4 AS
 SELECT
     event_id AS id, content_id, user_id, event_type, event_ts, duration_ms, device, content_type, length_seconds,
     engagement_seconds, engagement_ratio AS engagement_pct
@@ -18,7 +18,7 @@ FROM {database}.events;
 
 -- engagement_pct is the ratio, two decimal places half-up from the integers (rounding the four-digit ratio again
 -- would be wrong for 0.12499996). Both derived fields are NULL when duration or length is missing.
-CREATE OR REPLACE VIEW {database}.events_ratio2 AS
+CREATE VIEW IF NOT EXISTS {database}.events_ratio2 AS
 WITH
     abs(toInt128(e.duration_ms)) AS magnitude,
     toInt128(e.length_seconds) * 10 AS hundredth,
@@ -31,14 +31,14 @@ SELECT
 FROM {database}.events AS e;
 
 -- engagement_pct is the percent, two decimal places.
-CREATE OR REPLACE VIEW {database}.events_percent2 AS
+CREATE VIEW IF NOT EXISTS {database}.events_percent2 AS
 SELECT
     event_id, content_id, user_id, event_type, event_ts, duration_ms, device, content_type, length_seconds,
     engagement_seconds, engagement_percent AS engagement_pct, content_title, content_slug, publish_ts, raw_payload
 FROM {database}.events;
 
 -- engagement_percentage is the percent, two decimal places.
-CREATE OR REPLACE VIEW {database}.events_percentage AS
+CREATE VIEW IF NOT EXISTS {database}.events_percentage AS
 SELECT
     content_id, content_title, content_type, length_seconds AS content_length_seconds, user_id, event_type,
     engagement_seconds, engagement_percent AS engagement_percentage, device, processed_at, event_id, event_ts

@@ -20,6 +20,7 @@ pub struct Builder {
     detached: bool,
     deadline: Duration,
     detours: Detours,
+    full_compiler: bool,
     secured: Option<Secured>,
 }
 
@@ -31,6 +32,7 @@ impl Default for Builder {
             detached: false,
             deadline: DEADLINE,
             detours: Detours::default(),
+            full_compiler: false,
             secured: None,
         }
     }
@@ -130,6 +132,14 @@ impl Builder {
         self
     }
 
+    /// Kafka and Connect compile as the demo's do, which pays off after minutes. A private stack's JVMs are otherwise made for
+    /// a quick start.
+    #[must_use]
+    pub const fn full_compiler(mut self, wanted: bool) -> Self {
+        self.full_compiler = wanted;
+        self
+    }
+
     /// With TLS, passwords and rights in every server that knows them. Only for [`Builder::private`].
     #[must_use]
     pub fn secured(mut self, secured: Secured) -> Self {
@@ -146,7 +156,10 @@ impl Builder {
             Some(dir) => Site::demo(dir, self.detached, self.deadline)?,
             None => Site::private(self.deadline)?,
         };
-        let site = site.with_detours(self.detours).secured_by(self.secured);
+        let site = site
+            .with_detours(self.detours)
+            .with_full_compiler(self.full_compiler)
+            .secured_by(self.secured);
         let stack = Stack::new(site);
         Box::pin(stack.ensure(self.needs)).await?;
         Ok(stack)

@@ -34,6 +34,8 @@ pub(crate) struct Site {
     /// Where Connect finds Kafka.
     pub(crate) broker: OnceLock<u16>,
     pub(crate) detours: Detours,
+    /// The JVMs of a private stack compile as the demo's do.
+    pub(crate) full_compiler: bool,
     /// Passwords, rights and certificates, in a secured stack.
     pub(crate) secured: Option<Secured>,
 }
@@ -93,12 +95,18 @@ impl Site {
             deadline,
             broker: OnceLock::new(),
             detours: Detours::default(),
+            full_compiler: false,
             secured: None,
         })
     }
 
     pub(crate) fn with_detours(mut self, detours: Detours) -> Self {
         self.detours = detours;
+        self
+    }
+
+    pub(crate) fn with_full_compiler(mut self, wanted: bool) -> Self {
+        self.full_compiler = wanted;
         self
     }
 

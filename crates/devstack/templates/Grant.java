@@ -18,7 +18,7 @@ public class Grant {
                 users.add(new UserScramCredentialUpsertion(field[1], info, field[2]));
             } else {
                 var operation = AclOperation.valueOf(field[5].replaceAll("([a-z])([A-Z])", "$1_$2").toUpperCase());
-                var pattern = new ResourcePattern(ResourceType.fromString(field[2]), field[3], PatternType.fromString(field[4]));
+                var pattern = new ResourcePattern(ResourceType.fromString(field[2]), field[3], PatternType.fromString(field[4].toUpperCase()));
                 rules.add(new AclBinding(pattern, new AccessControlEntry("User:" + field[1], "*", operation, AclPermissionType.ALLOW)));
             }
         }

@@ -180,7 +180,7 @@ fn created_object(statement: &str) -> Option<Object> {
         .join(" ");
     let mut words = sql
         .split_whitespace()
-        .filter(|w| !["OR", "REPLACE", "IF", "NOT", "EXISTS"].contains(&w.to_uppercase().as_str()));
+        .filter(|w| !["IF", "NOT", "EXISTS"].contains(&w.to_uppercase().as_str()));
     if !words.next()?.eq_ignore_ascii_case("create") {
         return None;
     }
@@ -230,9 +230,10 @@ mod tests {
 
     #[test]
     fn a_comment_before_the_statement_does_not_hide_it() {
-        let object =
-            created_object("-- current rows\nCREATE OR REPLACE VIEW engagement.events AS SELECT 1")
-                .unwrap();
+        let object = created_object(
+            "-- current rows\nCREATE VIEW IF NOT EXISTS engagement.events AS SELECT 1",
+        )
+        .unwrap();
         assert_eq!(
             (object.kind, object.name.as_str()),
             ("view", "engagement.events")

@@ -37,10 +37,13 @@ struct Entry {
 
 impl Offsets {
     /// The LSN up to which the connector has delivered; `None` where it has never delivered anything.
+    ///
+    /// `lsn_commit` is the end of the last whole transaction, `lsn` the last row. Transactions are delivered by their
+    /// commits, so a long one is delivered after others that began later: its rows stand before their ends.
     pub(crate) fn delivered(&self) -> Option<u64> {
         let of = |entry: &Entry| {
             let offset = &entry.offset;
-            offset["lsn"].as_u64().or(offset["lsn_commit"].as_u64())
+            offset["lsn"].as_u64().max(offset["lsn_commit"].as_u64())
         };
         self.offsets.iter().filter_map(of).max()
     }
@@ -138,6 +141,15 @@ mod tests {
         let text = r#"{"offsets":[{"partition":{"server":"cdc"},"offset":{"lsn_proc":25,"messageType":"INSERT","lsn_commit":20,"lsn":25,"txId":7,"ts_usec":1}}]}"#;
         let offsets: Offsets = serde_json::from_str(text).unwrap();
         assert_eq!(offsets.delivered(), Some(25));
+        let within_a_long_transaction = r#"{"offsets":[{"partition":{"server":"cdc"},"offset":{"lsn_proc":309724160,
+            "messageType":"INSERT","lsn_commit":310225496,"lsn":309724160,"txId":13513,"ts_usec":1}}]}"#;
+        let offsets: Offsets = serde_json::from_str(within_a_long_transaction).unwrap();
+        let delivered = offsets.delivered();
+        assert_eq!(
+            judged(delivered, Some(("reserved", 310_225_496))),
+            [""; 0],
+            "what a reader has confirmed is the end of the transaction before"
+        );
         let none: Offsets = serde_json::from_str(r#"{"offsets":[]}"#).unwrap();
         assert_eq!(none.delivered(), None);
     }

@@ -40,13 +40,13 @@ impl ClientContext for SideContext {
 
 impl ConsumerContext for SideContext {}
 
-/// The last records of a partition.
+/// The last records of a partition, or what was made of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tail {
+pub struct Tail<T = Vec<Record>> {
     /// Start and end of the log when it was read.
     pub log: Watermarks,
-    /// The last records, in offset order; empty only if the whole log holds none.
-    pub records: Vec<Record>,
+    /// What was told the last records, in offset order; nothing only if the whole log holds none.
+    pub records: T,
 }
 
 /// How much is read at once: whatever is reached first.
@@ -126,8 +126,9 @@ impl Probe {
         to: i64,
     ) -> Result<Vec<Record>, LaneError> {
         self.ask(topic, partition, move |side| {
-            let log = ends(side)?;
-            side.range(from.max(log.low), to.min(log.high))
+            let (log, mut records) = (ends(side)?, Vec::new());
+            side.range(from.max(log.low), to.min(log.high), &mut records)?;
+            Ok(records)
         })
         .await
     }
@@ -144,24 +145,31 @@ impl Probe {
         most: Most,
     ) -> Result<Vec<Record>, LaneError> {
         self.ask(topic, partition, move |side| {
-            let log = ends(side)?;
-            side.range_within(from.max(log.low), log.high, most)
+            let (log, mut records) = (ends(side)?, Vec::new());
+            side.range_within(from.max(log.low), log.high, most, &mut records)?;
+            Ok(records)
         })
         .await
     }
 
-    /// The last records: `wanted` offsets back from the end, further where these hold none.
+    /// Tells `records` the last records, one by one: `wanted` offsets back from the end, further where these hold none.
     ///
     /// # Errors
     /// The broker did not answer.
-    pub async fn tail(&self, topic: &str, partition: i32, wanted: u32) -> Result<Tail, LaneError> {
+    pub async fn tail<T: Extend<Record> + Send + 'static>(
+        &self,
+        topic: &str,
+        partition: i32,
+        wanted: u32,
+        mut records: T,
+    ) -> Result<Tail<T>, LaneError> {
         self.ask(topic, partition, move |side| {
             let log = ends(side)?;
             let mut back = i64::from(wanted.max(1));
             loop {
                 let from = log.high.saturating_sub(back).max(log.low);
-                let records = side.range(from, log.high)?;
-                if !records.is_empty() || from == log.low {
+                let told = side.range(from, log.high, &mut records)?;
+                if told > 0 || from == log.low {
                     return Ok(Tail { log, records });
                 }
                 back = back.saturating_mul(4);
@@ -235,41 +243,59 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Ends at `to` or at the end of the partition, whichever the broker tells first, so gaps cost nothing.
-    fn range(&self, from: i64, to: i64) -> Result<Vec<Record>, LaneError> {
-        self.range_within(from, to, Most::ALL)
+    /// How many records were told. Ends at `to` or at the end of the partition, whichever the broker tells first, so gaps
+    /// cost nothing.
+    fn range(
+        &self,
+        from: i64,
+        to: i64,
+        records: &mut impl Extend<Record>,
+    ) -> Result<usize, LaneError> {
+        self.range_within(from, to, Most::ALL, records)
     }
 
-    fn range_within(&self, from: i64, to: i64, most: Most) -> Result<Vec<Record>, LaneError> {
+    fn range_within(
+        &self,
+        from: i64,
+        to: i64,
+        most: Most,
+        records: &mut impl Extend<Record>,
+    ) -> Result<usize, LaneError> {
         if from >= to {
-            return Ok(Vec::new());
+            return Ok(0);
         }
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(self.topic, self.partition, Offset::Offset(from))?;
         self.consumer.assign(&list)?;
-        let records = self.collect(to, most);
+        let told = self.tell(to, most, records);
         self.consumer.unassign()?;
-        records
+        told
     }
 
-    fn collect(&self, to: i64, most: Most) -> Result<Vec<Record>, LaneError> {
-        let (mut records, mut bytes, begun) = (Vec::new(), 0, Instant::now());
+    fn tell(
+        &self,
+        to: i64,
+        most: Most,
+        records: &mut impl Extend<Record>,
+    ) -> Result<usize, LaneError> {
+        let (mut told, mut bytes, begun) = (0, 0, Instant::now());
         while begun.elapsed() < ASK {
             match self.consumer.poll(Duration::from_millis(100)) {
                 None => {}
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(told),
                 Some(Err(error)) => return Err(error.into()),
                 Some(Ok(message))
                     if message.partition() != self.partition
                         || message.topic() != &**self.topic => {}
-                Some(Ok(message)) if message.offset() >= to => return Ok(records),
+                Some(Ok(message)) if message.offset() >= to => return Ok(told),
                 Some(Ok(message)) => {
                     let record = Record::of(self.topic, &message);
                     bytes += record.size();
-                    records.push(record);
-                    let is_enough = records.len() >= most.records || bytes >= most.bytes;
+                    records.extend([record]);
+                    told += 1;
+                    let is_enough = told >= most.records || bytes >= most.bytes;
                     if message.offset() + 1 >= to || is_enough {
-                        return Ok(records);
+                        return Ok(told);
                     }
                 }
             }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a header that does not parse is ignored; tracing never stops a record.
 
+mod late;
 mod letter;
 mod names;
 mod watched;
@@ -9,9 +10,10 @@ mod watched;
 use engagement::event::{EnrichedEvent, Micros, Origin, Position};
 use service::traces::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
+pub use late::{PROMISE_MICROS, late_root};
 pub(crate) use letter::LetterSpans;
 pub use names::{Operation, of_record};
-pub use watched::{PROMISE_MICROS, Watched};
+pub use watched::Watched;
 
 use crate::headers::{self, Headers, TRACEPARENT, TRACESTATE};
 use crate::record::Record;

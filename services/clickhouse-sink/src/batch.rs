@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engagement::event::{Lane, Position};
+use engagement::event::{Lane, Micros, Position};
 
 use crate::plan::Entry;
+use crate::row::month;
 
 /// An event that was committed longer ago is part of a backlog; clocks of servers differ by less.
 const LATE: Duration = Duration::from_secs(30);
@@ -40,7 +41,8 @@ pub struct Batch {
     topic: Option<Arc<str>>,
 }
 
-/// Source offsets of one lane and epoch, both ends included.
+/// Where the rows of some entries stand in the table: source offsets of one lane and epoch, and times of one month, all ends
+/// included. The table is sorted by time, so without the times every part of it would be read for a few offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// The chain.
@@ -53,10 +55,14 @@ pub struct Span {
     pub from: i64,
     /// Highest offset.
     pub to: i64,
+    /// `event_ts` of the earliest row.
+    pub since: Micros,
+    /// `event_ts` of the latest row.
+    pub until: Micros,
 }
 
 impl Span {
-    fn of(position: Position) -> Self {
+    fn of(position: Position, event_ts: Micros) -> Self {
         let Position {
             lane,
             epoch,
@@ -69,15 +75,20 @@ impl Span {
             partition,
             from: offset,
             to: offset,
+            since: event_ts,
+            until: event_ts,
         }
     }
 
-    fn takes(&mut self, position: Position) -> bool {
+    fn takes(&mut self, position: Position, event_ts: Micros) -> bool {
         let same = (self.lane, self.epoch, self.partition)
-            == (position.lane, position.epoch, position.partition);
+            == (position.lane, position.epoch, position.partition)
+            && month(self.since) == month(event_ts);
         if same {
             self.from = self.from.min(position.offset);
             self.to = self.to.max(position.offset);
+            self.since = self.since.min(event_ts);
+            self.until = self.until.max(event_ts);
         }
         same
     }
@@ -183,13 +194,19 @@ impl Batch {
         lsns.map(|entry| entry.commit_lsn).max().unwrap_or(0)
     }
 
-    /// The ranges of positions whose entries are applied by position.
+    /// Where the rows of the entries are that are applied by position: a row of that position has no other time, for both
+    /// are those of one change.
     #[must_use]
     pub fn spans(&self) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
         for entry in self.entries.iter().filter(|entry| !entry.by_id) {
-            if !spans.iter_mut().any(|span| span.takes(entry.position)) {
-                spans.push(Span::of(entry.position));
+            for event_ts in entry.times() {
+                if !spans
+                    .iter_mut()
+                    .any(|span| span.takes(entry.position, event_ts))
+                {
+                    spans.push(Span::of(entry.position, event_ts));
+                }
             }
         }
         spans
@@ -350,5 +367,32 @@ mod tests {
             .collect();
         assert_eq!(spans, [(0, 5, 9), (1, 1, 1)]);
         assert_eq!(batch.ids(), [7_i64.to_le_bytes()]);
+    }
+
+    #[test]
+    fn each_month_is_one_span_also_that_of_a_row_that_was_replaced() {
+        let mut event = Sample::new().at_position(3, 7).build();
+        let now = event.event_ts;
+        let then = Micros(now.0 - 400 * 86_400_000_000);
+        event.previous = Some(engagement::event::Previous {
+            event_id: event.event_id.clone(),
+            content_id: event.content_id.clone(),
+            event_ts: then,
+            event_type: event.event_type.clone(),
+            duration_ms: None,
+        });
+        let mut batch = Batch::default();
+        batch.push(at(5), Instant::now(), NEW);
+        batch.push(
+            Entry::of(&event, 1007, EventIdType::Int64).unwrap(),
+            Instant::now(),
+            NEW,
+        );
+        let spans: Vec<_> = batch
+            .spans()
+            .iter()
+            .map(|span| (span.from, span.to, span.since, span.until))
+            .collect();
+        assert_eq!(spans, [(5, 7, now, now), (7, 7, then, then)]);
     }
 }

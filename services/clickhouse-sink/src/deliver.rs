@@ -3,18 +3,18 @@
 //! Invariant: it ends with every row in the table or its record in the dead letters, or says that it did not.
 
 mod same_table;
+mod traced;
 
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engagement::event::{Lane, Micros};
+use engagement::event::Lane;
 use service::Backoff;
-use service::traces::{Context, InContext as _, KeyValue, SpanContext, working};
+use service::traces::{Context, InContext as _, SpanContext};
 use stream::checkpoint::Stored;
 use stream::dead_letter::{Reject, RejectBudget};
-use stream::trace::{self, Watched};
+use stream::trace::Watched;
 use stream::{LaneError, LaneHandle};
 
 use crate::batch::Batch;
@@ -74,53 +74,6 @@ impl Deliverer {
         matches!(self.owner, Owner::Unknown)
     }
 
-    /// Delivers a batch. `false`: the lane was told to stop before that was done.
-    ///
-    /// # Errors
-    /// The lane cannot go on.
-    pub async fn deliver(
-        &mut self,
-        handle: &LaneHandle,
-        batch: &mut Batch,
-        watched: Watched,
-    ) -> Result<bool, LaneError> {
-        if batch.entries().is_empty() {
-            return Ok(true);
-        }
-        let now = (self.sink.clock)();
-        let span = watched.batch(|| (self.operation(), self.attributes(batch)), now);
-        let Some(mut span) = span else {
-            let done = self.steps(handle, batch, watched, None).await;
-            self.sink.outage.ends(self.partition);
-            return done;
-        };
-        let (context, inside) = (span.context().clone(), span.as_parent());
-        let steps = self.steps(handle, batch, watched, Some(&context));
-        let done = steps.with_context(inside).await;
-        if !matches!(done, Ok(true)) {
-            span.fail("not_written");
-        }
-        span.end((self.sink.clock)());
-        self.sink.outage.ends(self.partition);
-        done
-    }
-
-    /// The name of a batch's span, by OpenTelemetry's conventions for databases.
-    fn operation(&self) -> String {
-        format!("INSERT {}", self.sink.writer.table().name)
-    }
-
-    fn attributes(&self, batch: &Batch) -> [KeyValue; 5] {
-        let rows = i64::try_from(batch.entries().len()).unwrap_or(i64::MAX);
-        [
-            KeyValue::new("db.system.name", "clickhouse"),
-            KeyValue::new("db.operation.name", "INSERT"),
-            KeyValue::new("db.operation.batch.size", rows),
-            KeyValue::new("db.collection.name", self.sink.writer.table().name.clone()),
-            KeyValue::new("engage.partition", i64::from(self.partition)),
-        ]
-    }
-
     async fn steps(
         &mut self,
         handle: &LaneHandle,
@@ -143,15 +96,10 @@ impl Deliverer {
                     .map_err(Trouble::End),
                 Step::Insert(run) => self.insert(run, batch, &mut delivery).await,
             };
-            match outcome {
-                Ok(()) => {}
-                Err(Trouble::End(error)) => return Err(error),
-                Err(Trouble::Wait(reason)) => {
-                    self.sink.outage.begins(self.partition, reason);
-                    if !self.backoff.wait(&handle.stopping()).await {
-                        return Ok(false);
-                    }
-                }
+            if let Err(trouble) = outcome
+                && !self.waits(trouble, handle).await?
+            {
+                return Ok(false);
             }
         }
         self.backoff.reset();
@@ -166,26 +114,15 @@ impl Deliverer {
         Ok(true)
     }
 
-    /// Measures and traces what can be read now.
-    fn visible(
-        &self,
-        batch: &Batch,
-        buried: &HashSet<usize>,
-        watched: Watched,
-        span: Option<&SpanContext>,
-    ) {
-        let now = (self.sink.clock)();
-        let entries = batch.entries();
-        let visible = entries.iter().enumerate();
-        let visible = visible.filter(|(index, _)| !buried.contains(index));
-        self.sink
-            .metrics
-            .visible(visible.map(|(_, entry)| entry), Micros(now));
-        let is_buried = |offset: i64| {
-            let mut entries = buried.iter().map(|index| &entries[*index]);
-            entries.any(|entry| entry.offset == offset)
-        };
-        watched.visible(now, span, |offset| !is_buried(offset));
+    /// Waits after a step that was not done, if waiting helps. `false`: the lane was told to stop meanwhile.
+    async fn waits(&mut self, trouble: Trouble, handle: &LaneHandle) -> Result<bool, LaneError> {
+        match trouble {
+            Trouble::End(error) => Err(error),
+            Trouble::Wait(reason) => {
+                self.sink.outage.begins(self.partition, reason);
+                Ok(self.backoff.wait(&handle.stopping()).await)
+            }
+        }
     }
 
     /// Nothing has to be asked for a batch of which nobody else can have written a part.
@@ -282,7 +219,7 @@ impl Deliverer {
         let mut data = Vec::with_capacity(bytes);
         rows.iter()
             .for_each(|row| row.write(batch.entries(), &mut data));
-        let (parent, started) = (traceparent(), Instant::now());
+        let (parent, started) = (traced::traceparent(), Instant::now());
         let insert = Insert {
             partition: self.partition,
             fence,
@@ -335,9 +272,4 @@ impl Deliverer {
             _ => error.to_string(),
         })
     }
-}
-
-/// The batch's span as a `traceparent`, if it has one.
-fn traceparent() -> Option<String> {
-    working().map(|context| trace::traceparent(&context))
 }

@@ -41,8 +41,8 @@ impl Intake {
         Self { reader, id_type }
     }
 
-    /// What to do with the next record.
-    pub fn judge(&mut self, record: &Record) -> Judged {
+    /// What to do with the next record. `watch` sees the event of one that turns out to have rows.
+    pub fn judge(&mut self, record: &Record, watch: impl FnOnce(&EnrichedEvent)) -> Judged {
         let event = match read(record) {
             Ok(event) => event,
             Err(reject) => {
@@ -53,7 +53,13 @@ impl Intake {
         match self.reader.check(&event.source) {
             Verdict::Duplicate => Judged::Duplicate,
             Verdict::Hole { last, prev, found } => Judged::Hole(hole(record, last, prev, found)),
-            Verdict::Apply | Verdict::Redriven => entry(&event, record.offset, self.id_type),
+            Verdict::Apply | Verdict::Redriven => {
+                let judged = entry(&event, record.offset, self.id_type);
+                if matches!(judged, Judged::Entry(_)) {
+                    watch(&event);
+                }
+                judged
+            }
         }
     }
 

@@ -62,6 +62,12 @@ impl Entry {
         })
     }
 
+    /// `event_ts` of each row that it may write by position.
+    pub fn times(&self) -> impl Iterator<Item = Micros> {
+        let replaced = self.replaces.as_ref().map(Key::event_ts);
+        [self.event_ts].into_iter().chain(replaced)
+    }
+
     /// Revision, whether it is a deletion, whether its content is unknown.
     #[cfg(test)]
     pub(crate) fn state(&self) -> (u64, bool, bool) {

@@ -74,7 +74,7 @@ impl EventIdType {
 /// A sort key: `event_id`, `content_id`, `event_ts` in RowBinary, with the table partition it falls into.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// The three columns, encoded.
+    /// The three columns, encoded; the time is the last eight bytes.
     pub bytes: Box<[u8]>,
     /// `toYYYYMM(event_ts)`.
     pub month: u32,
@@ -180,6 +180,13 @@ impl Key {
             bytes: out.finish(),
             month: month(event_ts),
         })
+    }
+
+    /// Its time, decoded.
+    #[must_use]
+    pub fn event_ts(&self) -> Micros {
+        let time = self.bytes.last_chunk().copied();
+        Micros(i64::from_le_bytes(time.unwrap_or_default()))
     }
 }
 

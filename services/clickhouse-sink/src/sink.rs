@@ -6,18 +6,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engagement::event::Micros;
+use engagement::event::{EnrichedEvent, Micros};
 use faults::{Point, Rule};
 use stream::checkpoint::Checkpoint;
 use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
 use stream::resume::{StartPolicy, resolve_start};
-use stream::trace::{Subject, Watched};
+use stream::trace::Watched;
 use stream::{LaneError, LaneHandle, Record};
 use tokio::sync::Semaphore;
 
 use crate::backfill::{Backfill, Source};
 use crate::batch::{Batch, Limits};
-use crate::decode::decode;
 use crate::deliver::Deliverer;
 use crate::intake::{Intake, Judged};
 use crate::memory::{Budget, Share};
@@ -279,15 +278,15 @@ impl Lane {
 
     /// Puts a record into the batch, drops it as a duplicate, or dead-letters it.
     async fn accept(&mut self, record: &Record, closed: &mut Closed) -> Result<(), LaneError> {
-        let judged = self.intake.judge(record);
+        let (clock, watched) = (self.sink.clock, &mut closed.watched);
+        let watch = |event: &EnrichedEvent| watched.received(record, event, clock);
+        let judged = self.intake.judge(record, watch);
         let checkpoint = self.intake.checkpoint(record);
         let now = Instant::now();
         match judged {
             Judged::Entry(entry) => {
                 let age = self.sink.age(entry.committed_at);
                 closed.batch.push(*entry, now, age);
-                let subject = || decode(record).ok().as_ref().map(Subject::from);
-                closed.watched.received(record, self.sink.clock, subject);
                 let _ = self.rejects.note(false);
             }
             Judged::Duplicate => {

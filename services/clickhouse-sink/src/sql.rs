@@ -127,7 +127,7 @@ impl Table {
         )
     }
 
-    /// The rows whose positions lie in a range: `src_offset`, `src_row`.
+    /// The rows whose positions and times lie in a range: `src_offset`, `src_row`.
     #[must_use]
     pub fn read_back(&self, span: &Span) -> String {
         let Span {
@@ -136,16 +136,21 @@ impl Table {
             partition,
             from,
             to,
+            since,
+            until,
         } = span;
         format!(
             "SELECT src_offset, src_row FROM {} WHERE src_partition = {partition} AND src_offset BETWEEN {from} AND {to} \
-             AND src_lane = {} AND src_epoch = {epoch} FORMAT RowBinary",
+             AND event_ts BETWEEN {} AND {} AND src_lane = {} AND src_epoch = {epoch} FORMAT RowBinary",
             self.quoted(),
+            time(*since),
+            time(*until),
             literal(lane.name()),
         )
     }
 
-    /// The highest positions of one partition: `src_lane`, `src_epoch`, `max(src_offset)`.
+    /// The highest positions of one partition: `src_lane`, `src_epoch`, `max(src_offset)`. Answered from the projection
+    /// `highest_position` of the parts that have it, and from all rows of the others.
     #[must_use]
     pub fn highest(&self, partition: i32) -> String {
         format!(
@@ -323,6 +328,8 @@ mod tests {
             partition: 7,
             from: 10,
             to: 90,
+            since: Micros(5),
+            until: Micros(6),
         }
     }
 
@@ -380,6 +387,7 @@ mod tests {
         assert_eq!(
             table().read_back(&span()),
             "SELECT src_offset, src_row FROM `engagement`.`events_enriched` WHERE src_partition = 7 AND src_offset BETWEEN 10 AND 90 \
+             AND event_ts BETWEEN fromUnixTimestamp64Micro(toInt64(5), 'UTC') AND fromUnixTimestamp64Micro(toInt64(6), 'UTC') \
              AND src_lane = 'live' AND src_epoch = 2 FORMAT RowBinary"
         );
         assert!(

@@ -10,6 +10,7 @@ mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod freshness;
 mod generate;
 pub mod generator;
 mod init;
@@ -48,7 +49,7 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
             ));
         }
         Command::Access(args) => {
-            init::print(&access::text(&Config::load(&cli)?, args.server, cli.output))
+            init::print(&access::text(&Config::load(&cli)?, args.server, cli.output));
         }
         Command::Gen(args) => generate::run(&Config::load(&cli)?, args, stop).await?,
         Command::Verify(args) => {

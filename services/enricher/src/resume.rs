@@ -7,6 +7,7 @@ use engagement::event::EnrichedEvent;
 use faults::Rule;
 use stream::lineage::{Checkpoint, Database, EnricherResume, Proof, Refusal, enricher_resume};
 use stream::resume::source_position;
+use stream::tail::End;
 use stream::{Committed, LaneError, LaneHandle, Record, Watermarks, tail};
 
 use crate::chain::{Chain, input};
@@ -111,25 +112,25 @@ impl Found {
         let checkpoint = committed
             .as_ref()
             .and_then(|commit| commit.metadata.parse().ok());
+        let reached = checkpoint.and_then(|checkpoint: Checkpoint| checkpoint.position);
         let topic = &shared.config.output.topic;
-        let mut end = lane.tail(topic, partition, tail::WANTED).await?;
-        let mut highest = tail::highest(&end.records, partition);
-        if falls_short(
-            highest.as_ref().ok().and_then(Option::as_ref),
-            checkpoint.as_ref(),
-        ) {
-            end = lane.tail(topic, partition, tail::WANTED_MORE).await?;
-            highest = tail::highest(&end.records, partition);
+        let told = End::of(partition);
+        let mut tail = lane.tail(topic, partition, tail::WANTED, told).await?;
+        if tail.records.falls_short(reached) {
+            let told = End::of(partition);
+            let more = lane.tail(topic, partition, tail::WANTED_MORE, told);
+            tail = more.await?;
         }
+        let end = tail.records;
         let remedy = "write it with nothing but enrichers; move other records away, or configure another KAFKA_ENRICHED_TOPIC";
-        let tail = highest.map_err(|error| {
+        let highest = end.highest().map_err(|error| {
             Unresumable::new(format!("output {topic}: {error}"), remedy).at(lane)
         })?;
         Ok(Self {
             input: lane.watermarks().await?,
-            output: end.log,
-            at_mark: at_mark_of(tail.as_ref(), &end.records),
-            tail,
+            output: tail.log,
+            at_mark: end.at_mark().cloned().collect(),
+            tail: highest.cloned(),
             committed,
         })
     }
@@ -255,20 +256,6 @@ fn agree(
     ))
 }
 
-/// The events among `records` that have the mark of `tail`.
-fn at_mark_of(tail: Option<&EnrichedEvent>, records: &[Record]) -> Vec<EnrichedEvent> {
-    let mark = |event: &EnrichedEvent| {
-        let source = event.source;
-        (source.epoch, source.commit_lsn, source.lsn)
-    };
-    let events = records
-        .iter()
-        .filter_map(|record| tail::read(record, source_position(record)?).ok());
-    events
-        .filter(|event| tail.is_some_and(|tail| mark(tail) == mark(event)))
-        .collect()
-}
-
 /// A new epoch: the log from its start, with nothing seen.
 fn adopt(epoch: u8, input: Watermarks) -> EnricherResume {
     EnricherResume {
@@ -278,15 +265,4 @@ fn adopt(epoch: u8, input: Watermarks) -> EnricherResume {
         mark: None,
         proof: Proof::None,
     }
-}
-
-/// Whether the records looked at do not reach what was committed of the same epoch: an old instance may hide the highest.
-fn falls_short(highest: Option<&EnrichedEvent>, checkpoint: Option<&Checkpoint>) -> bool {
-    let Some(committed) = checkpoint.and_then(|checkpoint| checkpoint.position) else {
-        return false;
-    };
-    highest.is_some_and(|event| {
-        let reached = event.source.position();
-        (reached.epoch, reached.offset) < (committed.epoch, committed.offset)
-    })
 }

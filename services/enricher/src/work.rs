@@ -2,26 +2,27 @@
 //!
 //! Invariant: records leave in the order of offsets, and a dead letter is acknowledged before anything after it is sent.
 
+mod refusal;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use engagement::envelope::EventChange;
 use engagement::event::Micros;
 use service::traces::InContext as _;
-use stream::dead_letter::{self, Reject, RejectBudget};
-use stream::headers::last_text;
+use stream::dead_letter::{Reject, RejectBudget};
 use stream::lineage::Mark;
 use stream::producer::ProducerLane;
 use stream::{LaneError, LaneHandle, Record, SendError};
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::{Chain, Halt, Progress, Skip, Verdict};
+use crate::chain::{Chain, Progress, Skip, Verdict};
 use crate::join::{self, Answers};
 use crate::lookup::budget::WaitBudget;
 use crate::spans::Spans;
 use crate::state::Shared;
 use crate::{emit, metrics};
+use refusal::unsendable;
 
 /// Whether the lane goes on after a batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -247,81 +248,5 @@ impl Work {
         ids.sort_unstable();
         ids.dedup();
         ids
-    }
-
-    /// To the dead letters. All before is acknowledged first, the letter before all after (rule 2).
-    async fn give_up(
-        &mut self,
-        record: &Record,
-        reject: &Reject,
-        mark: Option<Mark>,
-        now: Micros,
-    ) -> Result<(), LaneError> {
-        self.out.drained().await?;
-        let letter = letter(record, self.chain.epoch());
-        self.shared.dead_letters.send(&letter, reject, now).await?;
-        self.pass(record, mark)?;
-        self.rejects.spend(record, reject)
-    }
-
-    /// Everything before is finished and committed, then the lane stops at `record`.
-    async fn halt(&mut self, record: &Record, halt: &Halt) -> LaneError {
-        if let Err(error) = self.out.drained().await {
-            return error.into();
-        }
-        if matches!(halt, Halt::Contradiction(_)) {
-            stream::metrics::lineage_violation();
-        }
-        let at = format!("{}/{}", record.partition, record.offset);
-        let Record {
-            topic,
-            partition,
-            offset,
-            ..
-        } = record;
-        let reason = format!(
-            "{topic} partition {partition} offset {offset}: {}",
-            halt.reason()
-        );
-        LaneError::stop(reason, halt.remedy(&at))
-    }
-}
-
-/// The record with the epoch it belongs to: redriven after another one was opened, it must stay older than what is newer.
-fn letter(record: &Record, epoch: u8) -> Record {
-    let mut letter = record.clone();
-    if last_text(&letter.headers, dead_letter::EPOCH).is_none() {
-        let epoch = Bytes::from(epoch.to_string());
-        letter
-            .headers
-            .push((dead_letter::EPOCH.to_owned(), Some(epoch)));
-    }
-    letter
-}
-
-fn unsendable(kind: &'static str, message: String) -> Reject {
-    Reject::new(kind, "produce", "stream::producer", message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_letter_names_the_epoch_of_its_first_failure() {
-        let record = Record {
-            topic: Arc::from("cdc"),
-            partition: 0,
-            offset: 1,
-            timestamp_ms: None,
-            key: None,
-            payload: None,
-            headers: Vec::new(),
-        };
-        let first = letter(&record, 1);
-        assert_eq!(last_text(&first.headers, dead_letter::EPOCH), Some("1"));
-        let again = letter(&first, 2);
-        assert_eq!(last_text(&again.headers, dead_letter::EPOCH), Some("1"));
-        assert_eq!(again.headers.len(), 1);
     }
 }

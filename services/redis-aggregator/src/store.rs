@@ -31,7 +31,7 @@ pub struct Store {
     health: service::Condition,
 }
 
-/// A connection and which one it is, for [`Store::forget`].
+/// A connection and which one it is, for [`Store::failed`].
 pub struct Lease {
     /// The connection.
     pub connection: Connection,
@@ -92,23 +92,19 @@ impl Store {
         }
     }
 
-    /// The connection of this lease failed: the next lease opens another.
-    pub async fn forget(&self, lease: &Lease) {
-        let mut live = self.live.lock().await;
-        if live
-            .as_ref()
-            .is_some_and(|(generation, _)| *generation == lease.generation)
-        {
-            *live = None;
-        }
-    }
-
-    /// Sorts an error and forgets a connection that it may have broken.
+    /// Sorts an error and forgets a connection that it may have broken: the next lease opens another. Of one that was
+    /// forgotten before, the error says nothing of the connection in use.
     pub async fn failed(&self, lease: &Lease, cause: redis::RedisError) -> StoreError {
         let error = self.server.error(cause);
         if error.is_doubt() {
-            self.forget(lease).await;
-            self.health.not_ready(error.to_string());
+            let mut live = self.live.lock().await;
+            if live
+                .as_ref()
+                .is_some_and(|(generation, _)| *generation == lease.generation)
+            {
+                *live = None;
+                self.health.not_ready(error.to_string());
+            }
         }
         error
     }

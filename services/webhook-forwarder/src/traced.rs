@@ -4,7 +4,7 @@
 
 use service::traces::{Context, Kept, KeyValue, NewSpan, SpanContext, SpanKind, TraceSpan, Traces};
 use stream::Record;
-use stream::trace::{self, Operation, PROMISE_MICROS, Subject, of_record};
+use stream::trace::{self, Operation, Subject, of_record};
 
 use crate::client::Answer;
 use crate::message::Message;
@@ -132,24 +132,15 @@ impl Traced {
         message: &Message,
         answer: &Answer,
     ) {
-        let took = answer.at.saturating_sub(message.subject.committed_at.0);
-        let late = took > PROMISE_MICROS && message.subject.live;
+        let subject = &message.subject;
+        let took = answer.at.saturating_sub(subject.committed_at.0);
         let mut begun = None;
         if self.span.is_none()
-            && late
+            && subject.is_late(answer.at)
             && let Some(traces) = self.traces
             && traces.keeps(Kept::Slow, answer.at)
         {
-            let subject = &message.subject;
-            let id = trace::trace_id(subject.position, subject.committed_at);
-            let root = NewSpan::new(
-                "late event",
-                SpanKind::Internal,
-                message.subject.committed_at.0,
-            )
-            .of_trace(id)
-            .with(subject.attributes(Kept::Slow.name()));
-            let root = traces.start(root);
+            let root = trace::late_root(traces, subject);
             let span = self.process(sender, record, message, Kept::Slow.name());
             self.span = Some(Box::new(traces.start(span.below(root.context()))));
             begun = Some(root);
@@ -203,6 +194,7 @@ mod tests {
     use service::config::Sampler;
     use service::traces::testing::{self, Finished};
     use stream::headers::TRACEPARENT;
+    use stream::trace::PROMISE_MICROS;
 
     use super::*;
 

@@ -34,6 +34,8 @@ pub struct ArenaOptions {
     pub stable_names: usize,
     /// Further environment of every service.
     pub env: Vec<(String, String)>,
+    /// Kafka and Connect compile for a long run.
+    pub full_compiler: bool,
     /// No fault freezes a process for longer.
     pub longest_freeze: Duration,
     /// When what is awaited counts as broken.
@@ -92,7 +94,7 @@ impl Arena {
     pub async fn start(options: ArenaOptions) -> anyhow::Result<Self> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         check_binaries(&options)?;
-        let (stack, addresses, proxies) = Box::pin(Proxies::start()).await?;
+        let (stack, addresses, proxies) = Box::pin(Proxies::start(options.full_compiler)).await?;
         let proxied = proxies.detour(&addresses);
         let site = Site {
             dir: std::path::absolute(&options.dir)?,

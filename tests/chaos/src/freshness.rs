@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engagectl::demo::Freshness;
+use engagectl::freshness::Freshness;
 use engagectl::pipeline::SINKS;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

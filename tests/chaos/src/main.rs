@@ -16,6 +16,9 @@ use clap::Parser;
 use engagectl::pipeline::{SERVICES, SINKS};
 use tokio_util::sync::CancellationToken;
 
+/// In a run of so many minutes what the full compiler of a JVM costs comes back.
+const LONG_MINUTES: f64 = 10.0;
+
 /// Injects faults into a private pipeline under mixed load, drains it, and compares every sink with Postgres.
 #[derive(Debug, Parser)]
 struct Cli {
@@ -25,6 +28,10 @@ struct Cli {
     /// How long faults are injected.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
+    /// The shortest time from one fault to the next; the longest is half as much again. With 20s and more, what was
+    /// held up flows in between, so that many events pass.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    every: Duration,
     /// Only these classes, or all of a module (`kafka`), separated by commas.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -55,6 +62,10 @@ struct Cli {
     /// Replicas of each service.
     #[arg(long, default_value_t = 2)]
     replicas: usize,
+    /// Whether the JVMs of Kafka and Connect compile fully, which pays off after minutes; without it they do in runs of ten
+    /// minutes or more.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    full_compiler: Option<bool>,
     /// No fault freezes a process for longer.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     longest_freeze: Duration,
@@ -136,6 +147,10 @@ fn chosen(cli: &Cli) -> anyhow::Result<Vec<&'static Class>> {
     Ok(faults::all().filter(wanted).collect())
 }
 
+fn full_compiler(cli: &Cli) -> bool {
+    cli.full_compiler.unwrap_or(cli.minutes >= LONG_MINUTES)
+}
+
 fn running(left_out: &[String]) -> Vec<&'static str> {
     let runs = |service: &&str| !left_out.iter().any(|name| name == service);
     SERVICES.into_iter().filter(runs).collect()
@@ -148,32 +163,11 @@ fn is_in(class: &Class, name: &str) -> bool {
 fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions> {
     let program = std::env::current_exe().context("cannot tell where this program lies")?;
     let seed = cli.seed.unwrap_or_else(rand::random);
-    let mut again = format!(
-        "{} --seed {seed} --minutes {} --rate {} --point-rounds {}",
-        program.display(),
-        cli.minutes,
-        cli.rate,
-        cli.point_rounds
-    );
-    let lists = [
-        ("--only", &cli.only),
-        ("--without", &cli.without),
-        ("--leave-out", &cli.leave_out),
-    ];
-    if let Some(rows) = cli.burst {
-        again = format!(
-            "{again} --burst {rows} --burst-every {}",
-            humantime::format_duration(cli.burst_every)
-        );
-    }
-    for (flag, names) in lists {
-        if !names.is_empty() {
-            again = format!("{again} {flag} {}", names.join(","));
-        }
-    }
+    let again = command(cli, seed, &program);
     Ok(RunOptions {
         seed,
         duration: Duration::from_secs_f64(cli.minutes * 60.0),
+        every: cli.every,
         classes,
         point_rounds: cli.point_rounds,
         recovery_rounds: cli.recovery_rounds,
@@ -185,6 +179,7 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
         }),
         services: running(&cli.leave_out),
         replicas: cli.replicas,
+        full_compiler: full_compiler(cli),
         longest_freeze: cli.longest_freeze,
         patience: Patience::default(),
         broken: cli.break_rule,
@@ -193,4 +188,52 @@ fn options(cli: &Cli, classes: Vec<&'static Class>) -> anyhow::Result<RunOptions
         bin: program.parent().unwrap_or(Path::new("/")).to_owned(),
         again,
     })
+}
+
+/// The command that repeats a run.
+fn command(cli: &Cli, seed: u64, program: &Path) -> String {
+    let mut again = format!(
+        "{} --seed {seed} --minutes {} --every {} --rate {} --point-rounds {}",
+        program.display(),
+        cli.minutes,
+        humantime::format_duration(cli.every),
+        cli.rate,
+        cli.point_rounds
+    );
+    let lists = [
+        ("--only", &cli.only),
+        ("--without", &cli.without),
+        ("--leave-out", &cli.leave_out),
+    ];
+    if let Some(wanted) = cli.full_compiler {
+        again = format!("{again} --full-compiler {wanted}");
+    }
+    if let Some(rows) = cli.burst {
+        again = format!(
+            "{again} --burst {rows} --burst-every {}",
+            humantime::format_duration(cli.burst_every)
+        );
+    }
+    for (flag, names) in lists {
+        if !names.is_empty() {
+            again = format!("{again} {flag} {}", names.join(","));
+        }
+    }
+    again
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_ten_minutes_compiles_fully_unless_told_otherwise() {
+        let of = |arguments: &[&str]| {
+            let line = ["chaos"].iter().chain(arguments);
+            full_compiler(&Cli::try_parse_from(line).unwrap())
+        };
+        assert!(of(&["--minutes", "10"]) && !of(&["--minutes", "9.5"]));
+        assert!(of(&["--minutes", "1", "--full-compiler"]));
+        assert!(!of(&["--minutes", "60", "--full-compiler", "false"]));
+    }
 }

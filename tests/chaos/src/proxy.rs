@@ -117,16 +117,17 @@ pub struct Proxies {
 
 impl Proxies {
     /// Starts all servers with a link for every pair: the stack, the addresses that lead straight to the servers, and
-    /// the links. What the services shall use is [`Proxies::detour`].
+    /// the links. What the services shall use is [`Proxies::detour`]. `full_compiler`: see [`devstack::Builder`].
     ///
     /// # Errors
     /// A server that does not start.
-    pub async fn start() -> anyhow::Result<(Stack, Addresses, Self)> {
+    pub async fn start(full_compiler: bool) -> anyhow::Result<(Stack, Addresses, Self)> {
         let links = Self::open().await?;
         // A broker must know the ports that it advertises, and Connect needs its link at once.
         let starting = Stack::builder()
             .needs(Needs::none().postgres().kafka().redis().clickhouse())
             .private()
+            .full_compiler(full_compiler)
             .kafka_advertised_at(&links.kafka_ports())
             .connect_reaches_kafka_at(links.link(Pair::ConnectKafka).port())
             .start();

@@ -31,6 +31,8 @@ pub struct RunOptions {
     pub seed: u64,
     /// How long faults are injected; every class has its turn, however long that takes.
     pub duration: Duration,
+    /// The shortest time from one fault to the next; the longest is half as much again.
+    pub every: Duration,
     /// The classes to draw from.
     pub classes: Vec<&'static Class>,
     /// How often to visit every fault point in every service first.
@@ -47,6 +49,8 @@ pub struct RunOptions {
     pub services: Vec<&'static str>,
     /// Replicas of each service.
     pub replicas: usize,
+    /// Kafka and Connect compile for a long run.
+    pub full_compiler: bool,
     /// No fault freezes a process for longer.
     pub longest_freeze: Duration,
     /// When what is awaited counts as broken.
@@ -115,6 +119,7 @@ fn arena_options(options: &RunOptions) -> ArenaOptions {
         replicas: options.replicas,
         stable_names: STABLE_NAMES,
         env,
+        full_compiler: options.full_compiler,
         longest_freeze: options.longest_freeze,
         patience: options.patience,
     }

@@ -11,6 +11,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::faults::Class;
 
+/// The shortest time from one fault to the next in a run that does not say otherwise; the longest is half as much again.
+pub const CLOSEST: Duration = Duration::from_secs(2);
+
 /// One fault to come.
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -18,7 +21,7 @@ pub struct Step {
     pub number: u64,
     /// What.
     pub class: &'static Class,
-    /// How long after the one before.
+    /// How long after the one before, where faults are [`CLOSEST`] together.
     pub after: Duration,
     /// Where the fault takes its own chance from.
     pub rng: ChaCha8Rng,

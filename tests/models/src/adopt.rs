@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use engagement::event::Source;
 use stream::Committed;
 use stream::lineage::{Checkpoint, Mark, ReaderResume, Refusal, reader_proof, reader_resume};
 
@@ -62,15 +63,7 @@ impl<S: Sink> World<S> {
                 let goes_on = begin.0 == offset && begin.1.is_some();
                 if goes_on && around.keeps(Rule::SamePositions) {
                     // the same changes at the same positions: what a reader has it knows
-                    let checkpoint = Checkpoint {
-                        epoch: reached.epoch,
-                        mark: begin.1,
-                        ..Checkpoint::default()
-                    };
-                    return Some(Committed {
-                        offset: begin.0,
-                        metadata: checkpoint.to_string(),
-                    });
+                    return Some(committed(begin, reached.epoch));
                 }
                 begin
             }
@@ -82,35 +75,22 @@ impl<S: Sink> World<S> {
                 }
             }
             _ if around.keeps(Rule::KeptMark) => {
-                let written = tail.map(|out| Mark {
-                    commit_lsn: out.source.commit_lsn,
-                    lsn: out.source.lsn,
-                    committed_at: out.source.committed_at,
-                });
-                (
-                    low,
-                    written
-                        .filter(|mark| mark.pair() != (0, 0))
-                        .or(reached.mark),
-                )
+                let written = tail.map(|out| mark(&out.source));
+                let written = written.filter(|mark| mark.pair() != (0, 0));
+                (low, written.or(reached.mark))
             }
             _ => (low, None),
         };
-        let epochs = [commit, reader]
-            .into_iter()
-            .flatten()
-            .filter_map(checkpoint);
+        let known = self.highest_epoch([commit, reader]);
+        Some(committed(begin, known + 1))
+    }
+
+    /// Of what is written, and of what these groups have reached.
+    fn highest_epoch(&self, commits: [Option<&Committed>; 2]) -> u8 {
+        let epochs = commits.into_iter().flatten().filter_map(checkpoint);
         let known = epochs.map(|at| at.position.map_or(at.epoch, |position| position.epoch));
-        let written = tail.map(|out| out.source.epoch);
-        let checkpoint = Checkpoint {
-            epoch: known.chain(written).max().unwrap_or(0) + 1,
-            mark: begin.1,
-            ..Checkpoint::default()
-        };
-        Some(Committed {
-            offset: begin.0,
-            metadata: checkpoint.to_string(),
-        })
+        let written = tail_of(&self.out).map(|out| out.source.epoch);
+        known.chain(written).max().unwrap_or(0)
     }
 
     /// As `continued`: there, if the change topic is still the one in which it was reached.
@@ -160,6 +140,27 @@ impl<S: Sink> World<S> {
         let changes = (0..).zip(self.cdc.all());
         let before = changes.take_while(|(offset, _)| int(*offset) < first);
         before.map(|(_, change)| *change).collect()
+    }
+}
+
+/// The enricher's commit that begins there, with this mark, in this epoch.
+fn committed((offset, mark): (i64, Option<Mark>), epoch: u8) -> Committed {
+    let checkpoint = Checkpoint {
+        epoch,
+        mark,
+        ..Checkpoint::default()
+    };
+    Committed {
+        offset,
+        metadata: checkpoint.to_string(),
+    }
+}
+
+const fn mark(source: &Source) -> Mark {
+    Mark {
+        commit_lsn: source.commit_lsn,
+        lsn: source.lsn,
+        committed_at: source.committed_at,
     }
 }
 

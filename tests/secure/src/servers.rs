@@ -8,12 +8,13 @@ use crate::authority::{Authority, SERVERS};
 use crate::secrets::Secrets;
 
 /// Everybody in Kafka. `stranger` may nothing, `half` may read the topic of the sinks but has no group.
-pub(crate) const KAFKA: [&str; 8] = [
+pub(crate) const KAFKA: [&str; 9] = [
     "connect",
     "enricher",
     "clickhouse-sink",
     "redis-aggregator",
     "webhook-forwarder",
+    "canary",
     "engagectl",
     "stranger",
     "half",

@@ -26,6 +26,11 @@ pub(crate) fn environment(program: &str, places: &Places) -> Environment {
             all.extend(clickhouse("engagectl", places));
             all.extend(redis("engagectl", places));
         }
+        "canary" => {
+            all.extend(file("DATABASE_URL", places, "url-engage_canary"));
+            all.extend(clickhouse("engage_reader", places));
+            all.extend(redis("engage-reader", places));
+        }
         other => panic!("{other} is no program of this pipeline"),
     }
     if let Some(port) = places.admin.get(program) {

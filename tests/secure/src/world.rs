@@ -95,8 +95,10 @@ impl World {
             postgres: stack.postgres().url.clone(),
             receiver: devstack::free_port().unwrap(),
             admin: SERVICES
+                .into_iter()
+                .chain(["canary"])
                 .map(|name| (name, devstack::free_port().unwrap()))
-                .into(),
+                .collect(),
             ca: authority.ca,
             config: dir.path().join("engage.toml"),
             secrets,
@@ -117,14 +119,21 @@ impl World {
     /// The URLs with their passwords, the endpoint's secret, and what has no variable.
     fn write_files(&mut self) {
         let places = &mut self.places;
-        for role in ["engage", "engage_enricher", "engage_reader", "nobody"] {
+        let roles = [
+            "engage",
+            "engage_enricher",
+            "engage_reader",
+            "engage_canary",
+            "nobody",
+        ];
+        for role in roles {
             let password = places.secrets.draw(&format!("postgres-{role}"));
             let url = login(&places.postgres, role, &password);
             places.secrets.keep(&format!("url-{role}"), &url);
         }
         let admin = self.stack.postgres().admin_url.clone();
         places.secrets.keep("url-postgres", &admin);
-        for user in ["redis-aggregator", "engagectl", "half"] {
+        for user in ["redis-aggregator", "engagectl", "engage-reader", "half"] {
             let password = places.secrets.value(&format!("redis-{user}"));
             let url = login(&places.redis, user, password);
             places.secrets.keep(&format!("url-redis-{user}"), &url);
@@ -157,7 +166,7 @@ impl World {
         assert_eq!(created.code, 0, "{}", created.said);
         self.as_superuser(&platform::access::postgres::statements())
             .await;
-        for role in ["engage_enricher", "engage_reader"] {
+        for role in ["engage_enricher", "engage_reader", "engage_canary"] {
             let password = secret(role);
             self.as_superuser(&format!("ALTER ROLE {role} PASSWORD '{password}'"))
                 .await;
@@ -227,6 +236,31 @@ impl World {
         let response = reqwest::get(url).await.ok()?;
         let success = response.status().is_success();
         Some((success, response.text().await.ok()?))
+    }
+
+    /// Runs the canary until its metrics are `enough`.
+    ///
+    /// # Panics
+    /// When that takes too long; with the end of its log.
+    pub async fn canary(&self, enough: impl Fn(&str) -> bool) {
+        let mut launch = Launch::new("canary", program("engagectl"), self.log("canary"))
+            .args(["canary", "--every", "500ms"]);
+        for (key, value) in environment("canary", &self.places) {
+            launch = launch.env(key, value);
+        }
+        let mut process = self.stack.supervisor().spawn(&launch).unwrap();
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            let metrics = self.get("canary", "metrics").await;
+            if metrics.is_some_and(|(_, text)| enough(&text)) {
+                break;
+            }
+            let log = std::fs::read_to_string(self.log("canary")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "{log}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let stopping = tokio::task::spawn_blocking(move || process.stop(Duration::from_secs(30)));
+        stopping.await.unwrap().unwrap();
     }
 
     /// Runs `engagectl` as the operator, with these variables before its own.

@@ -1,6 +1,7 @@
 //! Flags and arguments that Kafka's Java programs share.
 //!
-//! Invariant: a private stack's JVMs are tuned for a quick start and little memory, the demo's for steady work.
+//! Invariant: a private stack's JVMs are tuned for a quick start and little memory (and compile for speed only where that is
+//! asked for), the demo's for steady work.
 
 use std::path::Path;
 
@@ -51,20 +52,42 @@ pub(super) fn flags(site: &Site, heap: &str) -> Result<Vec<String>, StackError> 
         format!("-Djava.io.tmpdir={}", temporary(&site.dir)),
         format!("-Dlog4j2.configurationFile=file:{}", logging.display()),
     ];
-    let tuning: &[&str] = if site.is_private() {
-        &["-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    } else {
-        &[
-            "-Xms128m",
-            "-XX:+UseG1GC",
-            "-XX:MaxGCPauseMillis=20",
-            "-XX:InitiatingHeapOccupancyPercent=35",
-        ]
-    };
+    let tuning = tuning(site.is_private(), site.full_compiler);
     flags.extend(tuning.iter().map(|flag| (*flag).to_owned()));
     Ok(flags)
 }
 
+/// How a JVM collects and compiles. The full compiler makes the faster code, but a test of a minute is over before it pays.
+fn tuning(private: bool, full_compiler: bool) -> &'static [&'static str] {
+    match (private, full_compiler) {
+        (true, false) => &["-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+        (true, true) => &["-Xms64m", "-XX:+UseSerialGC"],
+        (false, _) => &[
+            "-Xms128m",
+            "-XX:+UseG1GC",
+            "-XX:MaxGCPauseMillis=20",
+            "-XX:InitiatingHeapOccupancyPercent=35",
+        ],
+    }
+}
+
 fn temporary(dir: &Path) -> String {
     dir.join("tmp").display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_private_stack_that_did_not_ask_for_it_does_without_the_full_compiler() {
+        let stops_early = |private, full| {
+            let mut flags = tuning(private, full).iter();
+            flags.any(|flag| flag.starts_with("-XX:TieredStopAtLevel"))
+        };
+        assert!(stops_early(true, false));
+        assert!(
+            !stops_early(true, true) && !stops_early(false, false) && !stops_early(false, true)
+        );
+    }
 }

@@ -44,7 +44,7 @@ pub fn users(database: &str) -> [User; 3] {
         User {
             name: OPERATOR,
             grants: grants(&[
-                "CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, SELECT ON {db}.*",
+                "CREATE DATABASE, CREATE TABLE, CREATE VIEW, SELECT ON {db}.*",
                 "TABLE ENGINE ON ReplacingMergeTree",
                 "TABLE ENGINE ON AggregatingMergeTree",
                 "SELECT ON system.databases",

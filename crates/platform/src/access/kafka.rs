@@ -66,6 +66,7 @@ pub fn rules(topics: &TopicSettings) -> Vec<Rule> {
         rules.push(topic(sink, &letters(sink), &["Write"]));
         rules.push(groups(sink, sink));
     }
+    rules.extend(canary(topics));
     rules.extend(operator(topics));
     rules
 }
@@ -96,6 +97,22 @@ fn enricher(topics: &TopicSettings) -> Vec<Rule> {
         topic(user, &letters(user), &["Write"]),
         groups(user, user),
     ]
+}
+
+/// It looks at the ends of both logs and at the groups' commits, and is a member of none; to ask at all it needs a name of a group.
+fn canary(topics: &TopicSettings) -> Vec<Rule> {
+    let user = "canary";
+    let mut rules = vec![
+        topic(user, &topics.cdc, &["Read"]),
+        topic(user, &topics.enriched, &["Read"]),
+    ];
+    for prefix in ["engagectl-canary", "enricher"].into_iter().chain(SINKS) {
+        rules.push(Rule {
+            operations: vec!["Describe"],
+            ..groups(user, prefix)
+        });
+    }
+    rules
 }
 
 /// `init` creates and describes, `verify` and `lineage show` read, `lineage adopt` commits for the groups, `backfill` writes.
@@ -201,6 +218,17 @@ mod tests {
                     assert_eq!(rule.name, sink);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_canary_reads_and_is_a_member_of_no_group() {
+        for rule in all().into_iter().filter(|rule| rule.user == "canary") {
+            let allowed = match rule.resource {
+                Resource::Topic => ["Read"],
+                Resource::Group => ["Describe"],
+            };
+            assert_eq!(rule.operations, allowed, "{rule:?}");
         }
     }
 

@@ -1,12 +1,14 @@
 //! Postgres: a role for each who reads. The role that replicates, which also writes the heartbeat, is created by
 //! `engagectl init`; the application keeps its own.
 //!
-//! Invariant: no role of ours is superuser or owns a table, and whoever reads writes nothing.
+//! Invariant: no role of ours is superuser or owns a table, whoever reads writes nothing, and the one that writes adds rows only.
 
 /// Reads contents that the content topic did not bring, and looks at the slot.
 pub const ENRICHER: &str = "engage_enricher";
 /// Reads what `engagectl verify` compares.
 pub const READER: &str = "engage_reader";
+/// Writes the rows of `engagectl canary`, and sees of all rows nothing but key and time.
+pub const CANARY: &str = "engage_canary";
 
 /// Statements for a superuser, once the tables are there; passwords are set beside them (`\password`), not in them.
 #[must_use]
@@ -14,9 +16,13 @@ pub fn statements() -> String {
     format!(
         "CREATE ROLE {ENRICHER} LOGIN;\n\
          CREATE ROLE {READER} LOGIN;\n\
-         GRANT USAGE ON SCHEMA public TO {ENRICHER}, {READER};\n\
+         CREATE ROLE {CANARY} LOGIN;\n\
+         GRANT USAGE ON SCHEMA public TO {ENRICHER}, {READER}, {CANARY};\n\
          GRANT SELECT ON public.content TO {ENRICHER};\n\
-         GRANT SELECT ON public.content, public.engagement_events TO {READER};\n"
+         GRANT SELECT ON public.content, public.engagement_events TO {READER};\n\
+         GRANT INSERT ON public.content TO {CANARY};\n\
+         GRANT INSERT, SELECT (id, event_ts) ON public.engagement_events TO {CANARY};\n\
+         GRANT USAGE ON SEQUENCE public.engagement_events_id_seq TO {CANARY};\n"
     )
 }
 
@@ -28,6 +34,17 @@ mod tests {
     fn nothing_is_ever_written_by_who_reads() {
         let text = statements();
         let writing = ["INSERT", "UPDATE", "DELETE", "ALL ", "SUPERUSER", "OWNER"];
-        assert!(!writing.iter().any(|word| text.contains(word)), "{text}");
+        for line in text.lines().filter(|line| !line.contains(CANARY)) {
+            assert!(!writing.iter().any(|word| line.contains(word)), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_canary_adds_rows_and_neither_changes_nor_reads_them() {
+        let text = statements();
+        let more = ["UPDATE", "DELETE", "TRUNCATE", "ALL ", "SELECT ON"];
+        for line in text.lines().filter(|line| line.contains(CANARY)) {
+            assert!(!more.iter().any(|word| line.contains(word)), "{line}");
+        }
     }
 }

@@ -57,7 +57,7 @@ pub fn users(prefix: &str) -> [User; 3] {
         User {
             name: OPERATOR,
             rules: format!(
-                "~{prefix}* %R~content:count:* {common} +@read +eval +hset -@dangerous +info"
+                "~{prefix}* %R~content:count:* {common} +@read +@transaction +eval +hset -@dangerous +info"
             ),
         },
         User {

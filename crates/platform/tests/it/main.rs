@@ -3,6 +3,7 @@
 
 mod capture;
 mod keeper;
+mod long;
 mod moved;
 
 use devstack::{Needs, Stack};

@@ -16,8 +16,8 @@ use crate::capture::{Capture, PATIENCE};
 const CONTENT_A: &str = "11111111-1111-1111-1111-111111111111";
 const CONTENT_B: &str = "22222222-2222-2222-2222-222222222222";
 /// Less than the new image of [`MOVE`], more than every other record.
-const TOO_SMALL: &str = "50000";
-const ENOUGH: &str = "12582912";
+pub(crate) const TOO_SMALL: &str = "50000";
+pub(crate) const ENOUGH: &str = "12582912";
 
 const CONTENTS: &str = "INSERT INTO content (id, slug, title, content_type, publish_ts) VALUES
     ('11111111-1111-1111-1111-111111111111', 'a', 'A', 'video', now()),
@@ -36,13 +36,13 @@ const AWAIT_SLOT: &str = "DO $$ BEGIN
 const LATER: &str = "INSERT INTO engagement_events (id, event_type) VALUES (2, 'click')";
 
 /// The change topic, read from its beginning.
-struct Changes {
+pub(crate) struct Changes {
     consumer: BaseConsumer,
     seen: HashSet<String>,
 }
 
 impl Changes {
-    fn of(capture: &Capture) -> Self {
+    pub(crate) fn of(capture: &Capture) -> Self {
         let consumer: BaseConsumer = capture
             .settings
             .kafka
@@ -57,7 +57,7 @@ impl Changes {
     }
 
     /// Reads until this change (operation, event, content) has come.
-    fn await_change(&mut self, change: &str) {
+    pub(crate) fn await_change(&mut self, change: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.seen.contains(change) {
             assert!(Instant::now() < deadline, "no {change} in {:?}", self.seen);
@@ -80,7 +80,8 @@ fn name(envelope: &[u8]) -> String {
     format!("{operation} {} {content}", row["id"])
 }
 
-async fn limit_records_to(capture: &Capture, bytes: &str) {
+/// From now on, the change topic takes no larger record.
+pub(crate) async fn limit_records_to(capture: &Capture, bytes: &str) {
     let admin: AdminClient<DefaultClientContext> =
         capture.settings.kafka.admin_config().create().unwrap();
     let topic = ResourceSpecifier::Topic(&capture.settings.topics.cdc);

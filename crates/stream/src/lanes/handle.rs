@@ -258,13 +258,20 @@ impl LaneHandle {
             .await
     }
 
-    /// The last records (about `wanted`) of any partition, with its watermarks.
+    /// Tells `records` the last records (about `wanted`) of any partition; with its watermarks.
     ///
     /// # Errors
     /// The broker did not answer.
-    pub async fn tail(&self, topic: &str, partition: i32, wanted: u32) -> Result<Tail, LaneError> {
+    pub async fn tail<T: Extend<Record> + Send + 'static>(
+        &self,
+        topic: &str,
+        partition: i32,
+        wanted: u32,
+        records: T,
+    ) -> Result<Tail<T>, LaneError> {
         self.pass(Point::StreamTailBefore).await?;
-        let tail = self.group.probe.tail(topic, partition, wanted).await?;
+        let probe = &self.group.probe;
+        let tail = probe.tail(topic, partition, wanted, records).await?;
         self.pass(Point::StreamTailAfter).await?;
         Ok(tail)
     }

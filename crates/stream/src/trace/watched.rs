@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
+use engagement::event::EnrichedEvent;
 use service::traces::{Kept, KeyValue, NewSpan, SpanContext, SpanKind, TraceSpan, Traces};
 
-use super::{Operation, Subject, extract, names, of_record, trace_id};
+use super::late::late_root;
+use super::{Operation, Subject, extract, names, of_record};
 use crate::record::Record;
 
-/// From commit to visible at most; later is late.
-pub const PROMISE_MICROS: i64 = 5_000_000;
 /// Records without a trace that are remembered: they are the oldest of the batch, and no more late ones are kept a second.
 const CANDIDATES: usize = 10;
 
@@ -60,13 +60,8 @@ impl Watched {
         }
     }
 
-    /// A record goes into the batch; `subject` is asked only for one that is remembered. `now`: microseconds since 1970.
-    pub fn received(
-        &mut self,
-        record: &Record,
-        now: impl FnOnce() -> i64,
-        subject: impl FnOnce() -> Option<Subject>,
-    ) {
+    /// The record of this event goes into the batch. `now`: microseconds since 1970.
+    pub fn received(&mut self, record: &Record, event: &EnrichedEvent, now: impl FnOnce() -> i64) {
         let Some(reader) = &self.reader else {
             return;
         };
@@ -74,9 +69,6 @@ impl Watched {
         if parent.is_none() && self.candidates >= CANDIDATES {
             return;
         }
-        let Some(subject) = subject() else {
-            return;
-        };
         self.candidates += usize::from(parent.is_none());
         let mut attributes = of_record(Operation::Process, record);
         attributes.push(names::group(&reader.group));
@@ -86,7 +78,7 @@ impl Watched {
             offset: record.offset,
             attributes,
             name: Operation::Process.on(&record.topic),
-            subject,
+            subject: Subject::from(event),
         });
     }
 
@@ -132,11 +124,11 @@ impl Reader {
         let late;
         let (parent, sampled) = match &one.parent {
             Some(parent) => (parent, "parent"),
-            None if one.subject.live && took > PROMISE_MICROS => {
+            None if one.subject.is_late(now) => {
                 if !self.traces.keeps(Kept::Slow, now) {
                     return;
                 }
-                late = self.late(&one.subject);
+                late = late_root(self.traces, &one.subject);
                 (late.context(), Kept::Slow.name())
             }
             None => return,
@@ -149,27 +141,19 @@ impl Reader {
             .linked(batch);
         self.traces.start(span).end(now);
     }
-
-    /// What stands for the beginning that was not traced; it ends with what it stands for.
-    fn late(&self, subject: &Subject) -> TraceSpan {
-        let id = trace_id(subject.position, subject.committed_at);
-        let span = NewSpan::new("late event", SpanKind::Internal, subject.committed_at.0)
-            .of_trace(id)
-            .with(subject.attributes(Kept::Slow.name()));
-        self.traces.start(span)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use engagement::event::{EnrichedEvent, Origin};
+    use engagement::event::Origin;
     use engagement::testing::Sample;
     use service::config::Sampler;
     use service::traces::testing::{self, Finished};
 
     use super::*;
     use crate::headers::TRACEPARENT;
+    use crate::trace::PROMISE_MICROS;
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -201,8 +185,7 @@ mod tests {
                 headers: header.into_iter().collect(),
             };
             let now = self.committed + 1000;
-            let subject = || Some(Subject::from(event));
-            self.watched.received(&record, || now, subject);
+            self.watched.received(&record, event, || now);
         }
 
         /// The names of the spans, once the batch was visible so long after the commit.

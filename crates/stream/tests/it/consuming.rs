@@ -348,7 +348,7 @@ async fn the_loop_ends_when_no_lane_is_left_and_a_panic_is_one_of_the_ways() {
 async fn single_records_ranges_and_tails_are_read_across_gaps() {
     let topic = topic("probe", 1).await;
     let probe = Probe::new(&settings(), &unique("g"));
-    let empty = probe.tail(&topic, 0, 10).await.unwrap();
+    let empty = probe.tail(&topic, 0, 10, Vec::new()).await.unwrap();
     assert_eq!(
         (empty.log.low, empty.log.high, empty.records.len()),
         (0, 0, 0)
@@ -372,7 +372,7 @@ async fn single_records_ranges_and_tails_are_read_across_gaps() {
         .collect();
     assert_eq!(range, [10, 11, 12, 13, 14]);
     let tail: Vec<i64> = probe
-        .tail(&topic, 0, 5)
+        .tail(&topic, 0, 5, Vec::new())
         .await
         .unwrap()
         .records
@@ -381,10 +381,10 @@ async fn single_records_ranges_and_tails_are_read_across_gaps() {
         .collect();
     assert_eq!(tail, [45, 46, 47, 48, 49]);
     crate::support::expire(&topic, 0, 48).await;
-    let tail = probe.tail(&topic, 0, 5).await.unwrap();
+    let tail = probe.tail(&topic, 0, 5, Vec::new()).await.unwrap();
     assert_eq!((tail.log.low, tail.records.len()), (48, 2));
     crate::support::expire(&topic, 0, 50).await;
-    let tail = probe.tail(&topic, 0, 5).await.unwrap();
+    let tail = probe.tail(&topic, 0, 5, Vec::new()).await.unwrap();
     assert_eq!(
         (tail.log.low, tail.log.high, tail.records.len()),
         (50, 50, 0)

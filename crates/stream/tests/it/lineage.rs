@@ -62,7 +62,7 @@ async fn copy(
     fail_after: u32,
 ) -> Result<(), LaneError> {
     let partition = lane.partition();
-    let tail = lane.tail(&output, partition, 50).await?;
+    let tail = lane.tail(&output, partition, 50, Vec::new()).await?;
     let last = tail
         .records
         .iter()
@@ -131,7 +131,7 @@ async fn an_enricher_that_dies_again_and_again_leaves_one_chain_without_hole() {
     let probe = Probe::new(&settings(), &group);
     for partition in 0..2 {
         eventually("the whole input is in the output", async || {
-            let tail = probe.tail(&output, partition, 1).await.unwrap();
+            let tail = probe.tail(&output, partition, 1, Vec::new()).await.unwrap();
             match tail.records.last().and_then(source_position) {
                 Some(position) if position.offset == 1999 => Ok(()),
                 other => Err(format!("{other:?}")),

@@ -134,7 +134,7 @@ async fn a_record_that_the_broker_refuses_twice_alone_is_found_in_its_batch() {
         .await;
         // as the enricher does: continue behind the tail of the output
         let tail = Probe::new(&settings(), "g")
-            .tail(&topic, 0, 1)
+            .tail(&topic, 0, 1, Vec::new())
             .await
             .unwrap();
         let last = tail.records.last().map_or(-1, number);

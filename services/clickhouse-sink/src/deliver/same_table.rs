@@ -25,15 +25,12 @@ impl Deliverer {
     /// The table lacks what was written into it, or cannot be used.
     pub async fn open(&mut self, handle: &LaneHandle) -> Result<bool, LaneError> {
         let opened = loop {
-            match self.look().await {
-                Ok(()) => break Ok(true),
-                Err(Trouble::End(error)) => break Err(error),
-                Err(Trouble::Wait(reason)) => {
-                    self.sink.outage.begins(self.partition, reason);
-                    if !self.backoff.wait(&handle.stopping()).await {
-                        break Ok(false);
-                    }
-                }
+            let Err(trouble) = self.look().await else {
+                break Ok(true);
+            };
+            match self.waits(trouble, handle).await {
+                Ok(true) => {}
+                ended => break ended,
             }
         };
         self.backoff.reset();

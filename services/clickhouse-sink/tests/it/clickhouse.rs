@@ -83,6 +83,21 @@ impl Database {
         }
     }
 
+    /// How many rows the server reads to answer, by its own account.
+    pub(crate) async fn rows_read(&self, sql: &str) -> u64 {
+        let request = self
+            .client
+            .post(format!("{}/?wait_end_of_query=1", self.url))
+            .header("X-ClickHouse-User", &self.user)
+            .header("X-ClickHouse-Key", &self.password);
+        let response = request.body(sql.to_owned()).send().await.unwrap();
+        let status = response.status();
+        assert!(status.is_success(), "{sql}: {status}");
+        let summary = &response.headers()["X-ClickHouse-Summary"];
+        let summary: Value = serde_json::from_slice(summary.as_bytes()).unwrap();
+        summary["read_rows"].as_str().unwrap().parse().unwrap()
+    }
+
     /// Each row as JSON, numbers as numbers, times in RFC 3339.
     pub(crate) async fn json(&self, select: &str) -> Vec<Value> {
         let settings =

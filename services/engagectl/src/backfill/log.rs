@@ -188,9 +188,10 @@ impl Log {
         let probe = Probe::new(&self.settings, GROUP);
         let mut epochs = Vec::new();
         for partition in 0..partitions {
-            let asked = probe.tail(&self.enriched, partition, tail::WANTED).await;
-            let records = asked.map_err(|error| unanswered(&error))?.records;
-            let last = tail::highest(&records, partition).map_err(|error| {
+            let end = tail::End::of(partition);
+            let asked = probe.tail(&self.enriched, partition, tail::WANTED, end);
+            let end = asked.await.map_err(|error| unanswered(&error))?.records;
+            let last = end.highest().map_err(|error| {
                 Failure::repair(format!(
                     "topic {} partition {partition}: {error}",
                     self.enriched
@@ -215,7 +216,7 @@ impl Log {
             ..TableSchema::default()
         });
         for partition in 0..partitions {
-            let asked = probe.tail(&self.cdc, partition, PROOF).await;
+            let asked = probe.tail(&self.cdc, partition, PROOF, Vec::new()).await;
             let records = asked.map_err(|error| unanswered(&error))?.records;
             let wrong = records.iter().find_map(|record| {
                 let what = route::contradiction(record, &parser, partitions, schema)?;

@@ -9,7 +9,7 @@ use platform::ClickHouseSettings;
 use reqwest::Client;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use service::Failure;
+use service::{Failure, TlsFiles};
 use url::Url;
 
 use super::row::Row;
@@ -56,12 +56,14 @@ impl Sink {
         for store in &canary.sinks {
             sinks.push(Arc::new(match store {
                 Store::Clickhouse => Self::ClickHouse {
-                    client: client()?,
+                    client: client(&config.clickhouse.tls, "clickhouse")?,
                     settings: config.clickhouse.clone(),
                 },
                 Store::Redis => Self::Redis {
-                    client: redis::Client::open(config.redis.url.as_str())
-                        .map_err(|error| Failure::usage("REDIS_URL is none").cause(error))?,
+                    client: config
+                        .redis
+                        .client()
+                        .map_err(|error| Failure::usage("no client of Redis").cause(error))?,
                     key: canary.redis_key.clone(),
                 },
             }));
@@ -70,7 +72,7 @@ impl Sink {
             let url = receiver
                 .join(&format!("events?limit={LAST}"))
                 .map_err(|error| Failure::usage("canary.receiver is no URL").cause(error))?;
-            let client = client()?;
+            let client = client(&TlsFiles::default(), "canary")?;
             sinks.push(Arc::new(Self::Webhook { client, url }));
         }
         Ok(sinks)
@@ -107,8 +109,13 @@ impl Sink {
     }
 }
 
-fn client() -> Result<Client, Failure> {
-    let client = Client::builder().no_proxy().timeout(REQUEST).build();
+/// `section` is the one of the configuration that names the files.
+fn client(tls: &TlsFiles, section: &str) -> Result<Client, Failure> {
+    let client = Client::builder().no_proxy().timeout(REQUEST);
+    let client = tls
+        .http(section, client)
+        .map_err(|error| Failure::usage("no HTTP client").cause(error))?;
+    let client = client.build();
     client.map_err(|error| Failure::internal("no HTTP client").cause(error))
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use reqwest::Client;
 
-use super::freshness::Freshness;
 use super::view::SinkLine;
+use crate::freshness::Freshness;
 use crate::pipeline::{Addresses, SERVICES, SINKS};
 
 /// A client of the services' admin interfaces that remembers where each histogram began.

@@ -1,6 +1,5 @@
 //! `engagectl demo`: the whole pipeline on this machine, watched while it works and judged at its end.
 
-mod freshness;
 mod measure;
 mod traces;
 mod view;
@@ -15,7 +14,6 @@ use service::Failure;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use freshness::Freshness;
 pub(crate) use measure::Measure;
 
 use crate::cli::DemoArgs;

@@ -13,6 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use service::Failure;
 use stream::probe::Probe;
 use stream::scan::once_coordinated;
+use stream::tail::End;
 use stream::{Committed, KafkaSettings, LaneError, Record, Watermarks};
 
 use crate::config::{Config, Groups};
@@ -86,10 +87,11 @@ impl Broker {
         asked.map_err(|error| unanswered(&error))
     }
 
-    /// The last records of a partition of the enriched topic.
-    pub(super) async fn tail(&self, partition: i32, wanted: u32) -> Result<Vec<Record>, Failure> {
-        let asked = self.probe.tail(&self.enriched, partition, wanted).await;
-        Ok(asked.map_err(|error| unanswered(&error))?.records)
+    /// What counts of the last records of a partition of the enriched topic.
+    pub(super) async fn end(&self, partition: i32, wanted: u32) -> Result<End, Failure> {
+        let told = End::of(partition);
+        let asked = self.probe.tail(&self.enriched, partition, wanted, told);
+        Ok(asked.await.map_err(|error| unanswered(&error))?.records)
     }
 
     /// The records of a range that are there.

@@ -184,15 +184,12 @@ async fn read_tail(
     number: i32,
     committed: Option<&Committed>,
 ) -> Result<Result<Option<EnrichedEvent>, String>, Failure> {
-    let records = broker.tail(number, WANTED).await?;
-    let mut highest = tail::highest(&records, number);
-    let reached = committed
-        .and_then(|commit| judge::checkpoint(commit)?.position)
-        .map(|at| (at.epoch, at.offset));
-    let falls_short = matches!(&highest, Ok(Some(event)) if reached > Some((event.source.epoch, event.source.offset)));
-    if falls_short {
-        highest = tail::highest(&broker.tail(number, WANTED_MORE).await?, number);
+    let mut end = broker.end(number, WANTED).await?;
+    let reached = committed.and_then(|commit| judge::checkpoint(commit)?.position);
+    if end.falls_short(reached) {
+        end = broker.end(number, WANTED_MORE).await?;
     }
+    let highest = end.highest().map(Option::<&EnrichedEvent>::cloned);
     Ok(highest.map_err(|error| error.to_string()))
 }
 

@@ -1,4 +1,4 @@
-//! What Kafka holds of an event: enriched records, the change records they were made from, dead letters, positions.
+//! What Kafka holds of an event: enriched records, the change records they were made from, positions.
 //!
 //! Invariant: nothing is subscribed to and nothing committed.
 
@@ -10,8 +10,6 @@ use engagement::event::{EnrichedEvent, Lane, Micros, Source};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use service::Failure;
 use service::traces::SpanContext;
-use stream::dead_letter::{ATTEMPTS, ERROR_KIND, connect};
-use stream::headers::last_text;
 use stream::probe::Probe;
 use stream::resume::source_position;
 use stream::scan::{Scanner, Span};
@@ -22,19 +20,17 @@ use crate::config::Config;
 
 const ASK: Duration = Duration::from_secs(10);
 /// A name to connect with; it is no group that anybody is in.
-const NAME: &str = "engagectl-trace";
+pub(super) const NAME: &str = "engagectl-trace";
 /// Clocks and retries: an enriched record lies so close to its commit, unless the enricher was away.
-const BEFORE: i64 = 60_000;
+pub(super) const BEFORE: i64 = 60_000;
 const AFTER: i64 = 600_000;
-/// Services that dead-letter.
-const LETTERS: [&str; 4] = crate::pipeline::SERVICES;
 const WEBHOOK_GROUPS: &str = "webhook-forwarder.";
 
 /// The topics.
 pub(super) struct Log {
-    settings: KafkaSettings,
-    cdc: String,
-    enriched: String,
+    pub(super) settings: KafkaSettings,
+    pub(super) cdc: String,
+    pub(super) enriched: String,
     probe: Probe,
     parser: Parser,
     webhooks: Vec<String>,
@@ -52,19 +48,6 @@ pub(super) struct Found {
     pub(super) enriched_at: Micros,
     /// The span that sent it, if it names one.
     pub(super) context: Option<SpanContext>,
-}
-
-/// A dead letter of the event.
-#[derive(Clone, Debug)]
-pub(super) struct Letter {
-    pub(super) service: String,
-    pub(super) topic: String,
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-    pub(super) at: Option<Micros>,
-    pub(super) kind: String,
-    pub(super) attempts: String,
-    pub(super) message: String,
 }
 
 impl Found {
@@ -205,37 +188,6 @@ impl Log {
         .await
     }
 
-    /// What services gave up of it.
-    pub(super) async fn letters(&self, found: &Found) -> Result<Vec<Letter>, Failure> {
-        let places: BTreeSet<(String, String, String)> = [
-            (&self.cdc, Some(found.source.offset)),
-            (&self.enriched, found.offset),
-        ]
-        .into_iter()
-        .filter_map(|(topic, offset)| {
-            let partition = found.source.partition.to_string();
-            Some((topic.clone(), partition, offset?.to_string()))
-        })
-        .collect();
-        let (settings, partition) = (self.settings.clone(), found.source.partition);
-        let since = found.source.committed_at.0 / 1000 - BEFORE;
-        blocking(move || {
-            let mut letters = Vec::new();
-            for service in LETTERS {
-                let scanner = Scanner::open(&settings, NAME, &format!("engagement.dlq.{service}"))?;
-                let mut spans = scanner.spans()?;
-                spans.retain(|span| span.partition == partition);
-                // letters keep the time of their record
-                let spans = scanner.since(&spans, since)?;
-                scanner.read(&spans, |record| {
-                    letters.extend(letter(service, &record).filter(|_| is_from(&record, &places)));
-                })?;
-            }
-            Ok(letters)
-        })
-        .await
-    }
-
     /// The webhook endpoints, and up to where each has settled this partition.
     pub(super) async fn webhook_groups(
         &self,
@@ -308,35 +260,7 @@ fn is_change_of(parser: &Parser, record: &Record, event_id: &str) -> bool {
     matches!(parser.event(input), Ok(CdcRecord::Change(change)) if change.row.event_id == event_id)
 }
 
-fn is_from(letter: &Record, places: &BTreeSet<(String, String, String)>) -> bool {
-    let text = |name: &str| {
-        last_text(&letter.headers, name)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    places.contains(&(
-        text(connect::TOPIC),
-        text(connect::PARTITION),
-        text(connect::OFFSET),
-    ))
-}
-
-fn letter(service: &str, record: &Record) -> Option<Letter> {
-    let text = |name: &str| last_text(&record.headers, name).unwrap_or("?").to_owned();
-    let failed = last_text(&record.headers, stream::dead_letter::FIRST_FAILED_AT);
-    Some(Letter {
-        service: service.to_owned(),
-        topic: record.topic.to_string(),
-        partition: record.partition,
-        offset: record.offset,
-        at: failed.and_then(|text| text.parse().ok()),
-        kind: text(ERROR_KIND),
-        attempts: text(ATTEMPTS),
-        message: text(connect::EXCEPTION_MESSAGE),
-    })
-}
-
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T, LaneError> + Send + 'static,
 ) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(ask).await {
@@ -387,20 +311,5 @@ mod tests {
         for other in ["100", "10011", "7", ""] {
             assert!(of_event(&record(&event), other).is_none(), "{other}");
         }
-    }
-
-    #[test]
-    fn a_letter_belongs_to_the_record_that_its_headers_name() {
-        let mut letter = record(&Sample::new().build());
-        letter.headers = [
-            (connect::TOPIC, "cdc"),
-            (connect::PARTITION, "3"),
-            (connect::OFFSET, "42"),
-        ]
-        .map(|(name, value)| (name.to_owned(), Some(Bytes::from(value))))
-        .to_vec();
-        let place = |offset: &str| BTreeSet::from([("cdc".into(), "3".into(), offset.to_owned())]);
-        assert!(is_from(&letter, &place("42")));
-        assert!(!is_from(&letter, &place("43")));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: it only reads, and joins no group; a store that does not answer is a note, not the end.
 
+mod letters;
 mod log;
 mod show;
 mod stores;

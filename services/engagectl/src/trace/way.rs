@@ -6,7 +6,8 @@ use engagement::event::{Micros, Source};
 use serde::Serialize;
 use stream::Committed;
 
-use super::log::{Found, Letter};
+use super::letters::Letter;
+use super::log::Found;
 use super::stores::{Received, Row};
 use crate::jaeger::Span;
 

@@ -10,7 +10,7 @@ pub type Columns = BTreeMap<String, String>;
 
 /// Asks for the columns of the table named by `$1`: name, type. A table that does not exist has none.
 pub const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute \
-     WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped";
+     WHERE attrelid = to_regclass($1) AND has_any_column_privilege(attrelid, 'SELECT') AND attnum > 0 AND NOT attisdropped";
 
 /// Asks which database this is: system identifier as text (it is a 64-bit unsigned number), timeline.
 /// Both functions are open to every role.

@@ -4,7 +4,6 @@
 
 use engagement::event::{EnrichedEvent, Micros};
 use stream::dead_letter::Reject;
-use stream::trace::Subject;
 use stream::{LaneError, Record};
 
 use super::{Lane, Next, Pending};
@@ -33,10 +32,7 @@ impl Lane {
                 Verdict::Skip => metrics::historical_skipped(),
                 Verdict::Count | Verdict::Replace => {
                     self.count(pending, record, event).await?;
-                    let subject = || Some(Subject::from(event));
-                    pending
-                        .watched
-                        .received(record, service::clock::now, subject);
+                    pending.watched.received(record, event, service::clock::now);
                 }
             }
         }

@@ -340,3 +340,20 @@ async fn an_initialisation_that_comes_late_leaves_the_position_that_is_there() {
     assert!(!made.unwrap(), "it says that it made nothing");
     assert_eq!(store.read(0).await.unwrap(), before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_error_of_a_connection_that_was_given_up_says_nothing_of_the_one_in_use() {
+    let config = config(&unique("late-error"), &stack().redis().url);
+    let health = service::Health::default();
+    let store = Store::new(config, health.condition("redis")).unwrap();
+    let broken = || redis::RedisError::from((redis::ErrorKind::Io, "broken"));
+    let old = store.lease().await.unwrap();
+    store.failed(&old, broken()).await;
+    assert!(!health.ready().ok, "nothing is in use");
+    let new = store.lease().await.unwrap();
+    assert!(health.ready().ok);
+    store.failed(&old, broken()).await;
+    assert!(health.ready().ok, "the new connection has not failed");
+    store.failed(&new, broken()).await;
+    assert!(!health.ready().ok);
+}

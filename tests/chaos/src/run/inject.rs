@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{RunOptions, say};
 use crate::Arena;
 use crate::faults::Company;
-use crate::schedule::{Schedule, Step};
+use crate::schedule::{CLOSEST, Schedule, Step};
 
 /// Faults under way at the same time.
 const TOGETHER: usize = 4;
@@ -24,12 +24,13 @@ pub(super) async fn all(options: &RunOptions, arena: &Arc<Arena>) -> Vec<String>
         return Vec::new();
     }
     let deadline = Instant::now() + options.duration;
+    let stretch = options.every.div_duration_f64(CLOSEST);
     let mut schedule = Schedule::new(options.seed, options.classes.clone());
     let (mut under_way, mut failures) = (JoinSet::new(), Vec::new());
     let is_over = || options.enough.is_cancelled() || Instant::now() >= deadline;
     while !is_over() || (schedule.untried() > 0 && !options.enough.is_cancelled()) {
         let Some(step) = schedule.next() else { break };
-        tokio::time::sleep(step.after).await;
+        tokio::time::sleep(step.after.mul_f64(stretch)).await;
         let room = match step.class.company {
             Company::Any => TOGETHER - 1,
             Company::None => 0,

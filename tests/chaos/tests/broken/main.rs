@@ -20,6 +20,7 @@ async fn under(rule: Rule, seed: u64, seconds: u64, classes: &[&str]) -> (Outcom
     let options = RunOptions {
         seed,
         duration: Duration::from_secs(seconds),
+        every: chaos::schedule::CLOSEST,
         classes: all().filter(of).collect(),
         point_rounds: 0,
         recovery_rounds: 0,
@@ -28,6 +29,7 @@ async fn under(rule: Rule, seed: u64, seconds: u64, classes: &[&str]) -> (Outcom
         bursts: None,
         services: SERVICES.to_vec(),
         replicas: 2,
+        full_compiler: false,
         longest_freeze: Duration::from_secs(10),
         patience: Patience {
             refusal: Duration::from_secs(40),

@@ -18,6 +18,7 @@ async fn every_sink_equals_postgres_after_every_class_of_fault() {
     let options = RunOptions {
         seed,
         duration: Duration::ZERO,
+        every: chaos::schedule::CLOSEST,
         classes: faults::all().collect(),
         point_rounds: 1,
         recovery_rounds: 1,
@@ -26,6 +27,7 @@ async fn every_sink_equals_postgres_after_every_class_of_fault() {
         bursts: None,
         services: SERVICES.to_vec(),
         replicas: 2,
+        full_compiler: false,
         longest_freeze: Duration::from_secs(10),
         patience: Patience::default(),
         broken: None,

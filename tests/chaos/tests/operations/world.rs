@@ -30,6 +30,7 @@ impl World {
             replicas,
             stable_names: 0,
             env: Vec::new(),
+            full_compiler: false,
             longest_freeze: Duration::from_secs(10),
             patience: Patience::default(),
         };

@@ -25,6 +25,7 @@ fn every_published_port_is_on_loopback_and_is_that_of_the_demo() {
         ("clickhouse-sink", vec![9102]),
         ("redis-aggregator", vec![9103]),
         ("webhook-forwarder", vec![9104]),
+        ("canary", vec![9107]),
     ]);
     let mut found = BTreeMap::new();
     for (service, definition) in services() {
@@ -62,7 +63,7 @@ fn a_service_starts_after_init_and_init_after_every_server_is_healthy() {
             .map(|(name, _)| name.as_str())
             .collect()
     };
-    for service in SERVICES {
+    for service in SERVICES.into_iter().chain(["canary"]) {
         assert!(
             after(service, "service_completed_successfully").contains("init"),
             "{service}"

@@ -54,7 +54,7 @@ fn config_file(container: &Container, dir: &Path) -> Option<PathBuf> {
     Some(copy)
 }
 
-fn load<A: App>(container: &Container) -> Loaded<ServiceConfig<A::Config>> {
+pub(crate) fn load<A: App>(container: &Container) -> Loaded<ServiceConfig<A::Config>> {
     let dir = tempfile::tempdir().unwrap();
     let file = config_file(container, dir.path());
     let loader = Loader::new(A::ENV)
@@ -265,7 +265,7 @@ fn init_starts_with_its_environment_and_its_options_are_known() {
 }
 
 /// In a container, an address of loopback is a default that nobody has set.
-fn assert_elsewhere(container: &Container, address: &str) {
+pub(crate) fn assert_elsewhere(container: &Container, address: &str) {
     let local = ["127.0.0.1", "localhost"]
         .iter()
         .any(|host| address.contains(host));

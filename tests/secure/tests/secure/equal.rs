@@ -5,6 +5,7 @@ use secure::World;
 #[tokio::test]
 async fn every_sink_is_equal_and_no_secret_is_in_any_log_metric_configuration_or_argument() {
     let world = World::shared().await;
+    world.canary(sees_everything).await;
     let writer = [("DATABASE_URL_FILE", file(world, "url-engage"))];
     let written = world
         .engagectl(&["gen", "--rate", "300/s", "--duration", "5s"], &writer)
@@ -50,6 +51,22 @@ async fn every_sink_is_equal_and_no_secret_is_in_any_log_metric_configuration_or
             .leaks(world.places.secrets())
             .contains("kafka-enricher in planted")
     );
+}
+
+/// The canary has seen its rows in both stores, and the members of a group.
+fn sees_everything(metrics: &str) -> bool {
+    let positive = |(name, label): (&str, &str)| {
+        let of_name = metrics.lines().filter(|line| line.starts_with(name));
+        let mut series = of_name.filter(|line| line.contains(label));
+        series.any(|line| !line.ends_with(" 0"))
+    };
+    [
+        ("engage_canary_seconds_count{", "sink=\"clickhouse\""),
+        ("engage_canary_seconds_count{", "sink=\"redis\""),
+        ("engage_group_members{", "group=\"clickhouse-sink\""),
+    ]
+    .into_iter()
+    .all(positive)
 }
 
 fn file(world: &World, secret: &str) -> String {

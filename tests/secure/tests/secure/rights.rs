@@ -51,6 +51,10 @@ async fn roles_that_read_in_postgres_neither_write_nor_see_more() {
     refused("engage_enricher", "DELETE FROM content").await;
     refused("engage_reader", "UPDATE engagement_events SET device = 'x'").await;
     refused("engage_reader", "CREATE TABLE mine (id int)").await;
+    refused("engage_canary", "SELECT device FROM engagement_events").await;
+    refused("engage_canary", "SELECT title FROM content").await;
+    refused("engage_canary", "DELETE FROM engagement_events").await;
+    refused("engage_canary", "UPDATE content SET title = 'x'").await;
 }
 
 #[tokio::test]
