@@ -155,8 +155,10 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "whsec_b\nwhsec_c\n").unwrap();
         let path = file.path().to_str().unwrap();
-        let found = secrets(&["--secret", "whsec_a", "--secret-file", path]).unwrap();
-        assert_eq!(found, ["whsec_a", "whsec_b", "whsec_c"]);
+        let options = ["--secret", "whsec_a", "--secret", "whsec_b"];
+        assert_eq!(secrets(&options).unwrap(), ["whsec_a", "whsec_b"]);
+        let found = secrets(&["--secret-file", path]).unwrap();
+        assert_eq!(found, ["whsec_b", "whsec_c"]);
         let failure = secrets(&["--secret-file", "/nowhere/secret"]).unwrap_err();
         assert_eq!(failure.exit().code(), 64);
     }
