@@ -39,20 +39,13 @@ CREATE TABLE IF NOT EXISTS {database}.events_enriched
     ingested_at         DateTime64(6, 'UTC') DEFAULT now64(6) CODEC(Delta(8), ZSTD(1)),
     INDEX by_position   (src_partition, src_offset) TYPE minmax GRANULARITY 1,
     INDEX by_event      event_id TYPE minmax GRANULARITY 1,
-    INDEX one_event     event_id TYPE bloom_filter(0.01) GRANULARITY 4,
-    -- Each part knows the highest position of each of its chains: clickhouse-sink asks whenever it gets a partition
-    PROJECTION highest_position
-    (
-        SELECT src_partition, src_lane, src_epoch, max(src_offset) GROUP BY src_partition, src_lane, src_epoch
-    )
+    INDEX one_event     event_id TYPE bloom_filter(0.01) GRANULARITY 4
 )
 ENGINE = ReplacingMergeTree(revision, deleted)
 PARTITION BY toYYYYMM(event_ts)
 ORDER BY (event_ts, content_id, event_id)
 -- An insert is answered after its part is on the disk, so that the log may be forgotten.
--- What a merge or a deletion leaves has its projection made anew, from what is left.
-SETTINGS allow_nullable_key = 1, fsync_after_insert = 1, fsync_part_directory = 1,
-    deduplicate_merge_projection_mode = 'rebuild', lightweight_mutation_projection_mode = 'rebuild';
+SETTINGS allow_nullable_key = 1, fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Who may write a partition of the log: whoever holds the highest (generation, owner). Whoever was followed by another
 -- holder writes nothing any more, however late its insert arrives. One row per partition.

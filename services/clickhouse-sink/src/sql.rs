@@ -149,8 +149,7 @@ impl Table {
         )
     }
 
-    /// The highest positions of one partition: `src_lane`, `src_epoch`, `max(src_offset)`. Answered from the projection
-    /// `highest_position` of the parts that have it, and from all rows of the others.
+    /// The highest positions of one partition: `src_lane`, `src_epoch`, `max(src_offset)`.
     #[must_use]
     pub fn highest(&self, partition: i32) -> String {
         format!(

@@ -11,7 +11,6 @@ mod doubt;
 mod emptied;
 mod exactness;
 mod healthy;
-mod highest;
 mod late;
 mod log;
 mod memory;
