@@ -148,7 +148,12 @@ async fn a_backfill_killed_three_times_resumed_and_run_again_under_a_live_stream
     let mut command = engagectl(&world);
     command.args(["backfill", "--yes", "--behind", "5m", "--resume", &run.to_string()]);
     let (code, said) = ran(command).await;
-    assert_eq!(code, 0, "{said}\n{}", world.service_logs());
+    // 75: late rows of the live stream are still on their way; at the end everything must be equal
+    assert!(
+        [0, 75].contains(&code),
+        "{code}: {said}\n{}",
+        world.service_logs()
+    );
     assert_eq!(rows(&world, "past").await, PAST, "{said}");
 
     let events = written(&world, run).await;
