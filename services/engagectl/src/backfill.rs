@@ -29,6 +29,7 @@ pub use args::BackfillArgs;
 use crate::Outcome;
 use crate::cli::Output;
 use crate::config::Config;
+use crate::generator::Rate;
 use crate::init::print;
 use emitter::Emitter;
 use ledger::{Entry, Finished, Run, RunId, Runs, Spec};
@@ -212,7 +213,7 @@ async fn size(
         after: None,
     };
     let (rows, bytes, counted) = source.size(&wanted).await?;
-    let (rate, reached) = (args.rate.map(|rate| rate.per_second()), runs.speed());
+    let (rate, reached) = (args.rate.map(Rate::per_second), runs.speed());
     Ok(Size {
         rows,
         bytes,
