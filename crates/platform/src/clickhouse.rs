@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use service::TlsFiles;
 use url::Url;
 
@@ -20,7 +20,7 @@ const FILES: [&str; 4] = [
 ];
 
 /// The type of the `event_id` column: the source key's own.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub enum EventIdType {
     /// `BIGINT` keys.
     #[default]
@@ -43,16 +43,18 @@ impl EventIdType {
 }
 
 /// Where ClickHouse is.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClickHouseSettings {
     /// The HTTP interface (`CLICKHOUSE_URL`).
+    #[serde(serialize_with = "service::config::hidden_url")]
     pub url: Url,
     /// With `https://`: the authorities to trust, and this client's certificate.
     pub tls: TlsFiles,
     /// `CLICKHOUSE_USER`.
     pub user: String,
     /// `CLICKHOUSE_PASSWORD`.
+    #[serde(serialize_with = "service::config::hidden_option")]
     pub password: Option<SecretString>,
     /// `CLICKHOUSE_DATABASE`.
     pub database: String,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use url::Url;
@@ -21,10 +21,11 @@ use crate::{PlatformError, Settings, slot};
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
 /// Where Kafka Connect is, and how it reaches Postgres.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectSettings {
     /// Connect's REST interface (`CONNECT_URL`).
+    #[serde(serialize_with = "service::config::hidden_url")]
     pub url: Url,
     /// The connector's name.
     pub name: String,
@@ -40,6 +41,7 @@ pub struct ConnectSettings {
     /// What stands in the connector's configuration in place of `database.cdc_password`: a reference that the worker
     /// resolves, such as `${file:/run/secrets/cdc.properties:password}`. Without it everybody who reaches Connect's REST
     /// interface or its topic reads the password.
+    #[serde(skip_serializing)]
     pub database_password: Option<String>,
 }
 

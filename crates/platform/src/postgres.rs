@@ -1,7 +1,7 @@
 //! The source database: tables, full replica identity, heartbeat table, least-privilege role, publication.
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use url::Url;
 
@@ -14,10 +14,11 @@ pub(crate) const PUBLICATION: &str = "engage_cdc";
 pub(crate) const HEARTBEAT_TABLE: &str = "engage_heartbeat";
 
 /// How the source database is reached, and how Debezium will reach it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseSettings {
     /// A connection that may create tables, roles and publications (`DATABASE_URL`).
+    #[serde(serialize_with = "service::config::hidden_secret")]
     pub url: SecretString,
     /// The layout of the two tables, for when they have to be created.
     pub schema: Schema,
@@ -26,6 +27,7 @@ pub struct DatabaseSettings {
     /// The role that replicates; it can read the two tables and write the heartbeat, and nothing else.
     pub cdc_role: String,
     /// Its password, needed only to create the role and to register the connector.
+    #[serde(serialize_with = "service::config::hidden_option")]
     pub cdc_password: Option<SecretString>,
 }
 

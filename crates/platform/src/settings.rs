@@ -1,12 +1,12 @@
 //! The settings of all components in one structure, as it stands in `engagectl`'s configuration file.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use stream::settings::KafkaSettings;
 
 use crate::{ClickHouseSettings, ConnectSettings, DatabaseSettings, TopicSettings};
 
 /// Which of the two documented table layouts the source database has.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Schema {
     /// `content(id UUID ..)`, `engagement_events(id BIGSERIAL .., content_id UUID, ..)`.

@@ -10,7 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use stream::contact;
 use stream::settings::KafkaSettings;
 
@@ -23,7 +23,7 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 
 /// Names and sizes of the topics.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TopicSettings {
     /// Change events of `engagement_events`, as Debezium names them.

@@ -5,10 +5,12 @@ use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 
-/// The exit codes of every Engage process (values of `sysexits.h`; 0 is a clean stop).
+/// The exit codes of every Engage process (values of `sysexits.h`; 0 is a clean stop, and 1 an answer).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Exit {
+    /// What was asked has the answer no: not ready, a maximum exceeded. Nothing failed.
+    No = 1,
     /// Bad usage or configuration: starting again changes nothing until somebody edits something.
     Usage = 64,
     /// A dependency never came up, or cannot be reached.

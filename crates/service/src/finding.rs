@@ -76,7 +76,7 @@ pub fn exit(findings: &[Finding]) -> Option<Exit> {
         Exit::Repair => 3,
         Exit::Internal => 2,
         Exit::Unavailable => 1,
-        Exit::TryAgain => 0,
+        Exit::TryAgain | Exit::No => 0,
     };
     let exits = findings.iter().filter_map(|finding| match &finding.state {
         State::Ok(_) => None,

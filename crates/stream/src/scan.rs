@@ -3,6 +3,7 @@
 //! Invariant: never subscribes and never commits; reading ends where each partition ended when it was asked.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,17 @@ pub struct Span {
     pub from: i64,
     /// The first offset not to read.
     pub to: i64,
+}
+
+/// What a reader without an end hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The next record of its partition.
+    Record(Record),
+    /// All that this partition holds now has been read.
+    End(i32),
+    /// Nothing, for a moment.
+    Silence,
 }
 
 /// A reader of one topic. Its methods block.
@@ -156,6 +168,37 @@ impl Scanner {
         Ok(())
     }
 
+    /// Reads on from the start of each span, whatever its end, each partition in order, until `hear` breaks. A broker that
+    /// is away is waited for; `hear` is called at least every 100 ms.
+    ///
+    /// # Errors
+    /// An offset that is no longer there, or a broker that refuses.
+    pub fn follow(
+        &self,
+        spans: &[Span],
+        mut hear: impl FnMut(Heard) -> ControlFlow<()>,
+    ) -> Result<(), LaneError> {
+        let mut list = TopicPartitionList::new();
+        for span in spans {
+            list.add_partition_offset(&self.topic, span.partition, Offset::Offset(span.from))?;
+        }
+        self.consumer.assign(&list)?;
+        loop {
+            let heard = match self.consumer.poll(Duration::from_millis(100)) {
+                None => Heard::Silence,
+                Some(Ok(message)) => Heard::Record(Record::of(&self.topic, &message)),
+                Some(Err(KafkaError::PartitionEOF(partition))) => Heard::End(partition),
+                Some(Err(error)) if passes_by_itself(&error) => Heard::Silence,
+                Some(Err(error)) => return Err(error.into()),
+            };
+            if hear(heard).is_break() {
+                break;
+            }
+        }
+        self.consumer.unassign()?;
+        Ok(())
+    }
+
     fn silent(&self, open: &BTreeMap<i32, i64>) -> LaneError {
         LaneError::retry(format!(
             "topic {}: nothing came for {} s of partitions {:?}",
@@ -164,6 +207,21 @@ impl Scanner {
             open.keys().collect::<Vec<_>>()
         ))
     }
+}
+
+/// A connection that is lost, which the client opens again.
+fn passes_by_itself(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::NetworkException
+        )
+    )
 }
 
 /// Asks a group again while its coordinator is being found: a broker that has just started, or the one that takes its place,

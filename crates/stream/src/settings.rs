@@ -10,11 +10,11 @@ use std::path::PathBuf;
 pub use client::{DEFAULT_MESSAGE_MAX_BYTES, InboxLimits};
 
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How to reach Kafka: section `[kafka]`. Environment: `KAFKA_` and the field's name in capitals;
 /// `KAFKA_PROP_<KEY>` for [`properties`](Self::properties).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaSettings {
     /// `host:port`, several separated by commas.
@@ -26,6 +26,7 @@ pub struct KafkaSettings {
     /// SASL user.
     pub sasl_username: Option<String>,
     /// SASL password.
+    #[serde(serialize_with = "service::config::hidden_option")]
     pub sasl_password: Option<SecretString>,
     /// File with the certificates of the authorities to trust.
     pub ssl_ca_location: Option<PathBuf>,
@@ -34,8 +35,10 @@ pub struct KafkaSettings {
     /// File with the client's private key.
     pub ssl_key_location: Option<PathBuf>,
     /// Password of the private key.
+    #[serde(serialize_with = "service::config::hidden_option")]
     pub ssl_key_password: Option<SecretString>,
-    /// Further librdkafka properties, for every client of the process.
+    /// Further librdkafka properties, for every client of the process. Never written: there may be passwords among them.
+    #[serde(skip_serializing)]
     pub properties: BTreeMap<String, String>,
 }
 
@@ -90,6 +93,12 @@ impl SecurityProtocol {
 
     const fn is_sasl(self) -> bool {
         matches!(self, Self::SaslPlaintext | Self::SaslSsl)
+    }
+}
+
+impl Serialize for SecurityProtocol {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: every word a user can type, with its help.
 
+mod examples;
 mod lineage;
 
 use std::net::SocketAddr;
@@ -9,7 +10,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use crate::backfill::BackfillArgs;
+pub use crate::completions::CompletionsArgs;
 use crate::generator::Rate;
+pub use crate::lag::LagArgs;
+pub use crate::settings::ConfigCommand;
+pub use crate::tail::TailArgs;
+pub use crate::top::TopArgs;
 pub use crate::verify::VerifyArgs;
 pub use lineage::{AdoptArgs, Adopted, LineageCommand, ShowArgs};
 
@@ -63,6 +69,17 @@ pub enum Command {
     Backfill(BackfillArgs),
     /// Follow one event: its commit, its way through the log, and into every sink; reads only.
     Trace(TraceArgs),
+    /// Follow enriched events, changes or dead letters as they come; reads only, joins no group.
+    Tail(TailArgs),
+    /// How far each group is behind, in records and seconds, and when it will have caught up. Exit 1 above a maximum.
+    Lag(LagArgs),
+    /// All services on one screen: rates, freshness, lag, breakers, readiness, errors; lines in a pipe.
+    Top(TopArgs),
+    /// The configuration in force.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a script that completes commands and options in a shell.
+    Completions(CompletionsArgs),
     /// Webhooks: a receiver to try deliveries with.
     #[command(subcommand)]
     Webhook(WebhookCommand),
@@ -76,13 +93,16 @@ pub enum Command {
     /// Start whatever of the pipeline is not running, in the background.
     Up(UpArgs),
     /// Stop what `up` started.
+    #[command(after_help = examples::DOWN)]
     Down,
     /// Show what is running.
+    #[command(after_help = examples::STATUS)]
     Status,
 }
 
 /// Options of `init`.
 #[derive(Debug, Args)]
+#[command(after_help = examples::INIT)]
 pub struct InitArgs {
     /// Apply the plan without asking.
     #[arg(short, long)]
@@ -115,6 +135,7 @@ impl From<Skip> for platform::Component {
 
 /// Options of `access`.
 #[derive(Debug, Args)]
+#[command(after_help = examples::ACCESS)]
 pub struct AccessArgs {
     /// In which server.
     #[arg(value_enum)]
@@ -136,6 +157,7 @@ pub enum Guarded {
 
 /// Options of `check`.
 #[derive(Debug, Args)]
+#[command(after_help = examples::CHECK)]
 pub struct CheckArgs {
     /// Leave a component out; may be repeated.
     #[arg(long, value_enum, value_name = "COMPONENT")]
@@ -144,6 +166,7 @@ pub struct CheckArgs {
 
 /// Options of `gen`.
 #[derive(Debug, Args)]
+#[command(after_help = examples::GEN)]
 pub struct GenArgs {
     /// Rows a second, for example `500/s` or `30000/min` (environment: GENERATION_RATE, rows a minute).
     #[arg(long, value_name = "RATE")]
@@ -179,7 +202,7 @@ pub struct GenArgs {
 
 /// Options of `trace`.
 #[derive(Debug, Args)]
-#[command(after_help = TRACE_EXAMPLE)]
+#[command(after_help = examples::TRACE)]
 pub struct TraceArgs {
     /// The key of the event in `engagement_events`.
     #[arg(value_name = "EVENT-ID")]
@@ -192,11 +215,6 @@ pub struct TraceArgs {
     pub receiver: Option<url::Url>,
 }
 
-const TRACE_EXAMPLE: &str = "Example:\n  \
-    engagectl trace 1001 --receiver http://127.0.0.1:5001\n  \
-    engagectl -o json trace 1001 | jq '.changes[].steps'\n\n\
-    Spans are shown where Jaeger (JAEGER_URL) has the trace; everything else comes from Postgres, Kafka and the sinks.";
-
 /// Verbs of `webhook`.
 #[derive(Debug, Subcommand)]
 pub enum WebhookCommand {
@@ -206,6 +224,7 @@ pub enum WebhookCommand {
 
 /// Options of `webhook listen`.
 #[derive(Debug, Args)]
+#[command(after_help = examples::LISTEN)]
 pub struct ListenArgs {
     /// Where to listen.
     #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:5001")]
@@ -235,6 +254,7 @@ pub struct ListenArgs {
 
 /// Options of `canary`; each is also a key of `[canary]` and, where named, an environment variable.
 #[derive(Debug, Args)]
+#[command(after_help = examples::CANARY)]
 pub struct CanaryArgs {
     /// Pause between two rows (environment: CANARY_EVERY; 5s).
     #[arg(long, value_parser = humantime::parse_duration)]
@@ -266,6 +286,7 @@ impl CanaryArgs {
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
+#[command(after_help = examples::DEMO)]
 pub struct DemoArgs {
     /// End by itself after this time, compare every sink with Postgres, and exit 0 only if all are equal.
     #[arg(long, value_parser = humantime::parse_duration)]
@@ -283,6 +304,7 @@ pub struct DemoArgs {
 
 /// Options of `up`.
 #[derive(Debug, Args)]
+#[command(after_help = examples::UP)]
 pub struct UpArgs {
     /// Also generate rows at this rate; without it nothing is written.
     #[arg(long)]

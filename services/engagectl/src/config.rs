@@ -4,7 +4,7 @@ use ::verify::RedisSource;
 use platform::{
     ClickHouseSettings, Component, ConnectSettings, DatabaseSettings, Settings, TopicSettings,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use service::config::{EnvKey, Loader};
 use service::{Failure, TlsFiles};
 use stream::settings::KafkaSettings;
@@ -14,7 +14,7 @@ use crate::canary::CanarySettings;
 use crate::cli::Cli;
 
 /// One section for each server.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The broker.
@@ -38,10 +38,11 @@ pub struct Config {
 }
 
 /// Where Jaeger is.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JaegerSettings {
     /// Its pages and query API (`JAEGER_URL`).
+    #[serde(serialize_with = "service::config::hidden_url")]
     pub url: Url,
 }
 
@@ -54,7 +55,7 @@ impl Default for JaegerSettings {
 }
 
 /// Names of the groups whose positions are not found by looking: everything else that has one is a plain reader.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Groups {
     /// The enricher's; empty where there is none.
@@ -76,10 +77,11 @@ impl Default for Groups {
 }
 
 /// Where Redis is.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisSettings {
     /// `redis://..` or `rediss://..` (`REDIS_URL`).
+    #[serde(serialize_with = "service::config::hidden_url")]
     pub url: Url,
     /// With `rediss://`: the authorities to trust, and this client's certificate.
     pub tls: TlsFiles,

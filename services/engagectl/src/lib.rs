@@ -8,17 +8,26 @@ mod backfill;
 pub mod canary;
 mod check;
 pub mod cli;
+mod completions;
 pub mod config;
 pub mod demo;
+mod expression;
 pub mod freshness;
 mod generate;
 pub mod generator;
+mod groups;
 mod init;
 pub mod jaeger;
+mod lag;
 mod lineage;
 mod local;
 pub mod pipeline;
 pub mod receiver;
+pub mod reference;
+mod screen;
+mod settings;
+mod tail;
+mod top;
 mod trace;
 pub mod verify;
 
@@ -61,6 +70,15 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         Command::Trace(args) => {
             Box::pin(trace::run(&Config::load(&cli)?, args, cli.output)).await?;
         }
+        Command::Tail(args) => {
+            Box::pin(tail::run(&Config::load(&cli)?, args, cli.output, stop)).await?;
+        }
+        Command::Lag(args) => {
+            return Box::pin(lag::run(&Config::load(&cli)?, args, cli.output, stop)).await;
+        }
+        Command::Top(args) => Box::pin(top::run(args, cli.output, stop)).await?,
+        Command::Config(command) => init::print(&settings::text(&cli, command)?),
+        Command::Completions(args) => init::print(&completions::script(args)),
         Command::Webhook(WebhookCommand::Listen(args)) => listen(args, stop).await?,
         Command::Lineage(command) => {
             return Box::pin(lineage::run(&Config::load(&cli)?, command, cli.output)).await;
@@ -77,7 +95,8 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
     Ok(Outcome(None))
 }
 
-/// The end of a command that did what it was asked: 0, or for `check` the code of the gravest problem found.
+/// The end of a command that did what it was asked: 0, for `check` the code of the gravest problem found, for a question the
+/// answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome(pub Option<Exit>);
 
@@ -143,7 +162,8 @@ mod tests {
 
     fn secrets(arguments: &[&str]) -> Result<Vec<String>, Failure> {
         let line = ["engagectl", "webhook", "listen"].iter().chain(arguments);
-        let Command::Webhook(WebhookCommand::Listen(args)) = Cli::parse_from(line).command else {
+        let cli = Cli::try_parse_from(line).map_err(|error| Failure::usage(error.to_string()))?;
+        let Command::Webhook(WebhookCommand::Listen(args)) = cli.command else {
             panic!("another command");
         };
         let found = signing_secrets(&args)?;
@@ -151,15 +171,17 @@ mod tests {
     }
 
     #[test]
-    fn signing_secrets_come_from_options_and_from_a_file_that_must_be_readable() {
+    fn signing_secrets_come_from_options_or_from_a_file_that_must_be_readable() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "whsec_b\nwhsec_c\n").unwrap();
         let path = file.path().to_str().unwrap();
-        let options = ["--secret", "whsec_a", "--secret", "whsec_b"];
-        assert_eq!(secrets(&options).unwrap(), ["whsec_a", "whsec_b"]);
         let found = secrets(&["--secret-file", path]).unwrap();
         assert_eq!(found, ["whsec_b", "whsec_c"]);
-        let failure = secrets(&["--secret-file", "/nowhere/secret"]).unwrap_err();
-        assert_eq!(failure.exit().code(), 64);
+        let found = secrets(&["--secret", "whsec_a", "--secret", "whsec_b"]).unwrap();
+        assert_eq!(found, ["whsec_a", "whsec_b"]);
+        let both = ["--secret", "whsec_a", "--secret-file", path];
+        for wrong in [&["--secret-file", "/nowhere/secret"][..], &both] {
+            assert_eq!(secrets(wrong).unwrap_err().exit().code(), 64);
+        }
     }
 }

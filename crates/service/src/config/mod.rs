@@ -39,7 +39,7 @@ pub use common::{
 };
 pub use load::{Loaded, Loader, ServiceConfig, known_keys};
 pub use problem::{ConfigError, Problem};
-pub use show::{Entry, render};
+pub use show::{Entry, fill_defaults, hidden_option, hidden_secret, hidden_url, render};
 pub use value::Origin;
 
 /// An environment variable that sets one configuration key.

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Serialize, Serializer};
 
 use super::environment::secret_name;
 use super::value::{Node, Path, Segment, Table, Value};
@@ -37,7 +38,7 @@ impl Secrets {
 pub struct Entry {
     /// The key, for example `kafka.bootstrap_servers`.
     pub key: String,
-    /// The value as set, secrets hidden; `None` where nobody set it and the default holds.
+    /// The value as set, secrets hidden; `None` where nobody set it and the default holds (see [`fill_defaults`]).
     pub value: Option<String>,
     /// Where it comes from, as text.
     pub origin: String,
@@ -75,6 +76,65 @@ pub fn render(entries: &[Entry]) -> String {
         let _ = writeln!(text, "{key:<keys$}  {value:<values$}  {origin}{variable}");
     }
     text
+}
+
+/// Gives entries that nobody set the value that holds then. `defaults` is the default configuration, its secrets written by
+/// [`hidden_secret`], [`hidden_option`] or [`hidden_url`]; what has no value by default stays without one.
+pub fn fill_defaults(entries: &mut [Entry], defaults: &serde_json::Value) {
+    for entry in entries.iter_mut().filter(|entry| entry.value.is_none()) {
+        let mut way = entry.key.split('.');
+        let found = way.try_fold(defaults, |at, name| at.get(name));
+        entry.value = found.and_then(default_text);
+    }
+}
+
+fn default_text(value: &serde_json::Value) -> Option<String> {
+    use serde_json::Value;
+    match value {
+        Value::Null => None,
+        Value::String(text) => {
+            Some(shown(&Node::String(text.clone()))).filter(|text| !text.is_empty())
+        }
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().filter_map(default_text).collect();
+            Some(format!("[{}]", items.join(", ")))
+        }
+        Value::Object(map) if map.is_empty() => None,
+        other => Some(other.to_string()),
+    }
+}
+
+/// Writes a secret as asterisks, a URL without its password: `#[serde(serialize_with = "..")]`.
+///
+/// # Errors
+/// The serializer's own.
+pub fn hidden_secret<S: Serializer>(
+    secret: &SecretString,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hidden(&Node::Text(secret.expose_secret().to_owned())))
+}
+
+/// [`hidden_secret`], if there is one.
+///
+/// # Errors
+/// The serializer's own.
+pub fn hidden_option<S: Serializer>(
+    secret: &Option<SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => hidden_secret(secret, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Writes a URL without its password: `#[serde(serialize_with = "..")]`.
+///
+/// # Errors
+/// The serializer's own.
+pub fn hidden_url<S: Serializer>(url: &url::Url, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&without_password(url.as_str()))
 }
 
 /// The values that were set, in the order of their keys.
@@ -173,6 +233,49 @@ mod tests {
         assert_eq!(hidden(&node("hush")), HIDDEN);
         assert_eq!(shown(&node("postgres://engage:hu sh@[db/engage")), HIDDEN);
         assert_eq!(shown(&node("127.0.0.1:9092")), "127.0.0.1:9092");
+    }
+
+    #[derive(Serialize)]
+    struct Settings {
+        #[serde(serialize_with = "hidden_secret")]
+        url: SecretString,
+        #[serde(serialize_with = "hidden_option")]
+        password: Option<SecretString>,
+        #[serde(serialize_with = "hidden_option")]
+        other: Option<SecretString>,
+        names: Vec<&'static str>,
+        rows: u32,
+    }
+
+    #[test]
+    fn what_nobody_set_has_its_default_and_no_secret_shows() {
+        let defaults = serde_json::json!({"store": Settings {
+            url: "redis://u:hush@a:1/".into(),
+            password: Some("hush".into()),
+            other: None,
+            names: vec!["a", "b"],
+            rows: 7,
+        }});
+        let keys = ["url", "password", "other", "names", "rows", "unknown"];
+        let entry = |key: &str| Entry {
+            key: format!("store.{key}"),
+            value: None,
+            origin: "default".into(),
+            variable: None,
+        };
+        let mut entries: Vec<_> = keys.into_iter().map(entry).collect();
+        entries[4].value = Some("9".into());
+        fill_defaults(&mut entries, &defaults);
+        let values: Vec<_> = entries.iter().map(|entry| entry.value.as_deref()).collect();
+        let expected = [
+            Some("redis://u:********@a:1/"),
+            Some(HIDDEN),
+            None,
+            Some("[a, b]"),
+            Some("9"),
+            None,
+        ];
+        assert_eq!(values, expected);
     }
 
     #[test]

@@ -273,9 +273,13 @@ impl Gauge {
     /// How far the live stream is behind, and what the sink has not read of the backfill.
     pub(super) async fn reading(&self, now: Micros, bound: Bound) -> Result<Reading, Failure> {
         let live = Arc::clone(&self.live);
-        let (beyond_stop, beyond_go) =
-            off_the_runtime(move || Ok((is_behind(&live, now, bound.0)?, is_behind(&live, now, bound.go())?)))
-                .await?;
+        let (beyond_stop, beyond_go) = off_the_runtime(move || {
+            Ok((
+                is_behind(&live, now, bound.0)?,
+                is_behind(&live, now, bound.go())?,
+            ))
+        })
+        .await?;
         Ok(Reading {
             beyond_stop,
             beyond_go,

@@ -3,11 +3,11 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 /// Section `[canary]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CanarySettings {
     /// Pause between two rows.
@@ -32,7 +32,7 @@ pub struct CanarySettings {
 }
 
 /// A store that can be asked for a row.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Store {
     /// The table of `clickhouse-sink`.

@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use super::examples;
+
 /// Verbs of `lineage`.
 #[derive(Debug, Subcommand)]
 pub enum LineageCommand {
@@ -13,6 +15,7 @@ pub enum LineageCommand {
 
 /// Options of `lineage show`.
 #[derive(Debug, Args)]
+#[command(after_help = examples::LINEAGE_SHOW)]
 pub struct ShowArgs {
     /// The enriched topic; otherwise the configured one.
     #[arg(long)]
@@ -33,6 +36,7 @@ pub struct ShowArgs {
 
 /// Options of `lineage adopt`.
 #[derive(Debug, Args)]
+#[command(after_help = examples::ADOPT)]
 pub struct AdoptArgs {
     /// Only this partition.
     #[arg(long)]

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use measure::Measure;
+pub(crate) use view::seconds;
 
 use crate::cli::DemoArgs;
 use crate::generator::{self, Mix, Options, Progress};
@@ -150,7 +151,7 @@ fn summary(report: &Report, sinks: &[view::SinkLine], memory: &[(&str, u64)]) ->
             Some(found) if found.is_equal() => (found.compared, "equal"),
             Some(found) => (found.compared, "NOT EQUAL"),
         };
-        let (p50, p99) = (view::seconds(sink.p50), view::seconds(sink.p99));
+        let (p50, p99) = (seconds(sink.p50), seconds(sink.p99));
         text += &format!(
             "  {:<18} {held:>9} events  p50 <= {p50:<8} p99 <= {p99:<8} {verdict}\n",
             sink.name

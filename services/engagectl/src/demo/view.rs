@@ -1,15 +1,14 @@
 //! The live view: a screen on a terminal, one line every few seconds where there is none.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
-use ratatui::DefaultTerminal;
 use ratatui::Frame;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
+
+use crate::screen::Screen;
 
 /// What is shown; read from the running services by `measure`.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +41,7 @@ pub(super) struct SinkLine {
 /// Where the snapshots go.
 pub(super) enum View {
     /// A full screen that is redrawn.
-    Screen(Box<DefaultTerminal>, Vec<String>),
+    Screen(Screen, Vec<String>),
     /// Lines on standard error.
     Lines(Duration),
 }
@@ -51,10 +50,9 @@ impl View {
     /// A screen where standard output and input are a terminal, lines otherwise. `links` are shown below the tables.
     #[must_use]
     pub(super) fn open(links: Vec<String>) -> Self {
-        let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
-        match terminal.then(ratatui::try_init) {
-            Some(Ok(screen)) => Self::Screen(Box::new(screen), links),
-            _ => {
+        match Screen::open() {
+            Some(screen) => Self::Screen(screen, links),
+            None => {
                 for link in links {
                     eprintln!("  {link}");
                 }
@@ -66,10 +64,7 @@ impl View {
     /// Shows a snapshot. Lines appear every five seconds.
     pub(super) fn show(&mut self, snapshot: &Snapshot) {
         match self {
-            Self::Screen(terminal, links) => {
-                // A terminal that went away (closed window) must not stop the demo's drain.
-                let _ = terminal.draw(|frame| draw(frame, snapshot, links));
-            }
+            Self::Screen(screen, links) => screen.draw(|frame| draw(frame, snapshot, links)),
             Self::Lines(next) if snapshot.elapsed >= *next => {
                 *next = snapshot.elapsed + Duration::from_secs(5);
                 eprintln!("{}", line(snapshot));
@@ -81,27 +76,8 @@ impl View {
     /// True once the user pressed `q` or Ctrl-C on the screen (which takes the keyboard in raw mode).
     #[must_use]
     pub(super) fn quit_requested(&self) -> bool {
-        matches!(self, Self::Screen(..)) && std::iter::from_fn(next_key).any(|quit| quit)
+        matches!(self, Self::Screen(..)) && Screen::quit_requested()
     }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        if matches!(self, Self::Screen(..)) {
-            ratatui::restore();
-        }
-    }
-}
-
-fn next_key() -> Option<bool> {
-    if !event::poll(Duration::ZERO).ok()? {
-        return None;
-    }
-    let Event::Key(key) = event::read().ok()? else {
-        return Some(false);
-    };
-    let interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
-    Some(interrupt || key.code == KeyCode::Char('q'))
 }
 
 fn line(snapshot: &Snapshot) -> String {
@@ -124,7 +100,7 @@ fn line(snapshot: &Snapshot) -> String {
 
 /// A bucket's bound in a readable unit, `-` where nothing was observed yet.
 #[must_use]
-pub(super) fn seconds(value: Option<f64>) -> String {
+pub(crate) fn seconds(value: Option<f64>) -> String {
     match value {
         None => "-".into(),
         Some(s) if s.is_infinite() => "> 60 s".into(),

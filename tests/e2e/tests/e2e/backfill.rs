@@ -146,7 +146,14 @@ async fn a_backfill_killed_three_times_resumed_and_run_again_under_a_live_stream
     world.wait_for_rows(&progress, 500).await;
     let run = killed_three_times(&world).await;
     let mut command = engagectl(&world);
-    command.args(["backfill", "--yes", "--behind", "5m", "--resume", &run.to_string()]);
+    command.args([
+        "backfill",
+        "--yes",
+        "--behind",
+        "5m",
+        "--resume",
+        &run.to_string(),
+    ]);
     let (code, said) = ran(command).await;
     // 75: late rows of the live stream are still on their way; at the end everything must be equal
     assert!(

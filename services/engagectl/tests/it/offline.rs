@@ -1,0 +1,140 @@
+//! What needs no server: help, completions, the configuration, and what is said about wrong words.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::support::{texts, tool};
+use crate::terminal::Terminal;
+
+#[test]
+fn completions_are_a_script_that_the_shell_takes() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = tool().args(["completions", shell]).output().unwrap();
+        let (script, err) = texts(&output);
+        assert!(
+            output.status.success() && script.len() > 1000,
+            "{shell}: {err}"
+        );
+        // where the shell is not there, it cannot be asked
+        let Ok(mut checking) = Command::new(shell).arg("-n").stdin(Stdio::piped()).spawn() else {
+            continue;
+        };
+        checking
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(script.as_bytes())
+            .unwrap();
+        assert!(
+            checking.wait().unwrap().success(),
+            "{shell} refuses the script"
+        );
+    }
+}
+
+#[test]
+fn bash_completes_commands_and_their_values() {
+    let (script, _) = texts(&tool().args(["completions", "bash"]).output().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("script");
+    let complete = |words: &[&str]| {
+        let typed = format!(
+            "COMP_WORDS=({}); COMP_CWORD={};",
+            words.join(" "),
+            words.len() - 1
+        );
+        let (last, before) = (words[words.len() - 1], words[words.len() - 2]);
+        let tool = words[0];
+        let ask =
+            format!("_{tool} {tool} '{last}' '{before}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"");
+        std::fs::write(&file, format!("{script}\n{typed}\n{ask}\n")).unwrap();
+        texts(&Command::new("bash").arg(&file).output().unwrap()).0
+    };
+    assert_eq!(complete(&["engagectl", "ta"]).trim(), "tail");
+    assert_eq!(complete(&["engagectl", "tail", "enr"]).trim(), "enriched");
+}
+
+#[test]
+fn the_configuration_is_shown_with_origins_and_without_secrets_in_a_pipe_and_on_a_terminal() {
+    let show = || {
+        let mut command = tool();
+        command
+            .env("DATABASE_URL", "postgres://u:hush@db.example/x")
+            .args(["config", "show"]);
+        command
+    };
+    let output = show().output().unwrap();
+    let (out, err) = texts(&output);
+    assert!(output.status.success(), "{err}");
+    let line = out
+        .lines()
+        .find(|line| line.starts_with("database.url "))
+        .unwrap();
+    assert!(
+        line.contains("postgres://u:********@db.example/x"),
+        "{line}"
+    );
+    assert!(
+        line.ends_with("environment variable DATABASE_URL"),
+        "{line}"
+    );
+    let mut terminal = Terminal::start(&mut show());
+    assert!(terminal.ended().success());
+    assert!(!terminal.seen.contains("hush") && !out.contains("hush"));
+    assert_eq!(terminal.seen.replace("\r\n", "\n"), out);
+}
+
+#[test]
+fn wrong_words_end_with_64_and_say_what_would_be_right() {
+    for (words, parts) in [
+        (
+            &["tail", "enriched", "--where", "percent >> 1"][..],
+            &["at character 10", "engagement_percent > 50"][..],
+        ),
+        (
+            &["tail", "enriched", "--where", "percent > 1"],
+            &[
+                "no record has",
+                "engagement_percent",
+                "engagectl tail --help",
+            ],
+        ),
+        (&["tail", "enriched", "--since", "soon"], &["10m"]),
+        (&["tail", "enrichd"], &["enriched"]),
+        (&["tail", "dlq", "--service", "sink"], &["clickhouse-sink"]),
+        (
+            &["top", "--admin", "http://x"],
+            &["enricher=http://127.0.0.1:9101"],
+        ),
+        (&["lag", "--max-behind", "fast"], &["--max-behind"]),
+        (&["completions", "csh"], &["bash"]),
+    ] {
+        let output = tool().args(words).output().unwrap();
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(64), "{words:?}: {out}{err}");
+        for part in parts {
+            assert!(
+                err.contains(part),
+                "{words:?}: {part:?} is missing in\n{err}"
+            );
+        }
+        assert!(out.is_empty(), "{out}");
+    }
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_69_with_the_next_command() {
+    for words in [&["tail", "enriched"][..], &["lag"]] {
+        let output = tool()
+            .env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
+            .args(words)
+            .output()
+            .unwrap();
+        let (_, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(69), "{words:?}: {err}");
+        assert!(
+            err.contains("KAFKA_BOOTSTRAP_SERVERS") && err.contains("engagectl check"),
+            "{err}"
+        );
+    }
+}
