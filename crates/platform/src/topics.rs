@@ -1,6 +1,6 @@
 //! The topics: their names, partition counts, retention and size limits.
 //!
-//! Invariant: the CDC topic of events, the enriched topic and the dead letters of its readers have the same
+//! Invariant: the CDC topic of events, the enriched topic, that of backfills and the dead letters of their readers have the same
 //! partition count, and size limits rise along the way (CDC < enriched < dead letters), so that whatever
 //! entered can also leave.
 
@@ -32,6 +32,10 @@ pub struct TopicSettings {
     pub content: String,
     /// What the enricher writes and every sink reads.
     pub enriched: String,
+    /// What a backfill writes and sinks read beside the enriched topic.
+    pub backfill: String,
+    /// Plans and progress of backfills; one partition.
+    pub backfill_runs: String,
     /// Partitions of all of them. It cannot be changed later without a migration.
     pub partitions: i32,
     /// Copies of each partition; 3 on a cluster.
@@ -44,6 +48,8 @@ impl Default for TopicSettings {
             cdc: "cdc.public.engagement_events".into(),
             content: "cdc.public.content".into(),
             enriched: "engagement.enriched.v1".into(),
+            backfill: "engagement.backfill.v1".into(),
+            backfill_runs: "engagement.backfill.runs".into(),
             partitions: 16,
             replication: 1,
         }
@@ -72,6 +78,8 @@ impl TopicSettings {
             self.compacted(&self.content, self.partitions, 12 * MIB),
             self.compacted("__debezium-heartbeat.cdc", 1, MIB),
             self.deleting(&self.enriched, 7, 16 * MIB),
+            self.deleting(&self.backfill, 3, 16 * MIB),
+            self.compacted(&self.backfill_runs, 1, MIB),
         ];
         for service in [
             "enricher",

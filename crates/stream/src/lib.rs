@@ -1,5 +1,7 @@
 #![doc = include_str!("../docs/architecture.md")]
 
+pub mod backfill;
+pub mod beside;
 pub mod checkpoint;
 pub mod contact;
 pub mod dead_letter;

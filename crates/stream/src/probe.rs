@@ -49,6 +49,23 @@ pub struct Tail<T = Vec<Record>> {
     pub records: T,
 }
 
+/// How much is read at once: whatever is reached first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// Records.
+    pub records: usize,
+    /// Bytes of keys, values and headers; the record that goes over it is the last.
+    pub bytes: usize,
+}
+
+impl Most {
+    /// Everything.
+    const ALL: Self = Self {
+        records: usize::MAX,
+        bytes: usize::MAX,
+    };
+}
+
 /// A side consumer, created when first asked.
 #[derive(Clone)]
 pub struct Probe {
@@ -111,6 +128,25 @@ impl Probe {
         self.ask(topic, partition, move |side| {
             let (log, mut records) = (ends(side)?, Vec::new());
             side.range(from.max(log.low), to.min(log.high), &mut records)?;
+            Ok(records)
+        })
+        .await
+    }
+
+    /// The next records at or after `from`: at most `records`, and none more once they hold `bytes`.
+    ///
+    /// # Errors
+    /// The broker did not answer.
+    pub async fn read_some(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        most: Most,
+    ) -> Result<Vec<Record>, LaneError> {
+        self.ask(topic, partition, move |side| {
+            let (log, mut records) = (ends(side)?, Vec::new());
+            side.range_within(from.max(log.low), log.high, most, &mut records)?;
             Ok(records)
         })
         .await
@@ -215,19 +251,34 @@ impl Question<'_> {
         to: i64,
         records: &mut impl Extend<Record>,
     ) -> Result<usize, LaneError> {
+        self.range_within(from, to, Most::ALL, records)
+    }
+
+    fn range_within(
+        &self,
+        from: i64,
+        to: i64,
+        most: Most,
+        records: &mut impl Extend<Record>,
+    ) -> Result<usize, LaneError> {
         if from >= to {
             return Ok(0);
         }
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(self.topic, self.partition, Offset::Offset(from))?;
         self.consumer.assign(&list)?;
-        let told = self.tell(to, records);
+        let told = self.tell(to, most, records);
         self.consumer.unassign()?;
         told
     }
 
-    fn tell(&self, to: i64, records: &mut impl Extend<Record>) -> Result<usize, LaneError> {
-        let (mut told, begun) = (0, Instant::now());
+    fn tell(
+        &self,
+        to: i64,
+        most: Most,
+        records: &mut impl Extend<Record>,
+    ) -> Result<usize, LaneError> {
+        let (mut told, mut bytes, begun) = (0, 0, Instant::now());
         while begun.elapsed() < ASK {
             match self.consumer.poll(Duration::from_millis(100)) {
                 None => {}
@@ -238,9 +289,12 @@ impl Question<'_> {
                         || message.topic() != &**self.topic => {}
                 Some(Ok(message)) if message.offset() >= to => return Ok(told),
                 Some(Ok(message)) => {
-                    records.extend([Record::of(self.topic, &message)]);
+                    let record = Record::of(self.topic, &message);
+                    bytes += record.size();
+                    records.extend([record]);
                     told += 1;
-                    if message.offset() + 1 >= to {
+                    let is_enough = told >= most.records || bytes >= most.bytes;
+                    if message.offset() + 1 >= to || is_enough {
                         return Ok(told);
                     }
                 }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use service::config::EnvKey;
 use service::metrics::Metric;
 use service::{Backoff, Condition, Context, Exit, Failure, Finding, backoff, clock};
+use stream::beside::Beside;
 use stream::dead_letter::DeadLetters;
 use stream::settings::InboxLimits;
 use stream::{LanesOptions, Status, contact, lanes};
 use tokio::sync::Semaphore;
 
 use crate::answers;
+use crate::backfill::Source;
 use crate::config::{Config, ENV};
 use crate::error::Reaction;
 use crate::http::Http;
@@ -83,7 +85,8 @@ async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
     let http = client(&config)?;
     let watched = answers::watch(http, answering, stop.clone());
     ctx.lifecycle.spawn("answers", watched);
-    let sink = Arc::new(share(&config, writer, Outage::new(condition))?);
+    let backfill = backfill(&config, &ctx);
+    let sink = Arc::new(share(&config, writer, Outage::new(condition), backfill)?);
     let status = Status::new();
     let (ready, alive) = (Arc::clone(&status), Arc::clone(&status));
     ctx.health.readiness("kafka", move || ready.readiness());
@@ -103,7 +106,25 @@ async fn run(config: Config, ctx: Context) -> Result<(), Failure> {
     Ok(ended?)
 }
 
-fn share(config: &Config, writer: Writer, outage: Outage) -> Result<Sink, Failure> {
+/// The topic of backfills, if one is configured; it need not be there yet.
+fn backfill(config: &Config, ctx: &Context) -> Option<Source> {
+    let kafka = &config.kafka;
+    let topic = Some(kafka.backfill_topic.as_str()).filter(|topic| !topic.is_empty())?;
+    let condition = ctx.health.condition("backfill");
+    condition.ready();
+    let stop = ctx.lifecycle.soft();
+    Some(Source {
+        beside: Beside::watch(&kafka.connection, &kafka.group_id, topic, stop),
+        condition,
+    })
+}
+
+fn share(
+    config: &Config,
+    writer: Writer,
+    outage: Outage,
+    backfill: Option<Source>,
+) -> Result<Sink, Failure> {
     let kafka = &config.kafka;
     let letters = DeadLetters::with_topic(&kafka.connection, SERVICE, &kafka.dead_letter_topic);
     Ok(Sink {
@@ -113,6 +134,7 @@ fn share(config: &Config, writer: Writer, outage: Outage) -> Result<Sink, Failur
         memory: Budget::new(config.batch.total_kib.get()),
         inserts: Semaphore::new(config.batch.concurrent_inserts.get() as usize),
         outage,
+        backfill,
         metrics: Metrics::default(),
         clock: clock::now,
     })

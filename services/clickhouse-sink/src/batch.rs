@@ -2,6 +2,7 @@
 //!
 //! Invariant: the offset to commit covers exactly the records that were offered, whether they have rows or not.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engagement::event::{Lane, Micros, Position};
@@ -36,6 +37,8 @@ pub struct Batch {
     late: bool,
     /// When the batch before it was closed.
     after: Option<Instant>,
+    /// Where its records are, if not in the topic of the group.
+    topic: Option<Arc<str>>,
 }
 
 /// Where the rows of some entries stand in the table: source offsets of one lane and epoch, and times of one month, all ends
@@ -101,6 +104,21 @@ impl Batch {
         }
     }
 
+    /// An empty batch of records of another topic than the group's.
+    #[must_use]
+    pub fn of(topic: Arc<str>) -> Self {
+        Self {
+            topic: Some(topic),
+            ..Self::default()
+        }
+    }
+
+    /// The topic of its records, if it is not the group's.
+    #[must_use]
+    pub fn topic(&self) -> Option<&str> {
+        self.topic.as_deref()
+    }
+
     /// Adds a record's entry, `age` after its commit in the database.
     pub fn push(&mut self, entry: Entry, now: Instant, age: Duration) {
         if self.entries.is_empty() {
@@ -157,6 +175,23 @@ impl Batch {
         let gathered = self.opened? + company;
         let next = self.after.map(|closed| closed + limits.age);
         Some(next.map_or(gathered, |next| next.max(gathered)))
+    }
+
+    /// Positions prove nothing about live changes that a backfill may have brought already, those below `lsn`: they are
+    /// compared by event id too.
+    pub fn compare_by_id(&mut self, lsn: u64) {
+        let live = |entry: &&mut Entry| entry.position.lane == Lane::Live;
+        for entry in self.entries.iter_mut().filter(live) {
+            entry.by_id |= entry.commit_lsn < lsn;
+        }
+    }
+
+    /// The highest LSN at which a row of a backfill was read; 0 when there is none.
+    #[must_use]
+    pub fn backfilled(&self) -> u64 {
+        let of_backfill = |entry: &&Entry| entry.position.lane == Lane::Backfill;
+        let lsns = self.entries.iter().filter(of_backfill);
+        lsns.map(|entry| entry.commit_lsn).max().unwrap_or(0)
     }
 
     /// Where the rows of the entries are that are applied by position: a row of that position has no other time, for both
@@ -232,6 +267,24 @@ mod tests {
         batch.push(at(3), start, NEW);
         assert!(batch.is_full(&LIMITS));
         assert_eq!(batch.next(), Some(1004));
+    }
+
+    #[test]
+    fn live_changes_that_a_backfill_may_have_brought_are_compared_by_id() {
+        let (mut batch, now) = (Batch::default(), Instant::now());
+        batch.push(at(1), now, NEW);
+        batch.push(at(2), now, NEW);
+        assert_eq!(batch.backfilled(), 0, "of a backfill only");
+        let mut backfill = entry(3, Sample::new().lane(Lane::Backfill));
+        backfill.commit_lsn = batch.entries()[1].commit_lsn;
+        batch.push(backfill, now, NEW);
+        let read_at = batch.backfilled();
+        assert_eq!(read_at, batch.entries()[1].commit_lsn);
+        let by_id = |batch: &Batch| batch.entries().iter().map(|e| e.by_id).collect::<Vec<_>>();
+        batch.compare_by_id(0);
+        assert_eq!(by_id(&batch), [false, false, true]);
+        batch.compare_by_id(read_at);
+        assert_eq!(by_id(&batch), [true, false, true]);
     }
 
     #[test]

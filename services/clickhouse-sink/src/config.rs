@@ -31,6 +31,7 @@ pub struct Config {
 /// Environment names of this service beside those that every service has.
 pub const ENV: &[EnvKey] = &[
     EnvKey::plain("KAFKA_ENRICHED_TOPIC", "kafka.enriched_topic"),
+    EnvKey::plain("KAFKA_BACKFILL_TOPIC", "kafka.backfill_topic"),
     EnvKey::plain("KAFKA_GROUP_ID", "kafka.group_id"),
     EnvKey::plain("CLICKHOUSE_URL", "clickhouse.url"),
     EnvKey::plain("CLICKHOUSE_USER", "clickhouse.user"),
@@ -53,6 +54,8 @@ pub struct Kafka {
     pub connection: KafkaSettings,
     /// Enriched events.
     pub enriched_topic: String,
+    /// Events that a backfill brings again, partitioned as the enriched topic; empty: none are read.
+    pub backfill_topic: String,
     /// Where records go that cannot be stored, with their original bytes.
     pub dead_letter_topic: String,
     /// The consumer group.
@@ -64,6 +67,7 @@ impl Default for Kafka {
         Self {
             connection: KafkaSettings::default(),
             enriched_topic: "engagement.enriched.v1".into(),
+            backfill_topic: "engagement.backfill.v1".into(),
             dead_letter_topic: dead_letter::topic("clickhouse-sink"),
             group_id: "clickhouse-sink".into(),
         }

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engagement::event::Lane;
 use service::Backoff;
 use service::traces::{Context, InContext as _, SpanContext};
 use stream::checkpoint::Stored;
@@ -36,6 +37,8 @@ pub struct Deliverer {
     suspicious: bool,
     /// A row that the table must hold, unless retention has taken it.
     stored: Option<Stored>,
+    /// Live changes below this LSN may stand in the table by a backfill, under positions of its own.
+    backfilled: u64,
     backoff: Backoff,
     /// Rows that the server refused, among those delivered.
     refused: RejectBudget,
@@ -57,6 +60,7 @@ impl Deliverer {
             owner: Owner::Unknown,
             suspicious: false,
             stored,
+            backfilled: 0,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             refused: RejectBudget::default(),
             partition,
@@ -73,10 +77,11 @@ impl Deliverer {
     async fn steps(
         &mut self,
         handle: &LaneHandle,
-        batch: &Batch,
+        batch: &mut Batch,
         watched: Watched,
         span: Option<&SpanContext>,
     ) -> Result<bool, LaneError> {
+        batch.compare_by_id(self.backfilled);
         let mut delivery = self.begin(batch);
         loop {
             let outcome = match delivery.next() {
@@ -99,6 +104,7 @@ impl Deliverer {
         }
         self.backoff.reset();
         self.stored = witness::among(delivery.held(batch.entries())).or(self.stored);
+        self.backfilled = self.backfilled.max(batch.backfilled());
         self.visible(batch, delivery.buried_entries(), watched, span);
         tracing::debug!(
             partition = self.partition,
@@ -136,7 +142,7 @@ impl Deliverer {
         &mut self,
         settle: bool,
         handle: &LaneHandle,
-        batch: &Batch,
+        batch: &mut Batch,
         delivery: &mut Delivery,
     ) -> Result<(), Trouble> {
         if settle {
@@ -148,6 +154,7 @@ impl Deliverer {
                 return Err(Trouble::Wait("told to stop while in doubt".into()));
             }
             self.owner = self.take().await?;
+            batch.compare_by_id(self.backfilled);
         }
         let held = self.sink.writer.read_back(batch).await;
         let held = held.map_err(|error| self.trouble(error))?;
@@ -169,6 +176,10 @@ impl Deliverer {
         let highest = self.sink.writer.highest(partition).await;
         let highest = highest.map_err(|error| self.trouble(error))?;
         self.is_same_table(&highest).await?;
+        if highest.keys().any(|(lane, _)| *lane == Lane::Backfill) {
+            let backfilled = self.sink.writer.backfilled(partition).await;
+            self.backfilled = backfilled.map_err(|error| self.trouble(error))?;
+        }
         Ok(Owner::Holds(fence, highest))
     }
 
@@ -231,7 +242,7 @@ impl Deliverer {
         reason: String,
     ) -> Result<(), LaneError> {
         let (topic, partition, offset) = (
-            handle.topic(),
+            batch.topic().unwrap_or_else(|| handle.topic()),
             self.partition,
             batch.entries()[entry].offset,
         );

@@ -3,7 +3,7 @@
 //!
 //! Invariant: the checkpoint of a record counts every record up to it and none after it.
 
-use engagement::event::{EnrichedEvent, Micros, Position, Source};
+use engagement::event::{EnrichedEvent, Lane, Micros, Position, Source};
 use stream::checkpoint::Checkpoint;
 use stream::dead_letter::Reject;
 use stream::lineage::{Reader, Verdict};
@@ -43,17 +43,11 @@ impl Intake {
 
     /// What to do with the next record. `watch` sees the event of one that turns out to have rows.
     pub fn judge(&mut self, record: &Record, watch: impl FnOnce(&EnrichedEvent)) -> Judged {
-        let event = match decode(record) {
+        let event = match read(record) {
             Ok(event) => event,
-            Err(poison) => {
+            Err(reject) => {
                 self.pass_over(record);
-                let class = "clickhouse_sink::decode";
-                return Judged::Reject(Reject::new(
-                    "malformed",
-                    "decode",
-                    class,
-                    poison.to_string(),
-                ));
+                return Judged::Reject(reject);
             }
         };
         match self.reader.check(&event.source) {
@@ -109,15 +103,42 @@ impl Intake {
     }
 }
 
+/// The entry of a record that stands in no chain: of a backfill.
+///
+/// # Errors
+/// It never will have rows.
+pub fn beside(record: &Record, id_type: EventIdType) -> Result<Entry, Reject> {
+    let event = read(record)?;
+    if event.source.lane == Lane::Live {
+        let message = format!("{} is a position of the live lane", event.source.position());
+        return Err(Reject::new(
+            "malformed",
+            "decode",
+            "clickhouse_sink::intake",
+            message,
+        ));
+    }
+    encode(&event, record.offset, id_type)
+}
+
+fn read(record: &Record) -> Result<EnrichedEvent, Reject> {
+    decode(record).map_err(|poison| {
+        let class = "clickhouse_sink::decode";
+        Reject::new("malformed", "decode", class, poison.to_string())
+    })
+}
+
+fn encode(event: &EnrichedEvent, offset: i64, id_type: EventIdType) -> Result<Entry, Reject> {
+    Entry::of(event, offset, id_type).map_err(|error| {
+        let class = "clickhouse_sink::row";
+        Reject::new("unstorable", "encode", class, error.to_string())
+    })
+}
+
 fn entry(event: &EnrichedEvent, offset: i64, id_type: EventIdType) -> Judged {
-    match Entry::of(event, offset, id_type) {
+    match encode(event, offset, id_type) {
         Ok(entry) => Judged::Entry(Box::new(entry)),
-        Err(error) => Judged::Reject(Reject::new(
-            "unstorable",
-            "encode",
-            "clickhouse_sink::row",
-            error.to_string(),
-        )),
+        Err(reject) => Judged::Reject(reject),
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! A lane per partition decodes and judges ([`decode`], [`intake`]), gathers ([`batch`]), plans ([`plan`]), delivers ([`delivery`], the state
 //! machine; [`deliver`], its hands; [`mod@write`] and [`read_back`], the I/O) and only then commits ([`sink`]). A [`fence`] keeps others out;
-//! a [`witness`] tells that the table still is the one that was written into.
+//! a [`witness`] tells that the table still is the one that was written into. A [`backfill`] is written by the same lanes, between live batches.
 //! Invariant: effect first, offset second; after anything but a clean success the table is asked before it is written.
 
 pub mod answers;
 pub mod app;
+pub mod backfill;
 pub mod batch;
 pub mod cells;
 pub mod config;

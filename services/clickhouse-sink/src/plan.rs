@@ -29,6 +29,9 @@ pub struct Entry {
     pub replaces: Option<Key>,
     /// Applied by event id and revision instead of by position.
     pub by_id: bool,
+    /// First half of the mark: where the transaction before was committed. Of a backfill, where the log was when its row had
+    /// been read.
+    pub commit_lsn: u64,
     revision: u64,
     missing: bool,
 }
@@ -52,6 +55,7 @@ impl Entry {
             replaces: before.filter(|key| *key.bytes != *row.key()),
             row,
             by_id: event.is_historical() || event.source.lane != Lane::Live,
+            commit_lsn: event.source.commit_lsn,
             revision: event.revision,
             deleted: event.deleted,
             missing: event.enrichment_status == EnrichmentStatus::Missing,
@@ -435,6 +439,38 @@ mod tests {
             brief(&[entry(&redriven)], Held::default()),
             [(0, 1, 202_601)]
         );
+    }
+
+    #[test]
+    fn a_backfill_writes_what_is_missing_and_a_live_change_that_comes_again_writes_nothing_beside_it()
+     {
+        let backfill = |offset| Sample::new().at_position(0, offset).lane(Lane::Backfill);
+        let brought = backfill(10).origin(Origin::Backfill).build();
+        assert_eq!(
+            brief(&[entry(&brought)], Held::default()),
+            [(0, 1, 202_601)]
+        );
+        let mut again = entry(&Sample::new().at_position(0, 5).build());
+        assert_eq!(
+            brief(&[again.clone()], held_events(&[&brought])),
+            [(0, 1, 202_601)],
+            "its position is not in the table"
+        );
+        again.by_id = true;
+        assert_eq!(brief(&[again], held_events(&[&brought])), []);
+    }
+
+    #[test]
+    fn a_backfill_does_not_bring_back_what_was_deleted_or_changed_after_it_was_read() {
+        let read = Sample::new().at_position(0, 10).lane(Lane::Backfill);
+        let read = entry(&read.origin(Origin::Backfill).build());
+        let gone = Sample::new().at_position(0, 11).deleted().build();
+        assert_eq!(
+            brief(std::slice::from_ref(&read), held_events(&[&gone])),
+            []
+        );
+        let changed = Sample::new().at_position(0, 11).duration_ms(1).build();
+        assert_eq!(brief(&[read], held_events(&[&changed])), []);
     }
 
     #[test]

@@ -38,6 +38,15 @@ impl Writer {
         Ok(highest)
     }
 
+    /// The LSN below which live changes of a partition may stand in the table by a backfill.
+    ///
+    /// # Errors
+    /// The server does not answer cleanly.
+    pub async fn backfilled(&self, partition: i32) -> Result<u64, ServerError> {
+        let answer = self.http().ask(self.table().backfilled(partition)).await?;
+        Reader::new("the rows of backfills", &answer.body).u64()
+    }
+
     /// What became of a witness; `held` is what [`Writer::highest`] said.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use stream::trace::Watched;
 use stream::{LaneError, LaneHandle, Record};
 use tokio::sync::Semaphore;
 
+use crate::backfill::{Backfill, Source};
 use crate::batch::{Batch, Limits};
 use crate::deliver::Deliverer;
 use crate::intake::{Intake, Judged};
@@ -40,6 +41,8 @@ pub struct Sink {
     pub inserts: Semaphore,
     /// What `/readyz` says.
     pub outage: Outage,
+    /// What a backfill brings; `None`: nothing is read of it.
+    pub backfill: Option<Source>,
     /// What is counted.
     pub metrics: Metrics,
     /// Wall clock: microseconds since 1970 UTC.
@@ -89,6 +92,8 @@ pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneErr
     }
     let intake = Intake::new(reader, sink.writer.id_type());
     let lane = Lane {
+        backfill: Backfill::new(sink.backfill.as_ref(), handle.partition()),
+        done: start,
         sink,
         group: handle.group().into(),
         handle,
@@ -109,6 +114,17 @@ struct Lane {
     rejects: RejectBudget,
     /// When the last batch was closed.
     closed: Option<Instant>,
+    /// Every record below it is in the table.
+    done: i64,
+    backfill: Backfill,
+}
+
+/// How a batch begins.
+enum First {
+    /// With a record, and memory for it.
+    Record(Share),
+    /// Not: something else is to be done.
+    Instead(Then),
 }
 
 /// A closed batch, and how the lane goes on after it.
@@ -127,6 +143,8 @@ struct Closed {
 enum Then {
     #[default]
     Continue,
+    /// Nothing live waits, and a backfill has brought something.
+    Beside,
     /// The partition is taken away, or the process stops.
     End,
     /// What the record after the batch says.
@@ -137,7 +155,7 @@ impl Lane {
     async fn run(mut self) -> Result<(), LaneError> {
         loop {
             let Closed {
-                batch,
+                mut batch,
                 checkpoint,
                 watched,
                 then,
@@ -146,17 +164,38 @@ impl Lane {
             if faults::is_broken(Rule::EffectFirst) {
                 self.commit(&batch, checkpoint).await;
             }
-            let delivering = self.deliverer.deliver(&self.handle, &batch, watched);
+            let delivering = self.deliverer.deliver(&self.handle, &mut batch, watched);
             if !delivering.await? {
                 return Ok(());
             }
             self.commit(&batch, checkpoint).await;
+            self.done = batch.next().unwrap_or(self.done);
             match then {
                 Then::Continue => {}
+                Then::Beside => {
+                    if !self.beside().await? {
+                        return Ok(());
+                    }
+                }
                 Then::End => return Ok(()),
                 Then::Fail(error) => return Err(error),
             }
         }
+    }
+
+    /// Writes what may be written of the backfill, once. `false`: told to stop before that was done.
+    async fn beside(&mut self) -> Result<bool, LaneError> {
+        let (sink, handle) = (&self.sink, &self.handle);
+        let Some(mut portion) = self.backfill.gather(sink, handle, self.done).await else {
+            return Ok(true);
+        };
+        let watched = Watched::of(&self.group);
+        let delivering = self.deliverer.deliver(handle, &mut portion.batch, watched);
+        if !delivering.await? {
+            return Ok(false);
+        }
+        self.backfill.written(sink, handle, portion).await;
+        Ok(true)
     }
 
     async fn commit(&self, batch: &Batch, checkpoint: Checkpoint) {
@@ -180,21 +219,29 @@ impl Lane {
             ..Closed::default()
         };
         let mut records = Vec::new();
-        if let Some(mut share) = self.first(&mut records).await {
-            closed.then = self.fill(&mut closed, &mut share, records).await;
-            closed.memory = Some(share);
+        match self.first(&mut records).await {
+            First::Record(mut share) => {
+                closed.then = self.fill(&mut closed, &mut share, records).await;
+                closed.memory = Some(share);
+                self.closed = Some(Instant::now());
+            }
+            First::Instead(then) => closed.then = then,
         }
-        self.closed = Some(Instant::now());
         closed
     }
 
     /// Waits for a record, then for memory: one record is all that a lane holds without a share.
-    async fn first(&mut self, records: &mut Vec<Record>) -> Option<Share> {
-        if self.handle.recv_many(records, 1).await == 0 {
-            return None;
+    async fn first(&mut self, records: &mut Vec<Record>) -> First {
+        tokio::select! {
+            biased;
+            taken = self.handle.recv_many(records, 1) => if taken == 0 {
+                return First::Instead(Then::End);
+            },
+            () = self.backfill.due() => return First::Instead(Then::Beside),
         }
         let (budget, stopping) = (&self.sink.memory, self.handle.stopping());
-        stopping.run_until_cancelled(budget.share()).await
+        let share = stopping.run_until_cancelled(budget.share()).await;
+        share.map_or(First::Instead(Then::End), First::Record)
     }
 
     async fn fill(
@@ -219,6 +266,7 @@ impl Lane {
                 None => taking.await,
                 Some(due) => match tokio::time::timeout_at(due.into(), taking).await {
                     Ok(taken) => taken,
+                    Err(_) if self.backfill.is_due() => return Then::Beside,
                     Err(_) => return Then::Continue,
                 },
             };

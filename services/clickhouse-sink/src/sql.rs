@@ -159,6 +159,16 @@ impl Table {
         )
     }
 
+    /// The highest LSN at which a backfill has read a row of one partition; 0 where there is none.
+    #[must_use]
+    pub fn backfilled(&self, partition: i32) -> String {
+        format!(
+            "SELECT max(src_commit_lsn) FROM {} WHERE src_partition = {partition} AND src_lane = {} FORMAT RowBinary",
+            self.quoted(),
+            literal(Lane::Backfill.name()),
+        )
+    }
+
     /// Per sort key of these events its row with the highest revision: `event_id`, `content_id`, `event_ts`, then
     /// `user_id`, `event_type`, `device`, `duration_ms`, then month, revision, `deleted` and whether its content was missing.
     #[must_use]
@@ -383,6 +393,15 @@ mod tests {
             table()
                 .highest(7)
                 .contains("WHERE src_partition = 7 GROUP BY src_lane, src_epoch")
+        );
+    }
+
+    #[test]
+    fn what_a_backfill_has_written_is_asked_for_by_its_lane() {
+        assert_eq!(
+            table().backfilled(7),
+            "SELECT max(src_commit_lsn) FROM `engagement`.`events_enriched` WHERE src_partition = 7 AND src_lane = 'backfill' \
+             FORMAT RowBinary"
         );
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::backfill::BackfillArgs;
 pub use crate::completions::CompletionsArgs;
 use crate::generator::Rate;
 pub use crate::lag::LagArgs;
@@ -64,6 +65,8 @@ pub enum Command {
     Gen(GenArgs),
     /// Compare what every sink holds with what Postgres holds; reads only. Exit 0: equal.
     Verify(VerifyArgs),
+    /// Bring rows of Postgres into the sinks again; the live stream goes first. Plan, ask, write, compare.
+    Backfill(BackfillArgs),
     /// Follow one event: its commit, its way through the log, and into every sink; reads only.
     Trace(TraceArgs),
     /// Follow enriched events, changes or dead letters as they come; reads only, joins no group.

@@ -62,6 +62,8 @@ pub struct Groups {
     pub enricher: String,
     /// The aggregator's, whose position stands in Redis; empty where there is none.
     pub redis: String,
+    /// The ClickHouse sink's, which a backfill waits for.
+    pub clickhouse: String,
 }
 
 impl Default for Groups {
@@ -69,6 +71,7 @@ impl Default for Groups {
         Self {
             enricher: "enricher".into(),
             redis: "redis-aggregator".into(),
+            clickhouse: "clickhouse-sink".into(),
         }
     }
 }
@@ -125,6 +128,7 @@ pub const ENV: &[EnvKey] = &[
     EnvKey::plain("KAFKA_CDC_TOPIC", "topics.cdc"),
     EnvKey::plain("KAFKA_CONTENT_TOPIC", "topics.content"),
     EnvKey::plain("KAFKA_ENRICHED_TOPIC", "topics.enriched"),
+    EnvKey::plain("KAFKA_BACKFILL_TOPIC", "topics.backfill"),
     EnvKey::plain("CONNECT_URL", "connect.url"),
     EnvKey::plain("CLICKHOUSE_URL", "clickhouse.url"),
     EnvKey::plain("CLICKHOUSE_USER", "clickhouse.user"),

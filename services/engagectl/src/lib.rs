@@ -4,6 +4,7 @@
 //! what to do next.
 
 mod access;
+mod backfill;
 pub mod canary;
 mod check;
 pub mod cli;
@@ -62,6 +63,9 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         Command::Gen(args) => generate::run(&Config::load(&cli)?, args, stop).await?,
         Command::Verify(args) => {
             return Box::pin(verify::run(&Config::load(&cli)?, args, cli.output)).await;
+        }
+        Command::Backfill(args) => {
+            return Box::pin(backfill::run(&Config::load(&cli)?, args, cli.output, stop)).await;
         }
         Command::Trace(args) => {
             Box::pin(trace::run(&Config::load(&cli)?, args, cli.output)).await?;

@@ -47,12 +47,22 @@ async fn run(cli: Cli) -> Result<engagectl::Outcome, Failure> {
         listen(SignalKind::terminate())?,
     );
     let on_signal = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+    let signals = async move {
+        let mut again = false;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if again {
+                return;
+            }
+            again = true;
+            on_signal.cancel();
         }
-        on_signal.cancel();
-    });
-    engagectl::run(cli, stop).await
+    };
+    tokio::select! {
+        outcome = engagectl::run(cli, stop) => outcome,
+        () = signals => Err(Failure::try_again("interrupted twice: ended at once")),
+    }
 }

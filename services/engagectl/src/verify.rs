@@ -40,15 +40,20 @@ pub(crate) async fn run(
     };
     line.close();
     let report = found.map_err(failure)?;
-    crate::init::print(&match output {
-        Output::Table => report.to_string(),
-        Output::Json => format!("{}\n", json(&report)),
-    });
+    crate::init::print(&render(&report, output));
     Ok(Outcome(exit(&report)))
 }
 
+/// The report as it is printed.
+pub(crate) fn render(report: &Report, output: Output) -> String {
+    match output {
+        Output::Table => report.to_string(),
+        Output::Json => format!("{}\n", json(report)),
+    }
+}
+
 /// 78 where somebody must look; 75 where a sink is still busy, so that it may be equal later.
-fn exit(report: &Report) -> Option<Exit> {
+pub(crate) fn exit(report: &Report) -> Option<Exit> {
     match (report.is_equal(), report.is_behind()) {
         (true, _) => None,
         (false, true) => Some(Exit::TryAgain),
@@ -62,7 +67,7 @@ fn json(report: &Report) -> String {
     format!("{value:#}")
 }
 
-fn failure(error: Error) -> Failure {
+pub(crate) fn failure(error: Error) -> Failure {
     let is_unreachable = error.is_unreachable();
     let failure = if matches!(error, Error::Tls(_)) {
         Failure::usage("the stores cannot be compared")
@@ -75,8 +80,15 @@ fn failure(error: Error) -> Failure {
 }
 
 fn sources(config: &Config, args: &VerifyArgs) -> Sources {
-    let mut postgres = PostgresSource::new(config.database.url.clone(), config.database.schema);
-    postgres.statement_timeout = args.statement_timeout;
+    let mut sources = stores(config);
+    sources.postgres.statement_timeout = args.statement_timeout;
+    sources.receiver = args.receiver();
+    sources
+}
+
+/// Every store of the configuration.
+pub(crate) fn stores(config: &Config) -> Sources {
+    let postgres = PostgresSource::new(config.database.url.clone(), config.database.schema);
     let mut kafka = KafkaSource::new(config.kafka.clone());
     kafka.cdc_topic.clone_from(&config.topics.cdc);
     kafka.enriched_topic.clone_from(&config.topics.enriched);
@@ -85,7 +97,7 @@ fn sources(config: &Config, args: &VerifyArgs) -> Sources {
         kafka,
         clickhouse: Some(config.clickhouse.clone()),
         redis: Some(config.redis.source()),
-        receiver: args.receiver(),
+        receiver: None,
     }
 }
 

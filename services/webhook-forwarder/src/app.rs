@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ENV, Input};
 use crate::endpoint::Endpoint;
 use crate::enrol::{EnrolError, Enrolment, enrol};
+use crate::historical::Historical;
 use crate::runtime::Runtime;
 use crate::{check, endpoints, lane};
 
@@ -148,6 +149,7 @@ async fn host(
         patience: options.startup,
     };
     let runtime = runtime(endpoint, group, dead_letters)?;
+    let past = Historical::of(&runtime, &options, input.backfill_topic);
     let status = Arc::new(Status::default());
     let over = CancellationToken::new();
     watch(&ctx, &runtime, &status, over.clone());
@@ -156,10 +158,20 @@ async fn host(
         .await
         .map_err(|error| not_enrolled(error, &place))?;
     started.ready();
-    let work = move |handle| lane::run(Arc::clone(&runtime), handle);
-    lanes::run(options, stop, status, work)
-        .await
-        .map_err(|error| failure(error, &place))
+    let beside = stop.child_token();
+    let live = async {
+        let work = move |handle| lane::run(Arc::clone(&runtime), handle);
+        let ended = lanes::run(options, stop, status, work).await;
+        beside.cancel();
+        ended
+    };
+    let past = async {
+        if let Some(past) = past {
+            past.run(&ctx, beside.clone()).await;
+        }
+    };
+    let (ended, ()) = tokio::join!(live, past);
+    ended.map_err(|error| failure(error, &place))
 }
 
 fn runtime(

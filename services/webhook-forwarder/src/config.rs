@@ -36,6 +36,7 @@ pub struct Config {
 /// Environment variables beside those that every service has.
 pub const ENV: &[EnvKey] = &[
     EnvKey::plain("KAFKA_ENRICHED_TOPIC", "input.enriched_topic"),
+    EnvKey::plain("KAFKA_BACKFILL_TOPIC", "input.backfill_topic"),
     EnvKey::plain("KAFKA_GROUP_ID", "input.group_id"),
     EnvKey::plain("KAFKA_DEAD_LETTER_TOPIC", "input.dead_letter_topic"),
     EnvKey::plain("WEBHOOK_NAME", "webhook.name"),
@@ -55,6 +56,8 @@ pub const ENV: &[EnvKey] = &[
 pub struct Input {
     /// The topic of enriched events.
     pub enriched_topic: String,
+    /// What backfills bring; read for endpoints with `historical = true` only. Empty: for none.
+    pub backfill_topic: String,
     /// Where records go that cannot be delivered, with their original bytes.
     pub dead_letter_topic: String,
     /// Each endpoint reads in its own group, `<group_id>.<name>`.
@@ -67,6 +70,7 @@ impl Default for Input {
     fn default() -> Self {
         Self {
             enriched_topic: "engagement.enriched.v1".into(),
+            backfill_topic: "engagement.backfill.v1".into(),
             dead_letter_topic: dead_letter::topic(crate::NAME),
             group_id: crate::NAME.into(),
             database_table: "engage.engagement_events".into(),

@@ -5,6 +5,7 @@
 
 use engagement::event::{EnrichedEvent, Position, Source};
 use engagement::wire::{Format, decode};
+use stream::backfill::{Addressee, Ticket};
 use stream::headers::{CONTENT_TYPE, ENGAGEMENT_SOURCE, last_text};
 use stream::lineage::{Reader, Verdict};
 use stream::{LaneError, Record};
@@ -41,6 +42,9 @@ pub fn judge(
     shape: &MessageShape,
     selection: Selection,
 ) -> Intake {
+    if Ticket::of(record).is_some_and(|ticket| !ticket.is_for(Addressee::Webhook)) {
+        return Intake::Skip(Skip::Unwanted);
+    }
     let event = match read(record) {
         Ok(event) => event,
         Err(reason) => return poison(record, reader, reason),
@@ -196,6 +200,35 @@ mod tests {
         let intake = judge_one(&record(&old, Format::Protobuf), &mut reader);
         assert!(matches!(intake, Intake::Skip(Skip::Unwanted)));
         assert!(matches!(judge_one(&at(6), &mut reader), Intake::Send(_)));
+    }
+
+    #[test]
+    fn a_backfill_for_other_sinks_is_skipped_and_one_for_webhooks_is_sent_where_it_is_wanted() {
+        let event = Sample::new()
+            .at_position(0, 5)
+            .lane(engagement::event::Lane::Backfill);
+        let event = event.origin(Origin::Backfill).build();
+        let shape = MessageShape {
+            order: Order::Content,
+            profile: Profile::Canonical,
+            envelope: true,
+            render: RenderOptions::default(),
+        };
+        let wants = Selection {
+            historical: true,
+            ..SELECTION
+        };
+        for (sinks, is_sent) in [("clickhouse", false), ("clickhouse,webhook", true)] {
+            let mut record = record(&event, Format::Protobuf);
+            let ticket = format!("run=7 range=0 after=0 lsn=0 for={sinks}");
+            let header = (
+                stream::backfill::BACKFILL.to_owned(),
+                Some(Bytes::from(ticket)),
+            );
+            record.headers.push(header);
+            let intake = judge(&record, &mut Reader::new(), &shape, wants);
+            assert_eq!(matches!(intake, Intake::Send(_)), is_sent, "{sinks}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod endpoints;
 pub mod enrol;
 pub mod gate;
+pub mod historical;
 pub mod intake;
 mod judge;
 pub mod lane;

@@ -46,6 +46,9 @@ impl Resource {
 /// The sinks, whose rights differ in their names only.
 const SINKS: [&str; 3] = ["clickhouse-sink", "redis-aggregator", "webhook-forwarder"];
 
+/// Those that a backfill reaches.
+const BACKFILLED: [&str; 2] = ["clickhouse-sink", "webhook-forwarder"];
+
 /// The worker's own topics, `group.id` and principal, as `docs/connect.md` names them.
 const WORKER_TOPICS: &str = "connect-";
 const WORKER_GROUP: &str = "engage-connect";
@@ -58,6 +61,9 @@ pub fn rules(topics: &TopicSettings) -> Vec<Rule> {
     rules.extend(enricher(topics));
     for sink in SINKS {
         rules.push(topic(sink, &topics.enriched, &["Read"]));
+        if BACKFILLED.contains(&sink) {
+            rules.push(topic(sink, &topics.backfill, &["Read"]));
+        }
         rules.push(topic(sink, &dead_letter::topic(sink), &["Write"]));
         rules.push(groups(sink, sink));
     }
@@ -110,7 +116,7 @@ fn canary(topics: &TopicSettings) -> Vec<Rule> {
     rules
 }
 
-/// `init` creates and describes, `verify` and `lineage show` read, `lineage adopt` commits for the groups.
+/// `init` creates and describes, `verify` and `lineage show` read, `lineage adopt` commits for the groups, `backfill` writes.
 fn operator(topics: &TopicSettings) -> Vec<Rule> {
     let user = "engagectl";
     let mut rules: Vec<Rule> = topics
@@ -118,6 +124,9 @@ fn operator(topics: &TopicSettings) -> Vec<Rule> {
         .iter()
         .map(|spec| topic(user, &spec.name, &["Read", "Create", "DescribeConfigs"]))
         .collect();
+    for name in [&topics.backfill, &topics.backfill_runs] {
+        rules.push(topic(user, name, &["Write"]));
+    }
     for prefix in ["engage", "enricher"].into_iter().chain(SINKS) {
         rules.push(groups(user, prefix));
     }
@@ -189,6 +198,7 @@ mod tests {
             writing.map(|rule| rule.user).collect()
         };
         assert_eq!(writers("engagement.enriched.v1"), ["enricher"]);
+        assert_eq!(writers("engagement.backfill.v1"), ["engagectl"]);
         assert_eq!(writers("cdc.public.engagement_events"), ["connect"]);
         assert_eq!(
             writers("engagement.dlq.clickhouse-sink"),

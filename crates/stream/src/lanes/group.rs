@@ -121,10 +121,19 @@ impl Group {
 
     /// Blocking.
     pub(crate) fn committed(&self, partition: i32) -> Result<Option<Committed>, LaneError> {
-        let list = self
-            .consumer
-            .committed_offsets(self.list([(partition, None)])?, ASK)?;
-        let Some(element) = list.find_partition(&self.topic, partition) else {
+        self.committed_of(&self.topic, partition)
+    }
+
+    /// The group's commit for a partition of any topic. Blocking.
+    pub(crate) fn committed_of(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Option<Committed>, LaneError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let list = self.consumer.committed_offsets(list, ASK)?;
+        let Some(element) = list.find_partition(topic, partition) else {
             return Ok(None);
         };
         element.error()?;
@@ -168,10 +177,21 @@ impl Group {
 
     /// Blocking. One partition per call, because an error of one among several is not reported.
     pub(crate) fn commit_now(&self, partition: i32, committed: &Committed) -> KafkaResult<()> {
-        self.consumer.commit(
-            &self.commit_list([(partition, committed)])?,
-            CommitMode::Sync,
-        )
+        self.commit_of(&self.topic, partition, committed)
+    }
+
+    /// A commit for a partition of any topic. Blocking.
+    pub(crate) fn commit_of(
+        &self,
+        topic: &str,
+        partition: i32,
+        committed: &Committed,
+    ) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(committed.offset))?;
+        element.set_metadata(&committed.metadata);
+        self.consumer.commit(&list, CommitMode::Sync)
     }
 
     /// A commit of a running lane; blocking.
@@ -195,19 +215,6 @@ impl Group {
         for (partition, offset) in partitions {
             let offset = offset.map_or(Offset::Invalid, Offset::Offset);
             list.add_partition_offset(&self.topic, partition, offset)?;
-        }
-        Ok(list)
-    }
-
-    fn commit_list<'a>(
-        &self,
-        commits: impl IntoIterator<Item = (i32, &'a Committed)>,
-    ) -> KafkaResult<TopicPartitionList> {
-        let mut list = TopicPartitionList::new();
-        for (partition, Committed { offset, metadata }) in commits {
-            let mut element = list.add_partition(&self.topic, partition);
-            element.set_offset(Offset::Offset(*offset))?;
-            element.set_metadata(metadata);
         }
         Ok(list)
     }

@@ -12,7 +12,7 @@ use super::group::Group;
 use super::lane::LaneShared;
 use super::{Committed, Watermarks};
 use crate::error::LaneError;
-use crate::probe::Tail;
+use crate::probe::{Most, Tail};
 use crate::record::Record;
 
 /// One assigned partition.
@@ -206,6 +206,56 @@ impl LaneHandle {
             .await?;
         self.pass(Point::StreamReadAfter).await?;
         Ok(found)
+    }
+
+    /// The next records of any partition at or after `from`, at most so many.
+    ///
+    /// # Errors
+    /// The broker did not answer.
+    pub async fn read_some(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        most: Most,
+    ) -> Result<Vec<Record>, LaneError> {
+        self.pass(Point::StreamReadBefore).await?;
+        let found = self
+            .group
+            .probe
+            .read_some(topic, partition, from, most)
+            .await?;
+        self.pass(Point::StreamReadAfter).await?;
+        Ok(found)
+    }
+
+    /// The group's commit for this partition of a topic that is read beside its own.
+    ///
+    /// # Errors
+    /// The broker did not answer.
+    pub async fn committed_beside(&self, topic: &str) -> Result<Option<Committed>, LaneError> {
+        let (topic, partition) = (topic.to_owned(), self.partition());
+        self.blocking(move |group| group.committed_of(&topic, partition))
+            .await
+    }
+
+    /// Commits for this partition of a topic that is read beside the group's own, and waits for the broker's answer.
+    ///
+    /// # Errors
+    /// The commit was refused, as it is once the partition belongs to another member, or not answered.
+    pub async fn commit_beside(
+        &self,
+        topic: &str,
+        next: i64,
+        metadata: String,
+    ) -> Result<(), LaneError> {
+        let (topic, partition) = (topic.to_owned(), self.partition());
+        let committed = Committed {
+            offset: next,
+            metadata,
+        };
+        self.blocking(move |group| Ok(group.commit_of(&topic, partition, &committed)?))
+            .await
     }
 
     /// Tells `records` the last records (about `wanted`) of any partition; with its watermarks.

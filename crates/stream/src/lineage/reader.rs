@@ -33,7 +33,7 @@ pub enum Verdict {
         /// This record's position.
         found: Position,
     },
-    /// A redriven dead letter: outside of the chain, applied by (id, revision).
+    /// A redriven dead letter or a record of a backfill: outside of the chain, applied by (id, revision).
     Redriven,
 }
 
@@ -73,7 +73,7 @@ impl Reader {
     /// Judges a record and moves on if it passes. After [`Verdict::Hole`] nothing has moved.
     pub fn check(&mut self, source: &Source) -> Verdict {
         let found = source.position();
-        if source.lane == Lane::Redrive {
+        if source.lane != Lane::Live {
             self.before = Some(found);
             return Verdict::Redriven;
         }
@@ -223,17 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn a_redriven_record_passes_beside_the_chain() {
-        let mut reader = Reader::new();
-        reader.check(&source(0, 500, -1));
-        assert_eq!(
-            reader.check(&Source {
-                lane: Lane::Redrive,
+    fn a_record_of_another_lane_passes_beside_the_chain() {
+        for lane in [Lane::Redrive, Lane::Backfill] {
+            let mut reader = Reader::new();
+            reader.check(&source(0, 500, -1));
+            let other = Source {
+                lane,
                 ..source(0, 3, -1)
-            }),
-            Verdict::Redriven
-        );
-        assert_eq!(reader.last().map(|p| p.offset), Some(500));
+            };
+            assert_eq!(reader.check(&other), Verdict::Redriven);
+            assert_eq!(reader.last().map(|p| p.offset), Some(500));
+        }
     }
 
     proptest! {

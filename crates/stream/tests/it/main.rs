@@ -1,6 +1,7 @@
 //! The Kafka layer against a real broker.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod beside;
 mod consuming;
 mod dead_letters;
 mod lineage;

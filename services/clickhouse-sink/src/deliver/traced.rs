@@ -20,7 +20,7 @@ impl Deliverer {
     pub async fn deliver(
         &mut self,
         handle: &LaneHandle,
-        batch: &Batch,
+        batch: &mut Batch,
         watched: Watched,
     ) -> Result<bool, LaneError> {
         if batch.entries().is_empty() {

@@ -74,8 +74,28 @@ impl Log {
         self.flush();
     }
 
+    /// Appends events with further headers.
+    pub(crate) fn append_with(&self, events: &[EnrichedEvent], more: &[(&str, &str)]) {
+        for event in events {
+            let payload = wire::encode(event, Format::Protobuf);
+            let source = event.source.position().to_string();
+            self.record(event.source.partition, Some(&payload), Some(&source), more);
+        }
+        self.flush();
+    }
+
     /// Appends bytes; `source` is the position in the header.
     pub(crate) fn raw(&self, partition: i32, payload: Option<&[u8]>, source: Option<&str>) {
+        self.record(partition, payload, source, &[]);
+    }
+
+    fn record(
+        &self,
+        partition: i32,
+        payload: Option<&[u8]>,
+        source: Option<&str>,
+        more: &[(&str, &str)],
+    ) {
         let format = Format::Protobuf.content_type();
         let mut headers = OwnedHeaders::new().insert(Header {
             key: CONTENT_TYPE,
@@ -85,6 +105,12 @@ impl Log {
             headers = headers.insert(Header {
                 key: ENGAGEMENT_SOURCE,
                 value: Some(source),
+            });
+        }
+        for (key, value) in more {
+            headers = headers.insert(Header {
+                key,
+                value: Some(*value),
             });
         }
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic)

@@ -3,6 +3,7 @@
 //! Invariant: every test has topics, a group and a database of its own.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backfill;
 mod bench;
 mod clickhouse;
 mod differential;

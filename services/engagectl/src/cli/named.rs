@@ -38,7 +38,7 @@ fn a_verb_or_an_option_that_is_not_there_is_found_also_across_a_line_break() {
         "next: TOOL rebuild redis",
         "run `TOOL lineage repair`, then",
         "\"see `TOOL \\\n    reset`\"",
-        "/// by `TOOL\n    /// backfill --start x`",
+        "/// by `TOOL\n    /// backfill --upto x`",
         "TOOL --config engage.toml dlq ls",
         "TOOL lineage adopt --force",
     ];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engagement::event::{EnrichedEvent, Origin};
+use engagement::event::{EnrichedEvent, Lane, Origin};
 use engagement::profile::{Profile, RenderOptions};
 use engagement::testing::Sample;
 use webhook_forwarder::message::Order;
@@ -150,6 +150,38 @@ async fn historical_events_and_unwanted_deletions_are_not_sent_but_updates_are()
         topics.committed("delivery-selection.enriched.crm"),
         [Some(5)]
     );
+}
+
+#[tokio::test]
+async fn a_backfill_reaches_the_endpoints_that_want_it_once_and_no_other() {
+    let topics = Topics::new("delivery-backfill", 1).await;
+    let (past, present) = (Receiver::start().await, Receiver::start().await);
+    let mut historical = endpoint("past", &past.url());
+    historical.historical = true;
+    let read = |id: i64| {
+        let sample = Sample::new().event_id(id).at_position(0, id);
+        sample.lane(Lane::Backfill).origin(Origin::Backfill).build()
+    };
+    topics
+        .bring(&[read(100), read(101)], "clickhouse,webhook")
+        .await;
+    topics.bring(&[read(102)], "clickhouse").await;
+    topics.write(&events(0, 5, 5)).await;
+    let endpoints = || vec![historical.clone(), endpoint("present", &present.url())];
+    let forwarder = Forwarder::start(config(&topics, endpoints()));
+    past.wait_for_events(7).await;
+    present.wait_for_events(5).await;
+    forwarder.stop().await;
+    // neither comes again with a restart
+    topics.write(&events(0, 6, 5)[5..]).await;
+    let forwarder = Forwarder::start(config(&topics, endpoints()));
+    past.wait_for_events(8).await;
+    present.wait_for_events(6).await;
+    forwarder.stop().await;
+    let mut delivered = past.delivered();
+    delivered.sort();
+    assert_eq!(delivered, ["0", "1", "100", "101", "2", "3", "4", "5"]);
+    assert!(!present.delivered().iter().any(|id| id.starts_with("10")));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! may run at the same time. x.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backfill;
 mod changes;
 mod derived;
 mod erasure;

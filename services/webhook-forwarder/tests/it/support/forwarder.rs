@@ -35,6 +35,7 @@ pub(crate) fn config(topics: &Topics, endpoints: Vec<EndpointConfig>) -> Config 
         kafka: topics.settings.clone(),
         input: Input {
             enriched_topic: topics.enriched.clone(),
+            backfill_topic: topics.backfill.clone(),
             dead_letter_topic: topics.letters.clone(),
             group_id: topics.enriched.clone(),
             ..Input::default()

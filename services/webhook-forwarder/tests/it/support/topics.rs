@@ -22,6 +22,7 @@ pub(crate) struct Topics {
     pub(crate) settings: KafkaSettings,
     pub(crate) enriched: String,
     pub(crate) letters: String,
+    pub(crate) backfill: String,
     pub(crate) partitions: i32,
     producer: FutureProducer,
 }
@@ -44,6 +45,7 @@ impl Topics {
         let topics = Self {
             enriched: format!("{name}.enriched"),
             letters: format!("{name}.dlq"),
+            backfill: format!("{name}.backfill"),
             partitions,
             producer: settings.producer_config().create().unwrap(),
             settings,
@@ -55,7 +57,7 @@ impl Topics {
     async fn create(&self) {
         let admin: AdminClient<DefaultClientContext> =
             self.settings.admin_config().create().unwrap();
-        let specs = [&self.enriched, &self.letters]
+        let specs = [&self.enriched, &self.letters, &self.backfill]
             .map(|name| NewTopic::new(name, self.partitions, TopicReplication::Fixed(1)));
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         for created in admin.create_topics(&specs, &options).await.unwrap() {
@@ -78,9 +80,44 @@ impl Topics {
         }
     }
 
+    /// Writes what a backfill brings for these sinks.
+    pub(crate) async fn bring(&self, events: &[EnrichedEvent], sinks: &str) {
+        let ticket = format!("run=7 range=0 after=0 lsn=0 for={sinks}");
+        for event in events {
+            let payload = encode(event, Format::Protobuf);
+            let position = event.source.position().to_string();
+            let headers = [
+                ("content-type", Format::Protobuf.content_type()),
+                ("engagement-source", &position),
+                ("engage-backfill", &ticket),
+            ];
+            let key = event.content_id.clone();
+            self.write_into(
+                &self.backfill,
+                event.source.partition,
+                key,
+                Some(&payload),
+                &headers,
+            )
+            .await;
+        }
+    }
+
     /// Writes any record.
     pub(crate) async fn write_raw(
         &self,
+        partition: i32,
+        key: Option<String>,
+        payload: Option<&[u8]>,
+        headers: &[(&str, &str)],
+    ) {
+        self.write_into(&self.enriched, partition, key, payload, headers)
+            .await;
+    }
+
+    async fn write_into(
+        &self,
+        topic: &str,
         partition: i32,
         key: Option<String>,
         payload: Option<&[u8]>,
@@ -93,7 +130,7 @@ impl Topics {
                 value: Some(*value),
             });
         }
-        let mut record = FutureRecord::<[u8], [u8]>::to(&self.enriched)
+        let mut record = FutureRecord::<[u8], [u8]>::to(topic)
             .partition(partition)
             .headers(owned);
         if let Some(key) = &key {

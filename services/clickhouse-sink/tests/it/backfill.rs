@@ -1,0 +1,187 @@
+//! A backfill beside the live lane: after what it may have come from, once, by id.
+
+use engagement::event::{EnrichedEvent, Lane, Origin};
+use engagement::testing::Sample;
+use stream::backfill::{Addressee, Ticket};
+
+use crate::bench::{Bench, event, events, totals};
+use crate::log::Log;
+use crate::sink::Setup;
+
+struct World {
+    bench: Bench,
+    lane: Log,
+    setup: Setup,
+}
+
+async fn world(name: &str) -> World {
+    let bench = Bench::new(name, 1).await;
+    let lane = Log::create(&bench.log.bootstrap, &format!("{name}.lane"), 1).await;
+    let setup = bench.setup.clone().env("KAFKA_BACKFILL_TOPIC", &lane.topic);
+    World { bench, lane, setup }
+}
+
+/// The row of an event as a backfill has read it: its revision lies between what was before and what came after.
+fn read(offset: i64, sample: Sample, revision: u64) -> EnrichedEvent {
+    let sample = sample.at_position(0, offset).lane(Lane::Backfill);
+    let mut event = sample.origin(Origin::Backfill).build();
+    event.revision = revision;
+    event.source.commit_lsn = revision + 1;
+    event
+}
+
+impl World {
+    fn bring(&self, events: &[EnrichedEvent], after: i64, sinks: &[Addressee]) {
+        let ticket = Ticket {
+            run: 7,
+            range: 0,
+            after,
+            lsn: 1,
+            sinks: sinks.to_vec(),
+        };
+        self.lane
+            .append_with(events, &[(stream::backfill::BACKFILL, &ticket.to_string())]);
+    }
+
+    async fn lane_is_at(&self, sink: &mut crate::sink::Sink, next: i64) {
+        let at = || async {
+            let found = self.lane.committed(&self.bench.group, 0);
+            format!("{:?}", found.map(|(offset, _)| offset))
+        };
+        sink.until(&format!("Some({next})"), at).await;
+    }
+}
+
+const CLICKHOUSE: &[Addressee] = &[Addressee::Clickhouse];
+/// Above every revision of the live events of these tests.
+const LATER: u64 = 1_000_000_000;
+
+#[tokio::test]
+async fn a_backfill_brings_what_is_missing_and_nothing_that_is_there_before_or_after_a_restart() {
+    let world = world("bf_once").await;
+    world.bench.log.append(&events(0, 0, 300));
+    let all: Vec<EnrichedEvent> = (0..500).map(|n| read(n, event(0, n), LATER)).collect();
+    world.bring(&all, 300, CLICKHOUSE);
+    let mut sink = world.setup.start();
+    sink.until(&totals(500), || world.bench.database.totals())
+        .await;
+    world.lane_is_at(&mut sink, 500).await;
+    sink.kill9();
+    // the same once more, by another run, and what is only for others
+    world.bring(&all, 300, CLICKHOUSE);
+    world.bring(
+        &[read(1000, event(0, 900), LATER)],
+        0,
+        &[Addressee::Webhook],
+    );
+    let mut sink = world.setup.start();
+    world.lane_is_at(&mut sink, 1001).await;
+    assert_eq!(world.bench.database.totals().await, totals(500));
+    sink.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_waits_for_the_live_ones_that_its_row_may_have_come_from() {
+    let world = world("bf_waits").await;
+    world.bench.log.append(&events(0, 0, 10));
+    world.bring(
+        &[read(0, event(0, 5), LATER), read(1, event(0, 70), LATER)],
+        10,
+        CLICKHOUSE,
+    );
+    let mut sink = world.setup.start();
+    sink.until(&totals(11), || world.bench.database.totals())
+        .await;
+    world.lane_is_at(&mut sink, 2).await;
+    sink.stop().await;
+    // stopped, both wait; the live ones come first whatever is written first
+    world.bring(
+        &[read(2, event(0, 12), LATER), read(3, event(0, 80), LATER)],
+        20,
+        CLICKHOUSE,
+    );
+    world.bench.log.append(&events(0, 10, 10));
+    let mut sink = world.setup.start();
+    sink.until(&totals(22), || world.bench.database.totals())
+        .await;
+    world.lane_is_at(&mut sink, 4).await;
+    sink.stop().await;
+    let twelve = format!(
+        "SELECT src_lane FROM {} WHERE event_id = 12",
+        world.bench.database.table()
+    );
+    assert_eq!(world.bench.database.run(&twelve).await, "live");
+}
+
+#[tokio::test]
+async fn a_live_record_that_comes_again_is_not_written_beside_the_row_of_a_backfill() {
+    let world = world("bf_again").await;
+    world.bench.log.append(&events(0, 0, 100));
+    let mut sink = world.setup.start();
+    sink.until(&totals(100), || world.bench.database.totals())
+        .await;
+    sink.stop().await;
+    let table = world.bench.database.table();
+    let lost = format!("DELETE FROM {table} WHERE event_id BETWEEN 20 AND 39");
+    world.bench.database.run(&lost).await;
+    let all: Vec<EnrichedEvent> = (0..100).map(|n| read(n, event(0, n), LATER)).collect();
+    world.bring(&all, 100, CLICKHOUSE);
+    let mut sink = world.setup.start();
+    sink.until(&totals(100), || world.bench.database.totals())
+        .await;
+    world.lane_is_at(&mut sink, 100).await;
+    sink.stop().await;
+    // the group goes back to the beginning of the live log
+    world
+        .bench
+        .log
+        .commit(&world.bench.group, 0, 0, "engage1 epoch=0");
+    let mut sink = world.setup.start();
+    world.bench.committed_by(&mut sink, 100).await;
+    assert_eq!(world.bench.database.totals().await, totals(100));
+    sink.stop().await;
+}
+
+#[tokio::test]
+async fn a_deletion_after_the_read_is_not_undone_and_a_stale_row_is_repaired() {
+    let world = world("bf_stale").await;
+    let [gone, kept] = [event(0, 0).build(), event(0, 1).duration_ms(1).build()];
+    let deleted = event(0, 2).event_id(&gone.event_id).deleted().build();
+    world
+        .bench
+        .log
+        .append(&[gone.clone(), kept, deleted.clone()]);
+    let before = deleted.revision - 1;
+    let read_before = read(0, Sample::new().event_id(&gone.event_id), before);
+    let right = read(1, event(0, 1).duration_ms(7_000), before);
+    world.bring(&[read_before, right], 3, CLICKHOUSE);
+    let mut sink = world.setup.start();
+    world.lane_is_at(&mut sink, 2).await;
+    sink.stop().await;
+    assert_eq!(world.bench.database.visible().await, totals(1));
+}
+
+#[tokio::test]
+async fn rubbish_in_the_topic_of_backfills_goes_to_the_dead_letters_and_the_live_lane_goes_on() {
+    let world = world("bf_rubbish").await;
+    world.lane.raw(0, Some(b"rubbish"), None);
+    world.lane.append(&[read(1, event(0, 1), LATER)]);
+    world.lane.flush();
+    world.bring(&[read(2, event(0, 2), LATER)], 0, CLICKHOUSE);
+    let mut sink = world.setup.start();
+    sink.until(&totals(1), || world.bench.database.totals())
+        .await;
+    world.lane_is_at(&mut sink, 3).await;
+    world.bench.log.append(&events(0, 0, 1));
+    sink.until(&totals(2), || world.bench.database.totals())
+        .await;
+    let letters = world.bench.log.letters();
+    assert_eq!(letters.len(), 2);
+    assert!(letters.iter().all(|letter| letter.kind == "malformed"));
+    assert!(
+        letters[1].message.contains("engage-backfill"),
+        "{}",
+        letters[1].message
+    );
+    sink.stop().await;
+}

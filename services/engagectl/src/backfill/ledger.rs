@@ -1,0 +1,341 @@
+//! Runs: what was planned, how far it came, and what a new process has to do. Pure.
+//!
+//! A range is written page by page: the records of a page, their acknowledgement, then its note. Before its first page a range is
+//! noted as begun. So whatever was written and not noted lies, in each partition of the lane topic, at or behind the place that the last
+//! note names; there a new process looks for it.
+//! Invariant: what a note covers is in the topic; a row is passed over only because it was found there.
+
+use std::collections::{BTreeMap, HashSet};
+
+use engagement::event::Micros;
+use serde::{Deserialize, Serialize};
+use stream::backfill::Addressee;
+
+use super::moment::Range;
+
+/// A run: milliseconds since 1970 at its beginning.
+pub(super) type RunId = i64;
+
+/// The database that a run reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Database {
+    /// `system_identifier`, a 64-bit unsigned number as text.
+    pub(super) system: String,
+    /// Its timeline.
+    pub(super) timeline: i64,
+    /// Its name.
+    pub(super) name: String,
+}
+
+/// What a run does; never changed once it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Spec {
+    /// The run.
+    pub(super) run: RunId,
+    /// What it reads.
+    pub(super) database: Database,
+    /// Where it writes.
+    pub(super) topic: String,
+    /// How many partitions that has.
+    pub(super) partitions: i32,
+    /// Events of that time.
+    pub(super) range: Range,
+    /// Only events of this content.
+    pub(super) content_id: Option<String>,
+    /// Who it is for.
+    pub(super) sinks: Vec<Addressee>,
+    /// Every change that its snapshots do not show stands above this LSN; the revision of its records.
+    pub(super) revision_lsn: u64,
+    /// Its snapshots show every transaction below this id that was not rolled back.
+    pub(super) horizon: i64,
+    /// Its parts, in order.
+    pub(super) ranges: Vec<Range>,
+    /// Rows, about.
+    pub(super) rows: u64,
+}
+
+/// The last row of a page.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Cursor {
+    /// Its `event_ts`.
+    pub(super) at: Micros,
+    /// Its key.
+    pub(super) id: String,
+}
+
+/// How far a range has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note {
+    /// Every row up to this one is in the topic; `None`: none is.
+    pub(super) after: Option<Cursor>,
+    /// How many rows these are.
+    pub(super) rows: u64,
+    /// All of the range is in the topic.
+    pub(super) done: bool,
+    /// Per partition of the lane topic: whatever of this range comes after this note comes at or behind this offset.
+    pub(super) ends: Vec<i64>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Finished {
+    /// Rows written.
+    pub(super) rows: u64,
+    /// Seconds from the beginning of the last process to the end of the topic being read.
+    pub(super) seconds: f64,
+    /// Rows that the last process wrote in that time.
+    pub(super) written: u64,
+}
+
+/// One record of the topic of runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(super) enum Entry {
+    /// Key `<run>`.
+    Plan(Spec),
+    /// Key `<run>/<range>`.
+    Note(Note),
+    /// Key `<run>/end`.
+    End(Finished),
+}
+
+/// A record that is none of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("record {key:?} of the topic of runs: {what}")]
+pub(super) struct LedgerError {
+    key: String,
+    what: String,
+}
+
+/// One run as its records say.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Run {
+    /// What it does.
+    pub(super) spec: Spec,
+    /// Ranges that have begun.
+    pub(super) notes: BTreeMap<u32, Note>,
+    /// Whether and how it ended.
+    pub(super) finished: Option<Finished>,
+}
+
+/// All runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Runs(BTreeMap<RunId, Run>);
+
+/// The key of a plan.
+#[must_use]
+pub(super) fn plan_key(run: RunId) -> String {
+    run.to_string()
+}
+
+/// The key of a range's note.
+#[must_use]
+pub(super) fn note_key(run: RunId, range: u32) -> String {
+    format!("{run}/{range}")
+}
+
+/// The key of a run's end.
+#[must_use]
+pub(super) fn end_key(run: RunId) -> String {
+    format!("{run}/end")
+}
+
+impl Runs {
+    /// Takes over one record; a later one of the same key replaces an earlier one.
+    ///
+    /// # Errors
+    /// It is no record of a run; nothing has changed.
+    pub(super) fn apply(&mut self, key: &str, payload: Option<&[u8]>) -> Result<(), LedgerError> {
+        let wrong = |what: String| LedgerError {
+            key: key.chars().take(80).collect(),
+            what,
+        };
+        let (run, part) = match key.split_once('/') {
+            None => (key, None),
+            Some((run, part)) => (run, Some(part)),
+        };
+        let run: RunId = run
+            .parse()
+            .map_err(|_| wrong("its key names no run".into()))?;
+        let Some(payload) = payload else {
+            self.0.remove(&run);
+            return Ok(());
+        };
+        let entry = serde_json::from_slice(payload).map_err(|error| wrong(error.to_string()))?;
+        match (entry, part) {
+            (Entry::Plan(spec), None) if spec.run == run => {
+                let planned = Run::new(spec);
+                self.0.entry(run).or_insert(planned);
+                Ok(())
+            }
+            (Entry::Note(note), Some(part)) => {
+                let range = part
+                    .parse()
+                    .map_err(|_| wrong("its key names no range".into()))?;
+                let known = self
+                    .0
+                    .get_mut(&run)
+                    .ok_or_else(|| wrong("its run has no plan".into()))?;
+                known.notes.insert(range, note);
+                Ok(())
+            }
+            (Entry::End(finished), Some("end")) => {
+                let known = self
+                    .0
+                    .get_mut(&run)
+                    .ok_or_else(|| wrong("its run has no plan".into()))?;
+                known.finished = Some(finished);
+                Ok(())
+            }
+            _ => Err(wrong("key and content do not belong together".into())),
+        }
+    }
+
+    /// A run.
+    #[must_use]
+    pub(super) fn get(&self, run: RunId) -> Option<&Run> {
+        self.0.get(&run)
+    }
+
+    /// All of them, the oldest first.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Run> {
+        self.0.values()
+    }
+
+    /// Rows a second that the last finished run of some size has reached.
+    #[must_use]
+    pub(super) fn speed(&self) -> Option<f64> {
+        let ended = self.iter().rev().filter_map(|run| run.finished.as_ref());
+        let measured = ended.filter(|end| end.written >= 1000 && end.seconds > 0.0);
+        measured.map(|end| end.written as f64 / end.seconds).next()
+    }
+}
+
+/// A part that is still to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Work {
+    /// Its number.
+    pub(super) range: u32,
+    /// Events of that time.
+    pub(super) span: Range,
+    /// From behind this row on.
+    pub(super) after: Option<Cursor>,
+}
+
+impl Run {
+    /// A run that was just planned.
+    #[must_use]
+    pub(super) fn new(spec: Spec) -> Self {
+        Self {
+            spec,
+            notes: BTreeMap::new(),
+            finished: None,
+        }
+    }
+
+    /// The parts that are still to be written, in order.
+    #[must_use]
+    pub(super) fn work(&self) -> Vec<Work> {
+        let ranges = (0..).zip(&self.spec.ranges);
+        ranges
+            .filter_map(|(range, span)| {
+                let note = self.notes.get(&range);
+                (!note.is_some_and(|note| note.done)).then(|| Work {
+                    range,
+                    span: *span,
+                    after: note.and_then(|note| note.after.clone()),
+                })
+            })
+            .collect()
+    }
+
+    /// Whether every range is in the topic.
+    #[must_use]
+    pub(super) fn is_written(&self) -> bool {
+        self.work().is_empty()
+    }
+
+    /// Rows that are noted.
+    #[must_use]
+    pub(super) fn rows(&self) -> u64 {
+        self.notes.values().map(|note| note.rows).sum()
+    }
+
+    /// From where a partition of the lane topic has to be searched for what was written and not noted; `None`: nothing was.
+    #[must_use]
+    pub(super) fn search_from(&self, partition: i32) -> Option<i64> {
+        let at = usize::try_from(partition).ok()?;
+        let open = self.notes.values().filter(|note| !note.done);
+        open.map(|note| note.ends.get(at).copied().unwrap_or(0))
+            .min()
+    }
+
+    /// The first note of a range, before anything of it is written; `None`: it has one.
+    pub(super) fn begin(&mut self, range: u32, ends: &[i64]) -> Option<Note> {
+        if self.notes.contains_key(&range) {
+            return None;
+        }
+        let note = Note {
+            ends: ends.to_vec(),
+            ..Note::default()
+        };
+        self.notes.insert(range, note.clone());
+        Some(note)
+    }
+
+    /// The note of a page whose rows are all in the topic.
+    pub(super) fn advance(&mut self, page: &Page, ends: &[i64]) -> Note {
+        let note = self.notes.entry(page.range).or_default();
+        note.rows += page.rows;
+        note.done = page.is_last;
+        note.ends = ends.to_vec();
+        if let Some(last) = &page.last {
+            note.after = Some(last.clone());
+        }
+        note.clone()
+    }
+}
+
+/// What a note says of a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    /// The range it belongs to.
+    pub(super) range: u32,
+    /// Its rows.
+    pub(super) rows: u64,
+    /// Its last row, if it has any.
+    pub(super) last: Option<Cursor>,
+    /// Nothing of the range comes after it.
+    pub(super) is_last: bool,
+}
+
+/// Events that a former process has written and not noted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found(HashSet<(u32, String)>);
+
+impl Found {
+    /// A record of the run was found behind the notes.
+    pub(super) fn note(&mut self, range: u32, event_id: String) {
+        self.0.insert((range, event_id));
+    }
+
+    /// How many.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none was found.
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this row has to be written; asked once for each.
+    pub(super) fn is_new(&mut self, range: u32, event_id: &str) -> bool {
+        self.0.is_empty() || !self.0.remove(&(range, event_id.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

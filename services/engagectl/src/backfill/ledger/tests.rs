@@ -1,0 +1,245 @@
+use proptest::prelude::*;
+
+use super::*;
+
+pub(super) fn spec(ranges: u32) -> Spec {
+    let range = Range {
+        start: Micros(0),
+        end: Micros(i64::from(ranges) * 1000),
+    };
+    Spec {
+        run: 7,
+        database: Database {
+            system: "18446744073709551615".into(),
+            timeline: 1,
+            name: "engage".into(),
+        },
+        topic: "engagement.backfill.v1".into(),
+        partitions: 4,
+        range,
+        content_id: None,
+        sinks: vec![Addressee::Clickhouse],
+        revision_lsn: 99,
+        horizon: 5,
+        ranges: range.split(ranges),
+        rows: 10,
+    }
+}
+
+fn json(entry: &Entry) -> Vec<u8> {
+    serde_json::to_vec(entry).unwrap()
+}
+
+#[test]
+fn records_read_back_and_a_later_one_replaces_an_earlier_one() {
+    let mut runs = Runs::default();
+    let plan = json(&Entry::Plan(spec(2)));
+    runs.apply(&plan_key(7), Some(&plan)).unwrap();
+    let mut run = runs.get(7).unwrap().clone();
+    assert_eq!(run.spec, spec(2));
+    assert_eq!(run.work().len(), 2);
+
+    let begun = run.begin(1, &[3, 0, 0, 9]).unwrap();
+    let page = Page {
+        range: 1,
+        rows: 5,
+        last: Some(Cursor {
+            at: Micros(1500),
+            id: "42".into(),
+        }),
+        is_last: false,
+    };
+    let after = run.advance(&page, &[4, 0, 1, 9]);
+    for note in [begun, after] {
+        runs.apply(&note_key(7, 1), Some(&json(&Entry::Note(note))))
+            .unwrap();
+    }
+    assert_eq!(runs.get(7), Some(&run));
+    assert_eq!(run.work()[1].after.as_ref().unwrap().id, "42");
+    assert_eq!(
+        (run.rows(), run.search_from(0), run.search_from(2)),
+        (5, Some(4), Some(1))
+    );
+
+    let end = Finished {
+        rows: 5000,
+        seconds: 2.0,
+        written: 4000,
+    };
+    runs.apply(&end_key(7), Some(&json(&Entry::End(end))))
+        .unwrap();
+    assert_eq!(runs.speed(), Some(2000.0));
+    runs.apply(&plan_key(7), None).unwrap();
+    assert!(runs.get(7).is_none());
+}
+
+#[test]
+fn a_record_of_somebody_else_is_named_and_changes_nothing() {
+    let mut runs = Runs::default();
+    for (key, payload) in [
+        ("x", &b"{}"[..]),
+        ("7", b"{}"),
+        ("7", b"\xff"),
+        ("8", &json(&Entry::Plan(spec(1)))),
+        ("7/0", &json(&Entry::Note(Note::default()))),
+        ("7/end", &json(&Entry::Note(Note::default()))),
+    ] {
+        let error = runs.apply(key, Some(payload)).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
+    assert_eq!(runs, Runs::default());
+}
+
+/// Kafka: what was acknowledged survives.
+#[derive(Default)]
+struct Log {
+    runs: Vec<(String, Vec<u8>)>,
+    /// Per partition: range and id.
+    lane: [Vec<(u32, String)>; 4],
+}
+
+/// Dies after so many steps.
+struct Life(usize);
+
+impl Life {
+    fn step(&mut self) -> Option<()> {
+        self.0 = self.0.checked_sub(1)?;
+        Some(())
+    }
+}
+
+const PAGE: usize = 3;
+
+/// The pages that are left, those of all ranges by turns, as several readers bring them.
+fn pages(run: &Run, rows: &[Vec<i64>]) -> Vec<(Page, Vec<i64>)> {
+    let mut all = Vec::new();
+    for work in run.work() {
+        let is_left = |id: &&i64| {
+            work.after
+                .as_ref()
+                .is_none_or(|after| Micros(**id) > after.at)
+        };
+        let left: Vec<i64> = rows[work.range as usize]
+            .iter()
+            .filter(is_left)
+            .copied()
+            .collect();
+        let count = left.len().div_ceil(PAGE).max(1);
+        for number in 0..count {
+            let of_page: Vec<i64> = left
+                .iter()
+                .skip(number * PAGE)
+                .take(PAGE)
+                .copied()
+                .collect();
+            let last = of_page.last().map(|row| Cursor {
+                at: Micros(*row),
+                id: row.to_string(),
+            });
+            let page = Page {
+                range: work.range,
+                rows: u64::try_from(of_page.len()).unwrap(),
+                last,
+                is_last: number + 1 == count,
+            };
+            all.push((number, page, of_page));
+        }
+    }
+    // stable: within a turn in the order of the ranges
+    all.sort_by_key(|(number, ..)| *number);
+    all.into_iter()
+        .map(|(_, page, of_page)| (page, of_page))
+        .collect()
+}
+
+/// One process, from reading the notes to its end or its death (`None`).
+fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life) -> Option<()> {
+    let mut runs = Runs::default();
+    for (key, payload) in &log.runs {
+        runs.apply(key, Some(payload)).unwrap();
+    }
+    let mut run = match runs.get(7) {
+        Some(run) => run.clone(),
+        None => {
+            life.step()?;
+            let spec = spec(u32::try_from(rows.len()).unwrap());
+            log.runs
+                .push((plan_key(7), json(&Entry::Plan(spec.clone()))));
+            Run::new(spec)
+        }
+    };
+    let mut found = Found::default();
+    for (partition, records) in (0..).zip(&log.lane) {
+        let from = run
+            .search_from(partition)
+            .map_or(records.len(), |from| usize::try_from(from).unwrap());
+        for (range, id) in records.iter().skip(from) {
+            found.note(*range, id.clone());
+        }
+    }
+    let ends = |log: &Log| {
+        log.lane
+            .iter()
+            .map(|p| i64::try_from(p.len()).unwrap())
+            .collect::<Vec<_>>()
+    };
+    for (page, of_page) in pages(&run, rows) {
+        if let Some(note) = run.begin(page.range, &ends(log)) {
+            life.step()?;
+            log.runs
+                .push((note_key(7, page.range), json(&Entry::Note(note))));
+        }
+        for row in of_page {
+            let id = row.to_string();
+            if found.is_new(page.range, &id) {
+                life.step()?;
+                log.lane[usize::try_from(row % 4).unwrap()].push((page.range, id));
+            }
+        }
+        let note = run.advance(&page, &ends(log));
+        life.step()?;
+        log.runs
+            .push((note_key(7, page.range), json(&Entry::Note(note))));
+    }
+    Some(())
+}
+
+proptest! {
+    /// However often the process dies, and between whatever two steps, every row is in the topic exactly once at the end.
+    #[test]
+    fn a_run_that_is_killed_anywhere_and_resumed_writes_every_row_once(
+        sizes in proptest::collection::vec(0usize..12, 1..5),
+        lives in proptest::collection::vec(0usize..25, 0..8),
+    ) {
+        let mut next = 0;
+        let rows: Vec<Vec<i64>> = sizes
+            .iter()
+            .map(|size| {
+                let from = next;
+                next += i64::try_from(*size).unwrap();
+                (from..next).collect()
+            })
+            .collect();
+        let mut log = Log::default();
+        for steps in lives {
+            let _ = process(&mut log, &rows, &mut Life(steps));
+        }
+        let last = process(&mut log, &rows, &mut Life(usize::MAX));
+        prop_assert!(last.is_some());
+        let mut written: Vec<i64> = log.lane.iter().flatten().map(|(_, id)| id.parse().unwrap()).collect();
+        written.sort_unstable();
+        prop_assert_eq!(written, (0..next).collect::<Vec<_>>());
+        let mut runs = Runs::default();
+        for (key, payload) in &log.runs {
+            runs.apply(key, Some(payload)).unwrap();
+        }
+        let run = runs.get(7).unwrap();
+        prop_assert!(run.is_written());
+        prop_assert_eq!(run.rows(), u64::try_from(next).unwrap());
+    }
+
+    #[test]
+    fn no_record_panics(key in "[0-9]{0,3}/?[a-z0-9]{0,4}", payload in proptest::collection::vec(any::<u8>(), 0..40)) {
+        let _ = Runs::default().apply(&key, Some(&payload));
+    }
+}

@@ -1,0 +1,367 @@
+//! Kafka, as a backfill asks it: how topics end, where groups stand, which runs there are, what was written already.
+//!
+//! Invariant: nothing here joins a group or commits; every question is off the runtime.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use engagement::envelope::{Parser, TableSchema};
+use engagement::event::{EnrichedEvent, Micros};
+use engagement::wire::{self, Format};
+use service::Failure;
+use stream::backfill::Ticket;
+use stream::headers::{CONTENT_TYPE, last_text};
+use stream::probe::Probe;
+use stream::producer::{ProducerOptions, SendError};
+use stream::scan::{Scanner, Span};
+use stream::{KafkaSettings, LaneError, OutRecord, Producer, Record, tail};
+
+use super::ledger::{Entry, Found, Run, Runs, end_key, note_key, plan_key};
+use super::route;
+use super::throttle::{Bound, CADENCE, Reading};
+use crate::config::Config;
+
+/// The name under which this tool reads.
+const GROUP: &str = "engagectl-backfill";
+/// Records at the end of a partition of the change topic that must follow the rule of keys and partitions.
+const PROOF: u32 = 20;
+
+/// The broker, with the names of what is looked at.
+#[derive(Clone)]
+pub(super) struct Log {
+    settings: KafkaSettings,
+    pub(super) cdc: String,
+    pub(super) enriched: String,
+    pub(super) lane: String,
+    runs: String,
+    pub(super) enricher: String,
+    pub(super) clickhouse: String,
+}
+
+impl Log {
+    pub(super) fn new(config: &Config) -> Self {
+        let topics = config.topics.clone();
+        Self {
+            settings: config.kafka.clone(),
+            cdc: topics.cdc,
+            enriched: topics.enriched,
+            lane: topics.backfill,
+            runs: topics.backfill_runs,
+            enricher: config.groups.enricher.clone(),
+            clickhouse: config.groups.clickhouse.clone(),
+        }
+    }
+
+    pub(super) fn producer(&self) -> Result<Producer, Failure> {
+        Producer::new(&self.settings, ProducerOptions::default())
+            .map_err(|error| Failure::usage(error.to_string()).next("engagectl check"))
+    }
+
+    /// What each partition of a topic retains.
+    ///
+    /// # Errors
+    /// There is no such topic, or no answer.
+    pub(super) async fn spans(&self, topic: &str) -> Result<Vec<Span>, Failure> {
+        let found = self.scan(GROUP, topic, Scanner::spans).await?;
+        if found.is_empty() {
+            return Err(Failure::repair(format!("topic {topic} does not exist"))
+                .remedy("create it, or correct its name")
+                .next("engagectl init"));
+        }
+        Ok(found)
+    }
+
+    /// Where each partition of a topic ends.
+    pub(super) async fn ends(&self, topic: &str) -> Result<Vec<i64>, Failure> {
+        let spans = self.spans(topic).await?;
+        Ok(spans.iter().map(|span| span.to).collect())
+    }
+
+    /// The committed offset of each partition; `None` where there is none.
+    pub(super) async fn committed(
+        &self,
+        group: &str,
+        topic: &str,
+        partitions: i32,
+    ) -> Result<Vec<Option<i64>>, Failure> {
+        let found = self.scan(group, topic, move |scanner| {
+            scanner.committed(&(0..partitions).collect::<Vec<_>>())
+        });
+        let found = found.await?;
+        Ok((0..partitions).map(|p| found.get(&p).copied()).collect())
+    }
+
+    /// The partition counts of all topics that have to be the same.
+    ///
+    /// # Errors
+    /// They are not.
+    pub(super) async fn partitions(&self) -> Result<i32, Failure> {
+        let count = self.spans(&self.enriched).await?.len();
+        for topic in [&self.cdc, &self.lane] {
+            let found = self.spans(topic).await?.len();
+            if found != count {
+                return Err(Failure::repair(format!(
+                    "topic {topic} has {found} partitions, {} has {count}",
+                    self.enriched
+                ))
+                .remedy("both need the same number, or records would go to other partitions than the live ones: recreate the topic while it is empty")
+                .next("engagectl init"));
+            }
+        }
+        i32::try_from(count).map_err(|_| Failure::internal("more partitions than a topic can have"))
+    }
+
+    /// Every run in the topic of runs.
+    pub(super) async fn runs(&self) -> Result<Runs, Failure> {
+        self.spans(&self.runs).await?;
+        let (runs, strange) = self
+            .scan(GROUP, &self.runs, |scanner| {
+                let (mut runs, mut strange) = (Runs::default(), Vec::new());
+                let spans = scanner.spans()?;
+                scanner.read(&spans, |record| {
+                    let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
+                    if let Err(error) = runs.apply(&key, record.payload.as_deref()) {
+                        strange.push(error.to_string());
+                    }
+                })?;
+                Ok((runs, strange))
+            })
+            .await?;
+        for what in strange {
+            eprintln!("warning: {what}");
+        }
+        Ok(runs)
+    }
+
+    /// Writes one record of a run, and waits until the broker has it.
+    pub(super) async fn note(
+        &self,
+        producer: &Producer,
+        key: String,
+        entry: &Entry,
+    ) -> Result<(), Failure> {
+        let payload = serde_json::to_vec(entry)
+            .map_err(|error| Failure::internal("a note cannot be written").cause(error))?;
+        let record = OutRecord {
+            topic: Arc::from(self.runs.as_str()),
+            partition: Some(0),
+            key: Some(Bytes::from(key)),
+            payload: Some(Bytes::from(payload)),
+            headers: vec![(
+                CONTENT_TYPE.to_owned(),
+                Some(Bytes::from_static(b"application/json")),
+            )],
+            timestamp_ms: None,
+        };
+        let sent = producer.send_acked(&record).await;
+        sent.map(drop).map_err(|error| unsent(&error))
+    }
+
+    /// What a former process has written of a run and not noted.
+    pub(super) async fn found(&self, run: &Run) -> Result<Found, Failure> {
+        let spans = self.spans(&self.lane).await?;
+        let searched = |span: &Span| {
+            let from = run.search_from(span.partition)?;
+            Some(Span {
+                from: from.max(span.from),
+                ..*span
+            })
+        };
+        let spans: Vec<Span> = spans.iter().filter_map(searched).collect();
+        let id = run.spec.run;
+        self.scan(GROUP, &self.lane, move |scanner| {
+            let mut found = Found::default();
+            scanner.read(&spans, |record| {
+                let ticket = Ticket::of(&record).filter(|ticket| ticket.run == id);
+                if let Some((ticket, event)) = ticket.zip(event_of(&record)) {
+                    found.note(ticket.range, event.event_id);
+                }
+            })?;
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The epoch of each partition of the live chain, by the end of its log; where that is empty, by the enricher's commit.
+    pub(super) async fn epochs(&self, partitions: i32) -> Result<Vec<u8>, Failure> {
+        let probe = Probe::new(&self.settings, GROUP);
+        let mut epochs = Vec::new();
+        for partition in 0..partitions {
+            let end = tail::End::of(partition);
+            let asked = probe.tail(&self.enriched, partition, tail::WANTED, end);
+            let end = asked.await.map_err(|error| unanswered(&error))?.records;
+            let last = end.highest().map_err(|error| {
+                Failure::repair(format!(
+                    "topic {} partition {partition}: {error}",
+                    self.enriched
+                ))
+                .next("engagectl lineage show")
+            })?;
+            epochs.push(last.map_or(0, |event| event.source.epoch));
+        }
+        Ok(epochs)
+    }
+
+    /// Whether the change topic is keyed and partitioned as records of the backfill will be.
+    pub(super) async fn prove_route(
+        &self,
+        partitions: i32,
+        schema: platform::Schema,
+    ) -> Result<(), Failure> {
+        let probe = Probe::new(&self.settings, GROUP);
+        let parser = Parser::new(TableSchema {
+            event_key: schema.event_key().into(),
+            content_id: schema.content_key().into(),
+            ..TableSchema::default()
+        });
+        for partition in 0..partitions {
+            let asked = probe.tail(&self.cdc, partition, PROOF, Vec::new()).await;
+            let records = asked.map_err(|error| unanswered(&error))?.records;
+            let wrong = records.iter().find_map(|record| {
+                let what = route::contradiction(record, &parser, partitions, schema)?;
+                Some((record.offset, what))
+            });
+            if let Some((offset, what)) = wrong {
+                return Err(Failure::repair(format!(
+                    "topic {} partition {partition} offset {offset}: {what}",
+                    self.cdc
+                ))
+                .remedy("a backfill must go to the partitions of the live events: set message.key.columns, key.converter.schemas.enable=false \
+                         and the default partitioner, as `engagectl init` does")
+                .next("engagectl check"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What shows every second how far the live stream and the sink are.
+    pub(super) async fn gauge(&self) -> Result<Gauge, Failure> {
+        let (settings, group) = (self.settings.clone(), self.clickhouse.clone());
+        let (enriched, lane) = (self.enriched.clone(), self.lane.clone());
+        off_the_runtime(move || {
+            Ok(Gauge {
+                live: Arc::new(Scanner::open(&settings, &group, &enriched)?),
+                lane: Arc::new(Scanner::open(&settings, &group, &lane)?),
+            })
+        })
+        .await
+    }
+
+    async fn scan<T: Send + 'static>(
+        &self,
+        group: &str,
+        topic: &str,
+        ask: impl FnOnce(&Scanner) -> Result<T, LaneError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (settings, group, topic) = (self.settings.clone(), group.to_owned(), topic.to_owned());
+        off_the_runtime(move || {
+            let scanner = Scanner::open(&settings, &group, &topic)?;
+            ask(&scanner)
+        })
+        .await
+    }
+}
+
+/// The ClickHouse sink's two topics, in the name of its group.
+pub(super) struct Gauge {
+    live: Arc<Scanner>,
+    lane: Arc<Scanner>,
+}
+
+impl Gauge {
+    /// How far the live stream is behind, and what the sink has not read of the backfill.
+    pub(super) async fn reading(&self, now: Micros, bound: Bound) -> Result<Reading, Failure> {
+        let live = Arc::clone(&self.live);
+        let (beyond_stop, beyond_go) = off_the_runtime(move || {
+            Ok((
+                is_behind(&live, now, bound.0)?,
+                is_behind(&live, now, bound.go())?,
+            ))
+        })
+        .await?;
+        Ok(Reading {
+            beyond_stop,
+            beyond_go,
+            unread: self.unread().await?,
+        })
+    }
+
+    /// Records of the lane topic that the sink has not committed.
+    pub(super) async fn unread(&self) -> Result<u64, Failure> {
+        let lane = Arc::clone(&self.lane);
+        off_the_runtime(move || {
+            let spans = lane.spans()?;
+            let committed = lane.committed(&numbers(&spans))?;
+            let unread = spans.iter().map(|span| {
+                let from = committed.get(&span.partition).copied().unwrap_or(0);
+                u64::try_from(span.to - from.max(span.from)).unwrap_or(0)
+            });
+            Ok(unread.sum())
+        })
+        .await
+    }
+}
+
+/// Whether the group has something to do that was there so long ago; partitions without a commit are of nobody.
+fn is_behind(live: &Scanner, now: Micros, bound: Duration) -> Result<bool, LaneError> {
+    let allowed = i64::try_from((bound + CADENCE).as_millis()).unwrap_or(i64::MAX);
+    let spans = live.spans()?;
+    let committed = live.committed(&numbers(&spans))?;
+    let since = live.since(&spans, now.millis().saturating_sub(allowed))?;
+    // what was written before that moment ends where this begins
+    let is_behind = |span: &Span| {
+        committed
+            .get(&span.partition)
+            .is_some_and(|at| *at < span.from)
+    };
+    Ok(since.iter().any(is_behind))
+}
+
+fn numbers(spans: &[Span]) -> Vec<i32> {
+    spans.iter().map(|span| span.partition).collect()
+}
+
+/// The event of a record that this tool has written.
+fn event_of(record: &Record) -> Option<EnrichedEvent> {
+    let format = Format::from_content_type(last_text(&record.headers, CONTENT_TYPE)?)?;
+    wire::decode(record.payload.as_deref()?, format).ok()
+}
+
+async fn off_the_runtime<T: Send + 'static>(
+    ask: impl FnOnce() -> Result<T, LaneError> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(answer) => answer.map_err(|error| unanswered(&error)),
+        Err(_) => Err(Failure::internal("a question to the broker panicked")),
+    }
+}
+
+/// The key and the entry of a run's plan.
+pub(super) fn plan(run: &Run) -> (String, Entry) {
+    (plan_key(run.spec.run), Entry::Plan(run.spec.clone()))
+}
+
+/// The key of a range's note.
+pub(super) fn key_of(run: &Run, range: u32) -> String {
+    note_key(run.spec.run, range)
+}
+
+/// The key of a run's end.
+pub(super) fn key_of_end(run: &Run) -> String {
+    end_key(run.spec.run)
+}
+
+pub(super) fn unanswered(error: &LaneError) -> Failure {
+    Failure::unavailable(error.to_string())
+        .remedy("check KAFKA_BOOTSTRAP_SERVERS and that the broker runs")
+        .next("engagectl check")
+}
+
+/// A record that the broker has not taken.
+pub(super) fn unsent(error: &SendError) -> Failure {
+    Failure::unavailable("the broker does not take what is written")
+        .cause(error.to_string())
+        .remedy("look at its disk and at the topic's limits; what was written so far stays")
+        .next("engagectl check")
+}

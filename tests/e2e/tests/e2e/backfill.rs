@@ -1,0 +1,273 @@
+//! A time that ClickHouse has lost comes back from Postgres: killed, resumed, run twice, under a live stream.
+//!
+//! It does not wait for the live stream (`--behind`), so that a busy machine makes it slow, not endless.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use e2e::World;
+use engagectl::generator::{Mix, Options, Progress};
+use engagement::wire::{self, Format};
+use platform::Schema;
+use serde_json::Value;
+use stream::KafkaSettings;
+use stream::backfill::Ticket;
+use stream::scan::Scanner;
+use tokio_util::sync::CancellationToken;
+
+/// Rows of the time that is lost.
+const PAST: i64 = 16_000;
+const CONTENTS: i64 = 40;
+
+fn engagectl(world: &World) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let bin: PathBuf = test.parent().unwrap().parent().unwrap().join("engagectl");
+    let addresses = world.addresses();
+    let mut command = Command::new(bin);
+    command
+        .stdin(Stdio::null())
+        .env("KAFKA_BOOTSTRAP_SERVERS", &addresses.kafka)
+        .env("DATABASE_URL", &addresses.postgres_url)
+        .env("CLICKHOUSE_URL", &addresses.clickhouse_url)
+        .env("CLICKHOUSE_USER", &addresses.clickhouse_user)
+        .env("CLICKHOUSE_PASSWORD", &addresses.clickhouse_password)
+        .env("CLICKHOUSE_DATABASE", &addresses.clickhouse_database);
+    command
+}
+
+async fn ran(mut command: Command) -> (i32, String) {
+    let output: Output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    (output.status.code().unwrap_or(-1), said)
+}
+
+/// Every run, as `--list` says.
+async fn runs(world: &World) -> Vec<Value> {
+    let mut command = engagectl(world);
+    command.args(["-o", "json", "backfill", "--list"]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    serde_json::from_slice(&output.await.unwrap().stdout).unwrap()
+}
+
+/// Rows of two days ago, and one of now for each of their contents, which tells the table from an emptied one.
+async fn write_past(world: &World) {
+    let statements = [
+        format!(
+            "INSERT INTO content SELECT md5('past' || n)::uuid, 'past-' || n, 'Past ' || n, 'video', 600, now() \
+             FROM generate_series(1, {CONTENTS}) n"
+        ),
+        format!(
+            "INSERT INTO engagement_events (content_id, event_type, event_ts, duration_ms, device) \
+             SELECT md5('past' || (n % {CONTENTS} + 1))::uuid, 'play', now() - interval '2 days' + n * interval '100 ms', n, 'past' \
+             FROM generate_series(1, {PAST}) n"
+        ),
+        format!(
+            "INSERT INTO engagement_events (content_id, event_type, duration_ms, device) \
+             SELECT md5('past' || n)::uuid, 'play', n, 'present' FROM generate_series(1, {CONTENTS}) n"
+        ),
+    ];
+    for statement in statements {
+        world.sql(&statement, &[]).await;
+    }
+}
+
+/// What an accident in ClickHouse takes away.
+async fn lose_past(world: &World) {
+    let server = world.stack().clickhouse();
+    let sql = format!(
+        "DELETE FROM {}.events_enriched WHERE device = 'past'",
+        world.addresses().clickhouse_database
+    );
+    let request = reqwest::Client::new()
+        .post(&server.url)
+        .header("X-ClickHouse-User", &server.admin_user)
+        .header("X-ClickHouse-Key", &server.admin_password);
+    let answer = request.body(sql).send().await.unwrap();
+    assert!(
+        answer.status().is_success(),
+        "{}",
+        answer.text().await.unwrap()
+    );
+    assert_eq!(rows(world, "past").await, 0);
+}
+
+/// Rows of the table itself, so that one that is there twice is seen.
+async fn rows(world: &World, device: &str) -> i64 {
+    let table = format!("{}.events_enriched", world.addresses().clickhouse_database);
+    let sql = format!("SELECT count() FROM {table} WHERE device = '{device}'");
+    world.clickhouse(&sql).await.trim().parse().unwrap()
+}
+
+/// How often each event stands in the lane topic, for one run.
+async fn written(world: &World, run: i64) -> BTreeMap<String, usize> {
+    let settings = KafkaSettings {
+        bootstrap_servers: world.addresses().kafka.clone(),
+        ..KafkaSettings::default()
+    };
+    let read = move || {
+        let scanner = Scanner::open(&settings, "engage-test", "engagement.backfill.v1").unwrap();
+        let (spans, mut found) = (scanner.spans().unwrap(), BTreeMap::new());
+        scanner
+            .read(&spans, |record| {
+                let ticket = Ticket::of(&record).expect("every record has its ticket");
+                let event = wire::decode(&record.payload.unwrap(), Format::Protobuf).unwrap();
+                if ticket.run == run {
+                    *found.entry(event.event_id).or_default() += 1;
+                }
+            })
+            .unwrap();
+        found
+    };
+    tokio::task::spawn_blocking(read).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_backfill_killed_three_times_resumed_and_run_again_under_a_live_stream_leaves_every_sink_exact()
+ {
+    let world = World::start(Schema::Uuid).await;
+    write_past(&world).await;
+    world
+        .every_sink_equals_postgres(Duration::from_secs(240))
+        .await;
+    assert_eq!(rows(&world, "past").await, PAST);
+    lose_past(&world).await;
+
+    let (stop, progress) = (CancellationToken::new(), Progress::default());
+    let stream = tokio::spawn(generate(
+        world.addresses().postgres_url.clone(),
+        progress.clone(),
+        stop.clone(),
+    ));
+    world.wait_for_rows(&progress, 500).await;
+    let run = killed_three_times(&world).await;
+    let mut command = engagectl(&world);
+    command.args([
+        "backfill",
+        "--yes",
+        "--behind",
+        "5m",
+        "--resume",
+        &run.to_string(),
+    ]);
+    let (code, said) = ran(command).await;
+    // 75: late rows of the live stream are still on their way; at the end everything must be equal
+    assert!(
+        [0, 75].contains(&code),
+        "{code}: {said}\n{}",
+        world.service_logs()
+    );
+    assert_eq!(rows(&world, "past").await, PAST, "{said}");
+
+    let events = written(&world, run).await;
+    let past = usize::try_from(PAST).unwrap();
+    assert!(events.len() >= past, "{} events: {said}", events.len());
+    let twice: Vec<_> = events.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "written twice: {twice:?}\n{said}");
+
+    // the same again, up to now: rows that have arrived live meanwhile too
+    let mut command = engagectl(&world);
+    command.args(["backfill", "--yes", "--behind", "5m", "--start", "-3d"]);
+    let (code, said) = ran(command).await;
+    assert!([0, 75].contains(&code), "{code}: {said}");
+    stop.cancel();
+    stream.await.unwrap().unwrap();
+    world
+        .every_sink_equals_postgres(Duration::from_secs(300))
+        .await;
+    assert_eq!(rows(&world, "past").await, PAST);
+    let generated = i64::try_from(progress.inserted()).unwrap();
+    let table = format!("{}.events_enriched", world.addresses().clickhouse_database);
+    let all = format!("SELECT count() - uniqExact(event_id) FROM {table}");
+    assert_eq!(
+        world.clickhouse(&all).await.trim(),
+        "0",
+        "no event is there twice"
+    );
+    assert!(generated > 500);
+}
+
+/// Begins a run over everything, kills it three times in the middle, and says which it is.
+async fn killed_three_times(world: &World) -> i64 {
+    let (mut run, mut seen) = (None, 0);
+    for _ in 0..3 {
+        let mut command = engagectl(world);
+        command.args(["backfill", "--yes", "--rate", "1000/s", "--behind", "5m"]);
+        match run {
+            None => command.args(["--start", "-3d"]),
+            Some(run) => command.arg("--resume").arg(i64::to_string(&run)),
+        };
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        let (id, rows) = world
+            .eventually("more rows of the run", || async {
+                let runs = runs(world).await;
+                let newest = runs.last()?;
+                let rows = newest["rows"].as_i64()?;
+                (rows > seen).then_some((newest["run"].as_i64()?, rows))
+            })
+            .await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(rows < PAST, "{rows} rows before it was killed");
+        (run, seen) = (Some(id), rows);
+    }
+    run.unwrap()
+}
+
+async fn generate(
+    url: String,
+    progress: Progress,
+    stop: CancellationToken,
+) -> Result<(), sqlx::Error> {
+    let options = Options {
+        rate: "200/s".parse().unwrap(),
+        burst: 0,
+        duration: None,
+        seed: 23,
+        mix: Mix::default(),
+        update_ratio: 0.0,
+        contents: 50,
+        schema: Schema::Uuid,
+    };
+    engagectl::generator::run(url, options, progress, stop).await
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_in_words_before_anything_is_written() {
+    let world = World::shared().await;
+    for (words, code, said) in [
+        (&["--start", "now", "--end", "-2h"][..], 64, "future"),
+        (&["--start", "-2h", "--end", "-3h"], 64, "reversed"),
+        (&["--start", "today", "--end", "today"], 64, "empty"),
+        (&["--start", "soon"], 64, "2026-01-08T09:00:00"),
+        (&["--resume", "1"], 64, "there is no run 1"),
+        (
+            &["--start", "-2h", "--sinks", "redis"],
+            64,
+            "clickhouse, webhook",
+        ),
+        (&["--start", "-2h"], 64, "--yes"),
+    ] {
+        let mut command = engagectl(world);
+        command.arg("backfill").args(words);
+        let (found, text) = ran(command).await;
+        assert_eq!(found, code, "{words:?}: {text}");
+        assert!(text.contains(said), "{words:?}: {text}");
+    }
+    let mut command = engagectl(world);
+    command.args(["-o", "json", "backfill", "--start", "-2h", "--dry-run"]);
+    let (code, text) = ran(command).await;
+    assert_eq!(code, 0, "{text}");
+    let plan: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(plan["sinks"], serde_json::json!(["clickhouse"]));
+    let run = plan["run"].as_i64().unwrap();
+    let listed = runs(world).await;
+    assert!(
+        listed.iter().all(|one| one["run"].as_i64() != Some(run)),
+        "{listed:?}"
+    );
+}
