@@ -62,6 +62,10 @@ pub struct Groups {
     pub enricher: String,
     /// The aggregator's, whose position stands in Redis; empty where there is none.
     pub redis: String,
+    /// The ClickHouse sink's.
+    pub clickhouse: String,
+    /// What the groups of webhook endpoints begin with, before the dot.
+    pub webhooks: String,
 }
 
 impl Default for Groups {
@@ -69,6 +73,8 @@ impl Default for Groups {
         Self {
             enricher: "enricher".into(),
             redis: "redis-aggregator".into(),
+            clickhouse: "clickhouse-sink".into(),
+            webhooks: "webhook-forwarder".into(),
         }
     }
 }

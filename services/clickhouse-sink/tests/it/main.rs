@@ -15,6 +15,7 @@ mod log;
 mod memory;
 mod proxy;
 mod read_back;
+mod redrive;
 mod refusal;
 mod sink;
 mod table;
