@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use engagement::event::Micros;
 use stream::Record;
-use stream::dead_letter::{self, Reject, connect, letter_headers};
+use stream::dead_letter::{self, Entry, Reject, connect, letter_headers};
 use stream::headers::{Headers, last_text};
 
 const NOW: Micros = Micros(1_800_000_000_000_000);
@@ -26,12 +26,33 @@ pub(crate) fn run(data: &[u8]) {
     let letter = letter_headers("enricher", &record, &reject, NOW);
     keeps(&record.headers, &letter);
     says(&letter);
+    reads_back(&Record {
+        headers: letter.clone(),
+        ..record.clone()
+    });
     // a letter that comes again replaces what the first one said, and counts nothing twice
     let again = Record {
         headers: letter.clone(),
         ..record
     };
     assert_eq!(letter_headers("enricher", &again, &reject, NOW), letter);
+}
+
+/// What a letter says is had back, and what the record had is kept apart from it.
+fn reads_back(letter: &Record) {
+    let Entry::Letter(read) = Entry::of(letter.clone()) else {
+        unreachable!("a record with a value is no mark");
+    };
+    let origin = read.origin.as_ref();
+    assert_eq!(
+        origin.map(|place| (place.partition, place.offset)),
+        Some((3, 42))
+    );
+    let kept = read.original_headers();
+    assert!(
+        kept.iter()
+            .all(|(name, _)| !name.starts_with("engage.dlq."))
+    );
 }
 
 fn header(line: &[u8]) -> (String, Option<Bytes>) {

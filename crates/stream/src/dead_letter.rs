@@ -4,10 +4,15 @@
 //! original headers and timestamp are byte for byte those of the source record.
 
 mod budget;
+mod letter;
 
 use std::sync::Arc;
 
 pub use budget::RejectBudget;
+pub use letter::{
+    Entry, LETTER, Letter, MARK, Place, PlaceError, RUN, RedriveMark, SENT_TO, TARGET_END,
+    TOPIC_PREFIX, consumer, is_mark,
+};
 
 use bytes::Bytes;
 use engagement::event::Micros;

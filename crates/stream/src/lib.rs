@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod probe;
 pub mod producer;
 mod record;
+pub mod redrive;
 pub mod resume;
 pub mod scan;
 pub mod settings;

@@ -3,7 +3,7 @@
 //! Invariant: the highest position counts, not the last record: an old instance may still have appended a run that
 //! starts at or below it. What is kept of it is bounded, however far back one has to look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engagement::envelope::{EventChange, Op};
 use engagement::event::{EnrichedEvent, Lane, Position};
@@ -11,6 +11,7 @@ use engagement::wire::{self, Format};
 
 use crate::headers::{CONTENT_TYPE, last_text};
 use crate::record::Record;
+use crate::redrive;
 use crate::resume::source_position;
 
 /// Records of the end looked at first; more than any instance has in flight in steady state.
@@ -50,6 +51,10 @@ pub struct End {
     highest: Option<(Position, Result<EnrichedEvent, TailError>)>,
     /// Events that are not below the mark of the highest position; what a snapshot read has no mark of its own.
     marked: BTreeMap<Marked, EnrichedEvent>,
+    /// Redriven letters: epoch and offset in the change topic.
+    redriven: BTreeSet<(u8, i64)>,
+    /// Some record is of this partition, of whatever lane.
+    ours: bool,
 }
 
 /// Which change, ordered by its mark.
@@ -78,10 +83,12 @@ impl End {
             records: 0,
             highest: None,
             marked: BTreeMap::new(),
+            redriven: BTreeSet::new(),
+            ours: false,
         }
     }
 
-    /// The event with the highest position; `None` when there are no records.
+    /// The event of the stream with the highest position; `None` when there is none.
     ///
     /// # Errors
     /// There are records, and none is ours, or the decisive one cannot be read.
@@ -89,7 +96,7 @@ impl End {
         match &self.highest {
             Some((_, Ok(event))) => Ok(Some(event)),
             Some((_, Err(error))) => Err(error.clone()),
-            None if self.records == 0 => Ok(None),
+            None if self.records == 0 || self.ours => Ok(None),
             None => Err(TailError::Foreign {
                 records: self.records,
             }),
@@ -105,12 +112,22 @@ impl End {
             .map(|(_, event)| event)
     }
 
+    /// Which redriven letters are there: epoch and offset in the change topic.
+    pub fn redriven(&self) -> impl Iterator<Item = (u8, i64)> {
+        self.redriven.iter().copied()
+    }
+
     /// Whether what was told does not reach what was committed of the same chain: an old instance may hide the highest.
     #[must_use]
     pub fn falls_short(&self, committed: Option<Position>) -> bool {
         let reached = self.highest().ok().flatten();
         let reached = reached.map(|event| event.source.position());
-        matches!((reached, committed), (Some(reached), Some(committed)) if order(reached) < order(committed))
+        match (reached, committed) {
+            (Some(reached), Some(committed)) => order(reached) < order(committed),
+            // redriven letters alone hide it, too
+            (None, Some(_)) => self.ours,
+            (_, None) => false,
+        }
     }
 
     fn take(&mut self, record: &Record) {
@@ -118,6 +135,16 @@ impl End {
         let Some(position) = source_position(record) else {
             return;
         };
+        if position.partition == self.partition {
+            self.ours = true;
+            if position.lane == Lane::Redrive {
+                self.redriven.insert(order(position));
+            }
+        }
+        // a letter repeats a mark or a position, and says nothing about where the stream stands
+        if position.lane == Lane::Redrive || redrive::is_copy(record) {
+            return;
+        }
         let event = read(record, position);
         let raises = self.is_raised_by(position);
         if let Ok(event) = &event {
@@ -289,6 +316,32 @@ mod tests {
             record(2, &elsewhere),
         ];
         assert_eq!(highest(&records).unwrap().unwrap().source.offset, 7);
+    }
+
+    #[test]
+    fn an_end_of_redriven_records_alone_has_no_tail_and_is_ours() {
+        let redriven_at = |from| {
+            Sample::new()
+                .at_position(3, from)
+                .lane(Lane::Redrive)
+                .build()
+        };
+        let mut copy = record(2, &made_from(5));
+        for name in [crate::dead_letter::LETTER, crate::dead_letter::REDRIVEN_AT] {
+            copy.headers
+                .push((name.to_owned(), Some(Bytes::from_static(b"x"))));
+        }
+        let records = [
+            record(0, &redriven_at(900)),
+            record(1, &redriven_at(901)),
+            copy,
+        ];
+        let mut end = End::of(3);
+        end.extend(records);
+        assert_eq!(end.highest(), Ok(None));
+        let redriven: Vec<_> = end.redriven().collect();
+        assert_eq!(redriven, [(0, 900), (0, 901)]);
+        assert!(end.falls_short(Some(made_from(5).source.position())));
     }
 
     #[test]

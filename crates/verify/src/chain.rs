@@ -53,6 +53,10 @@ impl Chain {
     /// The next record.
     pub(crate) fn take(&mut self, record: &Record) -> Taken {
         self.hole = None;
+        // sent back to one reader: what it holds was here before
+        if record.header(stream::redrive::TO).is_some() {
+            return Taken::Duplicate;
+        }
         let position = source_position(record);
         let event = match read(record) {
             Ok(event) => event,

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::Value;
 use stream::Record;
-use stream::dead_letter::connect;
+use stream::dead_letter::{connect, is_mark};
 use stream::headers::last_text;
 
 use crate::chain;
@@ -49,8 +49,11 @@ impl Letters {
         for service in SERVICES {
             let topic = format!("{}{service}", kafka.dead_letter_prefix);
             let visit = move |(all, count): &mut (Self, u64), record: Record| {
-                *count += 1;
-                all.take(service, key, &record);
+                // what a redrive wrote down is no letter
+                if !is_mark(&record) {
+                    *count += 1;
+                    all.take(service, key, &record);
+                }
             };
             let (all, count) = read_topic(kafka, &topic, (letters, 0), visit).await?;
             letters = all;

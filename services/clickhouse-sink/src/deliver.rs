@@ -24,7 +24,7 @@ use crate::fence::Fence;
 use crate::owner::Owner;
 use crate::plan::{Held, Planned, plan};
 use crate::server::TableError;
-use crate::sink::Sink;
+use crate::sink::{Sink, spend};
 use crate::witness;
 use crate::write::Insert;
 
@@ -256,7 +256,7 @@ impl Deliverer {
         // in the trace of the record, not in that of the batch
         let burying = self.sink.bury(&record, &reject);
         burying.with_context(Context::new()).await?;
-        self.refused.spend(&record, &reject)
+        spend(&mut self.refused, &record, &reject)
     }
 
     fn trouble(&self, error: impl Into<TableError>) -> Trouble {

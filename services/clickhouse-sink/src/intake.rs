@@ -7,10 +7,12 @@ use engagement::event::{EnrichedEvent, Lane, Micros, Position, Source};
 use stream::checkpoint::Checkpoint;
 use stream::dead_letter::Reject;
 use stream::lineage::{Reader, Verdict};
+use stream::redrive::{self, Address};
 use stream::resume::source_position;
 use stream::{LaneError, Record};
 
 use crate::decode::decode;
+use crate::metrics::SERVICE;
 use crate::plan::Entry;
 use crate::row::EventIdType;
 
@@ -43,6 +45,11 @@ impl Intake {
 
     /// What to do with the next record. `watch` sees the event of one that turns out to have rows.
     pub fn judge(&mut self, record: &Record, watch: impl FnOnce(&EnrichedEvent)) -> Judged {
+        match redrive::address(record, SERVICE, None) {
+            Address::Everyone => {}
+            Address::Me => return self.redriven(record),
+            Address::Other => return Judged::Duplicate,
+        }
         let event = match read(record) {
             Ok(event) => event,
             Err(reject) => {
@@ -60,6 +67,18 @@ impl Intake {
                 }
                 judged
             }
+        }
+    }
+
+    /// A letter of this sink that was sent back. Its position was passed long ago, so it is applied by id and revision, beside
+    /// the chain.
+    fn redriven(&self, record: &Record) -> Judged {
+        match read(record).and_then(|event| encode(&event, record.offset, self.id_type)) {
+            Ok(mut entry) => {
+                entry.by_id = true;
+                Judged::Entry(Box::new(entry))
+            }
+            Err(reject) => Judged::Reject(reject),
         }
     }
 
@@ -151,4 +170,85 @@ fn hole(record: &Record, last: Position, prev: i64, found: Position) -> LaneErro
         "see `engagectl lineage show`; \
          `engagectl verify` names the missing events, `engagectl lineage adopt` goes on behind the hole",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use engagement::testing::Sample;
+    use engagement::wire::{Format, encode};
+    use stream::dead_letter::{Entry as InTopic, letter_headers};
+    use stream::headers::{CONTENT_TYPE, ENGAGEMENT_SOURCE};
+
+    use super::*;
+
+    fn record(offset: i64, payload: Option<Vec<u8>>) -> Record {
+        let texts = [
+            (CONTENT_TYPE, Format::Protobuf.content_type().to_owned()),
+            (ENGAGEMENT_SOURCE, format!("live/0/0/{offset}")),
+        ];
+        Record {
+            topic: "engagement.enriched.v1".into(),
+            partition: 0,
+            offset,
+            timestamp_ms: None,
+            key: None,
+            payload: payload.map(Bytes::from),
+            headers: texts
+                .map(|(name, text)| (name.to_owned(), Some(Bytes::from(text))))
+                .to_vec(),
+        }
+    }
+
+    fn at(offset: i64) -> Record {
+        let event = Sample::new().at_position(0, offset).build();
+        record(offset, Some(encode(&event, Format::Protobuf)))
+    }
+
+    /// The copy of what `service` gave up.
+    fn redriven(service: &str, original: &Record) -> Record {
+        let reject = Reject::new("refused", "write", "x", "y");
+        let letter = Record {
+            headers: letter_headers(service, original, &reject, Micros(0)),
+            ..original.clone()
+        };
+        let InTopic::Letter(letter) = InTopic::of(letter) else {
+            panic!("no mark")
+        };
+        let out = redrive::to_reader(&letter, &original.topic, 0, Micros(0));
+        Record {
+            offset: 99,
+            headers: out.headers,
+            ..original.clone()
+        }
+    }
+
+    #[test]
+    fn a_letter_sent_back_to_this_sink_is_applied_by_id_and_moves_nothing() {
+        let mut intake = Intake::new(Reader::new(), EventIdType::Int64);
+        for offset in [5, 6] {
+            assert!(
+                matches!(intake.judge(&at(offset), |_| ()), Judged::Entry(entry) if !entry.by_id)
+            );
+        }
+        let again = redriven(SERVICE, &at(5));
+        assert!(matches!(intake.judge(&again, |_| ()), Judged::Entry(entry) if entry.by_id));
+        assert!(matches!(intake.judge(&at(7), |_| ()), Judged::Entry(_)));
+        assert!(matches!(intake.judge(&at(5), |_| ()), Judged::Duplicate));
+    }
+
+    #[test]
+    fn a_letter_of_another_sink_has_no_effect_even_for_a_reader_that_has_seen_nothing() {
+        let mut intake = Intake::new(Reader::new(), EventIdType::Int64);
+        let other = redriven("webhook-forwarder", &at(5));
+        assert!(matches!(intake.judge(&other, |_| ()), Judged::Duplicate));
+        assert!(matches!(intake.judge(&at(900), |_| ()), Judged::Entry(_)));
+    }
+
+    #[test]
+    fn a_letter_that_still_cannot_be_read_is_given_up_again() {
+        let mut intake = Intake::new(Reader::new(), EventIdType::Int64);
+        let broken = redriven(SERVICE, &record(5, Some(b"\xff\xff".to_vec())));
+        assert!(matches!(intake.judge(&broken, |_| ()), Judged::Reject(_)));
+    }
 }

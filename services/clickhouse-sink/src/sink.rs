@@ -127,6 +127,18 @@ enum First {
     Instead(Then),
 }
 
+/// Counts a dead letter, unless it was one before: then it says nothing about the stream.
+pub(crate) fn spend(
+    budget: &mut RejectBudget,
+    record: &Record,
+    reject: &Reject,
+) -> Result<(), LaneError> {
+    if stream::redrive::is_copy(record) {
+        return Ok(());
+    }
+    budget.spend(record, reject)
+}
+
 /// A closed batch, and how the lane goes on after it.
 #[derive(Default)]
 struct Closed {
@@ -297,7 +309,7 @@ impl Lane {
                 self.sink.bury(record, &reject).await?;
                 closed.batch.pass(record.offset, now);
                 closed.checkpoint = checkpoint;
-                return self.rejects.spend(record, &reject);
+                return spend(&mut self.rejects, record, &reject);
             }
             Judged::Hole(error) => {
                 service::metrics::lineage_violation();

@@ -7,7 +7,7 @@ mod emitter;
 mod fence;
 mod ledger;
 mod log;
-mod moment;
+mod range;
 mod route;
 mod rows;
 mod session;
@@ -34,7 +34,7 @@ use crate::init::print;
 use emitter::Emitter;
 use ledger::{Entry, Finished, Run, RunId, Runs, Spec};
 use log::Log;
-use moment::{Range, moment};
+use range::Range;
 use rows::Wanted;
 use session::{Pace, Session};
 use source::Source;
@@ -94,12 +94,11 @@ fn resume_command(id: RunId) -> String {
 }
 
 fn given_range(args: &BackfillArgs) -> Result<Option<Range>, Failure> {
-    let Some(start) = &args.start else {
+    let Some(start) = args.start else {
         return Ok(None);
     };
     let now = Micros(clock::now());
-    let at = |text: &str| moment(text, now).map_err(|error| Failure::usage(error.to_string()));
-    Range::new(at(start)?, at(&args.end)?, now)
+    Range::new(start.micros(now.0), args.end.micros(now.0), now)
         .map(Some)
         .map_err(|error| Failure::usage(error.to_string()).remedy("correct --start and --end"))
 }

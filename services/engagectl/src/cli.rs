@@ -11,8 +11,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use crate::backfill::BackfillArgs;
 pub use crate::completions::CompletionsArgs;
+pub use crate::dlq::DlqCommand;
 use crate::generator::Rate;
 pub use crate::lag::LagArgs;
+pub use crate::reset::ResetArgs;
 pub use crate::settings::ConfigCommand;
 pub use crate::tail::TailArgs;
 pub use crate::top::TopArgs;
@@ -86,6 +88,11 @@ pub enum Command {
     /// Positions, chains and epochs: whether the logs and every group agree.
     #[command(subcommand)]
     Lineage(LineageCommand),
+    /// Dead letters: what services gave up, and its way back.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
+    /// Where a consumer group goes on: print old and new offsets, and with --execute write them.
+    Reset(ResetArgs),
     /// Write a marked row every few seconds and read it back from each sink; metrics on port 9107 (or ADMIN_ADDR).
     Canary(CanaryArgs),
     /// The whole pipeline on this machine, with a live view.

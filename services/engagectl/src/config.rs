@@ -62,8 +62,10 @@ pub struct Groups {
     pub enricher: String,
     /// The aggregator's, whose position stands in Redis; empty where there is none.
     pub redis: String,
-    /// The ClickHouse sink's, which a backfill waits for.
+    /// The ClickHouse sink's.
     pub clickhouse: String,
+    /// What the groups of webhook endpoints begin with, before the dot.
+    pub webhooks: String,
 }
 
 impl Default for Groups {
@@ -72,6 +74,7 @@ impl Default for Groups {
             enricher: "enricher".into(),
             redis: "redis-aggregator".into(),
             clickhouse: "clickhouse-sink".into(),
+            webhooks: "webhook-forwarder".into(),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod cli;
 mod completions;
 pub mod config;
 pub mod demo;
+pub mod dlq;
 mod expression;
 pub mod freshness;
 mod generate;
@@ -21,9 +22,11 @@ pub mod jaeger;
 mod lag;
 mod lineage;
 mod local;
+pub mod moment;
 pub mod pipeline;
 pub mod receiver;
 pub mod reference;
+pub mod reset;
 mod screen;
 mod settings;
 mod tail;
@@ -82,6 +85,12 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         Command::Webhook(WebhookCommand::Listen(args)) => listen(args, stop).await?,
         Command::Lineage(command) => {
             return Box::pin(lineage::run(&Config::load(&cli)?, command, cli.output)).await;
+        }
+        Command::Dlq(command) => {
+            return Box::pin(dlq::run(&Config::load(&cli)?, command, cli.output, stop)).await;
+        }
+        Command::Reset(args) => {
+            return Box::pin(reset::run(&Config::load(&cli)?, args, cli.output)).await;
         }
         // a process of its own, which `main` begins before there is a runtime
         Command::Canary(_) => {

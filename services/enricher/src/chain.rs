@@ -7,15 +7,17 @@ mod verdict;
 
 pub use verdict::{Halt, Replayed, Skip, Verdict};
 
+use std::collections::BTreeSet;
+
 use engagement::enrich::Place;
 use engagement::envelope::{
-    CdcRecord, EventChange, Input, Meta, Parser, RejectKind, is_move_header,
+    CdcRecord, EventChange, Input, Meta, Parser, Reject, RejectKind, is_move_header,
 };
 use engagement::event::{EnrichedEvent, Lane, Position, Source};
-use stream::Record;
 use stream::lineage::{
     Change, Checkpoint, Database, Duplicates, EnricherResume, Identity, Mark, Recognition,
 };
+use stream::{Record, redrive};
 
 /// Changes remembered where the envelope has no `sequence`.
 const WINDOW: i64 = 8192;
@@ -27,6 +29,8 @@ pub struct Chain {
     epoch: u8,
     prev: i64,
     duplicates: Duplicates,
+    /// Redriven letters behind the resume point that are in the output already, by offset.
+    redriven: BTreeSet<i64>,
 }
 
 impl Chain {
@@ -41,11 +45,24 @@ impl Chain {
             epoch,
             prev,
             duplicates: Duplicates::resume(mark),
+            redriven: BTreeSet::new(),
         }
+    }
+
+    /// What the end of the output holds of redriven letters: they do not move the resume point, and are not written again.
+    pub fn redriven(&mut self, written: impl IntoIterator<Item = (u8, i64)>) {
+        let of_epoch = written
+            .into_iter()
+            .filter(|(epoch, _)| *epoch == self.epoch);
+        self.redriven.extend(of_epoch.map(|(_, offset)| offset));
     }
 
     /// A record from before the resume point: completes the set of changes at the mark.
     pub fn replay(&mut self, parser: &Parser, record: &Record) -> Replayed {
+        // a redriven letter stands out of the order
+        if redrive::is_copy(record) {
+            return Replayed::Other;
+        }
         match parser.event(input(record)) {
             Ok(CdcRecord::Change(change)) => self.remember(&change),
             _ => Replayed::Other,
@@ -109,6 +126,9 @@ impl Chain {
 
     /// What `record` is, given all records before it.
     pub fn judge<'a>(&mut self, parser: &Parser, record: &'a Record) -> Verdict<'a> {
+        if let Some(epoch) = redrive::epoch(record) {
+            return self.judge_redriven(parser, record, epoch);
+        }
         match parser.event(input(record)) {
             Ok(CdcRecord::Change(change)) => self.recognise(change),
             Ok(CdcRecord::Tombstone) => Verdict::Skip(Skip::Tombstone),
@@ -117,6 +137,41 @@ impl Chain {
             Err(reject) if reject.kind == RejectKind::WrongKey => {
                 Verdict::Stop(Halt::WrongKey(reject))
             }
+            Err(reject) => Verdict::Reject(reject),
+        }
+    }
+
+    /// A letter that was sent back passes beside the mark, which would take it for a re-send (DESIGN section 11, rule 13).
+    /// Whatever is wrong with it makes it a letter again: it says nothing about the stream.
+    fn judge_redriven<'a>(
+        &self,
+        parser: &Parser,
+        record: &'a Record,
+        epoch: Option<u8>,
+    ) -> Verdict<'a> {
+        if self.redriven.contains(&record.offset) {
+            return Verdict::Skip(Skip::Redriven);
+        }
+        let Some(epoch) = epoch.filter(|epoch| *epoch <= self.epoch) else {
+            let message = format!(
+                "the header {} of a redriven record is not an epoch up to {}, the present one",
+                stream::dead_letter::EPOCH,
+                self.epoch
+            );
+            return Verdict::Reject(Reject::new(RejectKind::WrongType, message));
+        };
+        match parser.event(input(record)) {
+            Ok(CdcRecord::Change(change)) => Verdict::Redrive(change, epoch),
+            Ok(CdcRecord::Tombstone) => Verdict::Skip(Skip::Tombstone),
+            Ok(CdcRecord::Message(_)) => Verdict::Skip(Skip::Message),
+            Ok(CdcRecord::Truncate) => Verdict::Reject(Reject::new(
+                RejectKind::UnknownOperation,
+                "op is t, which a redriven record cannot be",
+            )),
+            Err(Reject {
+                kind: RejectKind::WrongKey,
+                message,
+            }) => Verdict::Reject(Reject::new(RejectKind::WrongType, message)),
             Err(reject) => Verdict::Reject(reject),
         }
     }
@@ -191,6 +246,19 @@ impl Chain {
             prev: self.prev,
             commit_lsn,
             lsn,
+        }
+    }
+
+    /// Where the record made from the redriven letter at `offset` goes: beside the chain, which does not move.
+    #[must_use]
+    pub fn redrive_place(&self, offset: i64, mark: Option<Mark>) -> Place {
+        let place = self.place(offset, mark);
+        Place {
+            position: Position {
+                lane: Lane::Redrive,
+                ..place.position
+            },
+            ..place
         }
     }
 

@@ -80,7 +80,7 @@ pub const OWN: &[Metric] = &[
     )
     .with(&[Label::one_of("reason", REJECTS)]),
     Metric::counter(SKIPPED, "Records of the change topic that need no output.")
-        .with(&[Label::one_of("reason", &["tombstone", "message", "listed"])]),
+        .with(&[Label::one_of("reason", &["tombstone", "message", "listed", "redriven"])]),
     service::metrics::duplicates_metric(&[
         Label::service("service"),
         Label::one_of("reason", &["resent"]),

@@ -2,6 +2,8 @@
 //!
 //! Invariant: no record is judged before the resume point is proven and the changes at the mark are known again.
 
+use std::collections::BTreeSet;
+
 use engagement::envelope::{CdcRecord, Parser};
 use engagement::event::EnrichedEvent;
 use faults::Rule;
@@ -37,6 +39,7 @@ pub(crate) async fn open(lane: &LaneHandle, shared: &Shared) -> Result<Opened, L
         .map_err(|stop| stop.at(lane))?;
     let mut chain = Chain::resume(lane.partition(), &resume);
     found.at_mark.iter().for_each(|event| chain.produced(event));
+    chain.redriven(found.redriven.iter().copied());
     prove(lane, &shared.parser, resume.proof, found.tail.as_ref()).await?;
     let replay = Replay::new(&resume, found.tail.as_ref(), found.input, found.output);
     restore(lane, shared, replay, &mut chain).await?;
@@ -68,6 +71,8 @@ struct Found {
     tail: Option<EnrichedEvent>,
     /// Events of the output with the mark of `tail`: their change records may have expired.
     at_mark: Vec<EnrichedEvent>,
+    /// Redriven letters that stand at the end of the output: epoch and offset in the change topic.
+    redriven: BTreeSet<(u8, i64)>,
     committed: Option<Committed>,
 }
 
@@ -130,6 +135,7 @@ impl Found {
             input: lane.watermarks().await?,
             output: tail.log,
             at_mark: end.at_mark().cloned().collect(),
+            redriven: end.redriven().collect(),
             tail: highest.cloned(),
             committed,
         })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engagement::envelope::EventChange;
-use engagement::event::Micros;
+use engagement::event::{EnrichedEvent, Micros};
 use service::traces::InContext as _;
 use stream::dead_letter::{Reject, RejectBudget};
 use stream::lineage::Mark;
@@ -44,6 +44,14 @@ struct Step<'a> {
     record: &'a Record,
     verdict: Verdict<'a>,
     mark: Option<Mark>,
+}
+
+/// A record on its way: the mark after it, and the time of its batch.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    record: &'a Record,
+    mark: Option<Mark>,
+    now: Micros,
 }
 
 /// The state of one partition while it runs.
@@ -131,20 +139,22 @@ impl Work {
             mark,
         }) = steps.next()
         {
+            let unknown = verdict
+                .change()
+                .filter(|change| answers.is_none() && join::is_unknown(&self.shared, change))
+                .map(|change| self.unknown(change, steps.as_slice()));
+            if let Some(unknown) = unknown {
+                let learning = join::resolve(&self.shared, &mut self.wait, unknown, &self.stopping);
+                let Some(learnt) = learning.await else {
+                    return Ok(Flow::Stopping);
+                };
+                answers = Some(learnt);
+            }
+            let at = At { record, mark, now };
             match verdict {
-                Verdict::Emit(change) => {
-                    if answers.is_none() && join::is_unknown(&self.shared, &change) {
-                        let unknown = self.unknown(&change, steps.as_slice());
-                        let learnt =
-                            join::resolve(&self.shared, &mut self.wait, unknown, &self.stopping)
-                                .await;
-                        let Some(learnt) = learnt else {
-                            return Ok(Flow::Stopping);
-                        };
-                        answers = Some(learnt);
-                    }
-                    self.emit(record, change, mark, answers.as_ref(), now)
-                        .await?;
+                Verdict::Emit(change) => self.emit(at, change, answers.as_ref()).await?,
+                Verdict::Redrive(change, epoch) => {
+                    self.redrive(at, change, epoch, answers.as_ref()).await?;
                 }
                 Verdict::Skip(skip) => {
                     metrics::skipped(skip.name());
@@ -181,43 +191,86 @@ impl Work {
 
     async fn emit(
         &mut self,
-        record: &Record,
+        at: At<'_>,
         change: EventChange<'_>,
-        mark: Option<Mark>,
         answers: Option<&Answers>,
-        now: Micros,
     ) -> Result<(), LaneError> {
-        if let Some(refusal) = self.out.refused(record.offset) {
-            let reject = unsendable("refused", refusal);
-            return self.give_up(record, &reject, mark, now).await;
-        }
+        let At { record, mark, now } = at;
         let place = self.chain.place(record.offset, mark);
         let event = join::event(&self.shared, change, place, answers, now);
-        let mut out = emit::record(record, &event, self.shared.format);
-        let span = self.spans.record(record, &event, &mut out.headers);
         let prev = record.offset;
         let reached = Reached {
             progress: Progress { prev, mark },
             committed_at: (!event.is_historical()).then_some(event.source.committed_at),
         };
         self.measure_capture(record, reached.committed_at);
+        if self.send(at, &event, reached).await? {
+            self.chain.emitted(record.offset);
+            // a good record never uses the budget up
+            let _ = self.rejects.note(false);
+        }
+        Ok(())
+    }
+
+    /// A letter that was sent back: beside the chain, with the revision of the epoch that it was given up in.
+    async fn redrive(
+        &mut self,
+        at: At<'_>,
+        change: EventChange<'_>,
+        epoch: u8,
+        answers: Option<&Answers>,
+    ) -> Result<(), LaneError> {
+        let At { record, mark, now } = at;
+        let revision = engagement::enrich::revision(epoch, change.meta.lsn);
+        let place = self.chain.redrive_place(record.offset, mark);
+        let event = EnrichedEvent {
+            revision,
+            ..join::event(&self.shared, change, place, answers, now)
+        };
+        let reached = Reached {
+            progress: self.chain.progress(mark),
+            // it was late already when it was given up
+            committed_at: None,
+        };
+        self.send(at, &event, reached).await?;
+        tracing::info!(
+            partition = record.partition,
+            offset = record.offset,
+            "redriven letter enriched"
+        );
+        Ok(())
+    }
+
+    /// Hands an event to the producer. `false`: it is a dead letter instead.
+    async fn send(
+        &mut self,
+        at: At<'_>,
+        event: &EnrichedEvent,
+        reached: Reached,
+    ) -> Result<bool, LaneError> {
+        let At { record, mark, now } = at;
+        if let Some(refusal) = self.out.refused(record.offset) {
+            let reject = unsendable("refused", refusal);
+            self.give_up(record, &reject, mark, now).await?;
+            return Ok(false);
+        }
+        let mut out = emit::record(record, event, self.shared.format);
+        let span = self.spans.record(record, event, &mut out.headers);
         let sent = self.out.send(out, record.offset, reached).await;
         match sent {
             Ok(()) => {
                 self.spans.sent(span);
-                self.chain.emitted(record.offset);
-                self.shared.meters.enriched(&event);
-                // a good record never uses the budget up
-                let _ = self.rejects.note(false);
-                Ok(())
+                self.shared.meters.enriched(event);
+                Ok(true)
             }
             Err(error @ SendError::TooLarge { .. }) => {
                 let reject = unsendable("too_large", error.to_string());
                 let giving_up = self.give_up(record, &reject, mark, now);
                 match span {
-                    Some(span) => giving_up.with_context(span.failed(reject.kind)).await,
-                    None => giving_up.await,
+                    Some(span) => giving_up.with_context(span.failed(reject.kind)).await?,
+                    None => giving_up.await?,
                 }
+                Ok(false)
             }
             Err(error) => Err(error.into()),
         }
@@ -237,10 +290,8 @@ impl Work {
 
     /// The unknown contents of this change and of all that follow in the batch: one question for all.
     fn unknown(&self, first: &EventChange<'_>, rest: &[Step<'_>]) -> Vec<String> {
-        let changes = rest.iter().filter_map(|step| match &step.verdict {
-            Verdict::Emit(change) if join::is_unknown(&self.shared, change) => Some(change),
-            _ => None,
-        });
+        let changes = rest.iter().filter_map(|step| step.verdict.change());
+        let changes = changes.filter(|change| join::is_unknown(&self.shared, change));
         let ids = std::iter::once(first)
             .chain(changes)
             .filter_map(|change| change.row.content_id.as_deref());

@@ -89,6 +89,11 @@ impl Chain {
         self.before = position.filter(|_| !self.unread);
     }
 
+    /// Passes a letter that was sent back to another reader: it has no place in the chain.
+    pub fn pass(&mut self, position: Option<Position>) {
+        self.before = position.filter(|_| !self.unread);
+    }
+
     /// The position after the record passed last, which stands at `enriched`.
     #[must_use]
     pub fn applied(&self, enriched: i64) -> Applied {
@@ -142,6 +147,16 @@ mod tests {
         assert_eq!(chain.applied(9).before, Some(source(2).position()));
         assert_eq!(chain.follow(&source(2)), Ok(Step::Duplicate));
         assert_eq!(chain.follow(&source(3)), Ok(Step::Next));
+    }
+
+    #[test]
+    fn a_letter_of_another_reader_moves_nothing_but_the_proof() {
+        let mut chain = Chain::after(&Applied::nothing_before(0));
+        chain.pass(Some(source(3).position()));
+        assert_eq!(chain.follow(&source(900)), Ok(Step::Next), "the first");
+        chain.pass(Some(source(3).position()));
+        assert_eq!(chain.applied(9).before, Some(source(3).position()));
+        assert_eq!(chain.follow(&source(901)), Ok(Step::Next));
     }
 
     #[test]

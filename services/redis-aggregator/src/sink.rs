@@ -10,6 +10,7 @@ use std::sync::Arc;
 use engagement::event::Micros;
 use faults::Point;
 use stream::dead_letter::{DeadLetters, RejectBudget};
+use stream::redrive::{self, Address};
 use stream::trace::Watched;
 use stream::{LaneError, LaneHandle, Record};
 use tokio::time::{Instant, timeout_at};
@@ -171,6 +172,12 @@ impl Lane {
     async fn process(&mut self, records: &mut Vec<Record>) -> Result<Next, LaneError> {
         let mut pending = self.pending();
         for record in records.drain(..) {
+            if redrive::address(&record, metrics::SERVICE, None) != Address::Everyone {
+                self.chain.pass(header_position(&record));
+                pending.applied = self.chain.applied(record.offset);
+                pending.records += 1;
+                continue;
+            }
             match decode(&record) {
                 Ok(event) => match self.take(&mut pending, &record, &event).await {
                     Ok(Next::Continue) => {}

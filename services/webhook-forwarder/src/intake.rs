@@ -8,6 +8,7 @@ use engagement::wire::{Format, decode};
 use stream::backfill::{Addressee, Ticket};
 use stream::headers::{CONTENT_TYPE, ENGAGEMENT_SOURCE, last_text};
 use stream::lineage::{Reader, Verdict};
+use stream::redrive::{self, Address};
 use stream::{LaneError, Record};
 
 use crate::endpoint::Selection;
@@ -35,15 +36,21 @@ pub enum Skip {
     Unwanted,
 }
 
-/// Judges one record and moves `reader` on.
+/// Judges one record for this endpoint and moves `reader` on.
 pub fn judge(
     record: &Record,
     reader: &mut Reader,
+    endpoint: &str,
     shape: &MessageShape,
     selection: Selection,
 ) -> Intake {
     if Ticket::of(record).is_some_and(|ticket| !ticket.is_for(Addressee::Webhook)) {
         return Intake::Skip(Skip::Unwanted);
+    }
+    match redrive::address(record, crate::NAME, Some(endpoint)) {
+        Address::Everyone => {}
+        Address::Me => return redriven(record, shape, selection),
+        Address::Other => return Intake::Skip(Skip::Unwanted),
     }
     let event = match read(record) {
         Ok(event) => event,
@@ -52,13 +59,37 @@ pub fn judge(
     match reader.check(&event.source) {
         Verdict::Duplicate => Intake::Skip(Skip::Duplicate),
         Verdict::Hole { last, prev, found } => Intake::Stop(hole(record, last, prev, found)),
-        Verdict::Apply | Verdict::Redriven if !selection.wants(&event) => {
-            Intake::Skip(Skip::Unwanted)
-        }
-        Verdict::Apply | Verdict::Redriven => match shape.message(&event) {
-            Ok(message) => Intake::Send(message),
-            Err(error) => Intake::Poison(format!("the profile rendered no JSON: {error}")),
-        },
+        Verdict::Apply => send(&event, shape, selection),
+        Verdict::Redriven => late(send(&event, shape, selection)),
+    }
+}
+
+fn send(event: &EnrichedEvent, shape: &MessageShape, selection: Selection) -> Intake {
+    if !selection.wants(event) {
+        return Intake::Skip(Skip::Unwanted);
+    }
+    match shape.message(event) {
+        Ok(message) => Intake::Send(message),
+        Err(error) => Intake::Poison(format!("the profile rendered no JSON: {error}")),
+    }
+}
+
+/// A letter of this endpoint that was sent back: the same message, beside the chain.
+fn redriven(record: &Record, shape: &MessageShape, selection: Selection) -> Intake {
+    match read(record) {
+        Ok(event) => late(send(&event, shape, selection)),
+        Err(reason) => Intake::Poison(reason),
+    }
+}
+
+/// How long a letter lay somewhere says nothing about how fast events are delivered.
+fn late(intake: Intake) -> Intake {
+    match intake {
+        Intake::Send(message) => Intake::Send(Message {
+            committed_at: None,
+            ..message
+        }),
+        other => other,
     }
 }
 
@@ -154,7 +185,18 @@ mod tests {
             envelope: true,
             render: RenderOptions::default(),
         };
-        judge(record, reader, &shape, SELECTION)
+        judge(record, reader, "crm", &shape, SELECTION)
+    }
+
+    /// The copy of what the endpoint of that name gave up.
+    fn redriven_to(endpoint: &str, original: &Record) -> Record {
+        let mut copy = original.clone();
+        stream::headers::set(
+            &mut copy.headers,
+            redrive::TO,
+            format!("webhook-forwarder.{endpoint}"),
+        );
+        copy
     }
 
     fn at(offset: i64) -> Record {
@@ -188,6 +230,30 @@ mod tests {
             text.contains("live/0/0/9") && text.contains("live/0/0/5"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_letter_sent_back_is_the_same_message_and_only_for_its_endpoint() {
+        let mut reader = Reader::new();
+        let Intake::Send(first) = judge_one(&at(5), &mut reader) else {
+            panic!("it is sent")
+        };
+        let before = reader;
+        let Intake::Send(again) = judge_one(&redriven_to("crm", &at(5)), &mut reader) else {
+            panic!("it is sent again")
+        };
+        assert_eq!((&again.id, &again.body), (&first.id, &first.body));
+        let other = judge_one(&redriven_to("erp", &at(5)), &mut reader);
+        assert!(matches!(other, Intake::Skip(Skip::Unwanted)));
+        assert_eq!(reader, before);
+        assert!(matches!(judge_one(&at(6), &mut reader), Intake::Send(_)));
+    }
+
+    #[test]
+    fn a_letter_of_another_endpoint_is_no_beginning_of_the_chain() {
+        let mut reader = Reader::new();
+        judge_one(&redriven_to("erp", &at(5)), &mut reader);
+        assert!(matches!(judge_one(&at(900), &mut reader), Intake::Send(_)));
     }
 
     #[test]

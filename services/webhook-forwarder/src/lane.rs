@@ -102,8 +102,8 @@ impl Lane {
     fn take(&mut self, record: Record) -> Result<(), LaneError> {
         let runtime = Arc::clone(&self.runtime);
         let endpoint = &runtime.endpoint;
-        let (shape, selection) = (&endpoint.shape, endpoint.selection);
-        let intake = intake::judge(&record, &mut self.reader, shape, selection);
+        let (name, shape, selection) = (&endpoint.name, &endpoint.shape, endpoint.selection);
+        let intake = intake::judge(&record, &mut self.reader, name, shape, selection);
         let offset = record.offset;
         // The next owner looks for its proof at this record, which may be one without a position.
         let checkpoint = Checkpoint {

@@ -69,6 +69,7 @@ pub fn rules(topics: &TopicSettings) -> Vec<Rule> {
     }
     rules.extend(canary(topics));
     rules.extend(operator(topics));
+    rules.extend(redrive(topics));
     rules
 }
 
@@ -133,6 +134,25 @@ fn operator(topics: &TopicSettings) -> Vec<Rule> {
     rules
 }
 
+/// Who carries out `dlq redrive` and `dlq purge`: a user of its own, because it writes what otherwise only services write.
+fn redrive(topics: &TopicSettings) -> Vec<Rule> {
+    let user = "engagectl-redrive";
+    let mut rules = vec![
+        topic(user, &topics.cdc, &["Read", "Write"]),
+        topic(user, &topics.enriched, &["Read", "Write"]),
+    ];
+    for service in ["enricher"].into_iter().chain(SINKS) {
+        rules.push(topic(
+            user,
+            &dead_letter::topic(service),
+            &["Read", "Write", "Delete"],
+        ));
+        rules.push(groups(user, service));
+    }
+    rules.push(groups(user, "engage"));
+    rules
+}
+
 fn topic(user: &str, name: &str, operations: &[&'static str]) -> Rule {
     Rule {
         user: user.into(),
@@ -191,18 +211,29 @@ mod tests {
     }
 
     #[test]
-    fn only_the_enricher_writes_what_sinks_read_and_only_connect_writes_what_it_reads() {
+    fn only_the_enricher_and_a_redrive_write_what_sinks_read_and_only_connect_and_a_redrive_what_it_reads()
+     {
         let writers = |topic: &str| -> Vec<String> {
             let of_topic = all().into_iter().filter(|rule| rule.name == topic);
             let writing = of_topic.filter(|rule| rule.operations.contains(&"Write"));
             writing.map(|rule| rule.user).collect()
         };
-        assert_eq!(writers("engagement.enriched.v1"), ["enricher"]);
+        let redrive = "engagectl-redrive";
+        assert_eq!(writers("engagement.enriched.v1"), ["enricher", redrive]);
         assert_eq!(writers("engagement.backfill.v1"), ["engagectl"]);
-        assert_eq!(writers("cdc.public.engagement_events"), ["connect"]);
+        assert_eq!(
+            writers("cdc.public.engagement_events"),
+            ["connect", redrive]
+        );
         assert_eq!(
             writers("engagement.dlq.clickhouse-sink"),
-            ["clickhouse-sink"]
+            ["clickhouse-sink", redrive]
+        );
+        let other = all().into_iter().filter(|rule| rule.user != redrive);
+        assert!(
+            other
+                .into_iter()
+                .all(|rule| !rule.operations.contains(&"Delete"))
         );
     }
 

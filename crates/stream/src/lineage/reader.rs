@@ -15,6 +15,8 @@ pub struct Reader {
     mark: Option<Mark>,
     /// Missing, and known to be.
     hole: Option<Position>,
+    /// The last record of the redrive lane that passed.
+    redriven: Option<Position>,
 }
 
 /// What to do with a record.
@@ -33,7 +35,8 @@ pub enum Verdict {
         /// This record's position.
         found: Position,
     },
-    /// A redriven dead letter or a record of a backfill: outside of the chain, applied by (id, revision).
+    /// A redriven dead letter or a record of a backfill: outside of the chain, applied by (id, revision). A redriven one's
+    /// position is where it was redriven to, so it passes once, too.
     Redriven,
 }
 
@@ -61,6 +64,10 @@ impl Reader {
             before: checkpoint.before,
             mark: checkpoint.mark,
             hole: checkpoint.hole,
+            // an older one is below the last position
+            redriven: checkpoint
+                .before
+                .filter(|before| before.lane == Lane::Redrive),
         }
     }
 
@@ -73,9 +80,16 @@ impl Reader {
     /// Judges a record and moves on if it passes. After [`Verdict::Hole`] nothing has moved.
     pub fn check(&mut self, source: &Source) -> Verdict {
         let found = source.position();
-        if source.lane != Lane::Live {
-            self.before = Some(found);
-            return Verdict::Redriven;
+        match source.lane {
+            Lane::Live => {}
+            Lane::Redrive => {
+                self.before = Some(found);
+                return self.pass_redriven(found);
+            }
+            Lane::Backfill => {
+                self.before = Some(found);
+                return Verdict::Redriven;
+            }
         }
         let verdict = self.judge(source, found);
         match verdict {
@@ -107,6 +121,16 @@ impl Reader {
             hole: self.hole,
             stored: None,
         }
+    }
+
+    /// Redriven records stand in the same order as those of the stream: both are made from the change topic as it goes on.
+    fn pass_redriven(&mut self, found: Position) -> Verdict {
+        let passed = |seen: &Position| !is_above(found, *seen);
+        if self.last.iter().chain(&self.redriven).any(passed) {
+            return Verdict::Duplicate;
+        }
+        self.redriven = Some(found);
+        Verdict::Redriven
     }
 
     fn judge(&self, source: &Source, found: Position) -> Verdict {
@@ -223,16 +247,44 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_lane_passes_beside_the_chain() {
-        for lane in [Lane::Redrive, Lane::Backfill] {
-            let mut reader = Reader::new();
-            reader.check(&source(0, 500, -1));
-            let other = Source {
-                lane,
-                ..source(0, 3, -1)
-            };
-            assert_eq!(reader.check(&other), Verdict::Redriven);
-            assert_eq!(reader.last().map(|p| p.offset), Some(500));
+    fn a_record_of_a_backfill_passes_beside_the_chain() {
+        let mut reader = Reader::new();
+        reader.check(&source(0, 500, -1));
+        let other = Source {
+            lane: Lane::Backfill,
+            ..source(0, 3, -1)
+        };
+        assert_eq!(reader.check(&other), Verdict::Redriven);
+        assert_eq!(reader.last().map(|p| p.offset), Some(500));
+    }
+
+    #[test]
+    fn a_redriven_record_passes_beside_the_chain() {
+        let mut reader = Reader::new();
+        reader.check(&source(0, 500, -1));
+        assert_eq!(reader.check(&redriven(501)), Verdict::Redriven);
+        assert_eq!(reader.last().map(|p| p.offset), Some(500));
+        assert_eq!(reader.check(&source(0, 502, 500)), Verdict::Apply);
+    }
+
+    #[test]
+    fn a_redriven_record_passes_once_also_when_an_enricher_writes_it_again() {
+        let mut reader = Reader::new();
+        reader.check(&source(0, 500, -1));
+        assert_eq!(reader.check(&redriven(501)), Verdict::Redriven);
+        let mut resumed = Reader::resume(&reader.checkpoint());
+        for reader in [&mut reader, &mut resumed] {
+            assert_eq!(reader.check(&redriven(501)), Verdict::Duplicate);
+            assert_eq!(reader.check(&redriven(502)), Verdict::Redriven);
+            assert_eq!(reader.check(&source(0, 503, 500)), Verdict::Apply);
+            assert_eq!(reader.check(&redriven(502)), Verdict::Duplicate);
+        }
+    }
+
+    fn redriven(offset: i64) -> Source {
+        Source {
+            lane: Lane::Redrive,
+            ..source(0, offset, -1)
         }
     }
 

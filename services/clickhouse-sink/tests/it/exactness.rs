@@ -175,10 +175,11 @@ async fn a_snapshot_adds_only_what_is_missing_and_repairs_what_is_stale() {
 async fn a_redriven_record_is_applied_by_its_revision() {
     let bench = Bench::new("redriven", 1).await;
     let newer = event(0, 5).event_id(1).prev(-1).duration_ms(9_000).build();
-    let mut old = event(0, 2).event_id(1).lane(Lane::Redrive).build();
-    let missing = event(0, 3).event_id(2).lane(Lane::Redrive).build();
-    old.source.partition = 0;
-    bench.log.append([&newer, &old, &missing]);
+    let mut old = event(0, 6).event_id(1).lane(Lane::Redrive).build();
+    let mut missing = event(0, 7).event_id(2).lane(Lane::Redrive).build();
+    // what they were when they were given up
+    (old.revision, missing.revision) = (2_000, 3_000);
+    bench.log.append([&newer, &old, &missing, &missing]);
     let mut sink = bench.setup.start();
     sink.until("2\t2\t16000", || bench.database.totals()).await;
 }

@@ -16,6 +16,7 @@ mod log;
 mod memory;
 mod proxy;
 mod read_back;
+mod redrive;
 mod refusal;
 mod sink;
 mod table;

@@ -6,6 +6,7 @@ use clap::Args;
 use stream::backfill::Addressee;
 
 use crate::generator::Rate;
+use crate::moment::Moment;
 
 /// Options of `backfill`.
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub struct BackfillArgs {
         allow_hyphen_values = true,
         required_unless_present_any = ["resume", "list"]
     )]
-    pub start: Option<String>,
+    pub start: Option<Moment>,
     /// Only events that happened before this time.
     #[arg(
         long,
@@ -41,7 +42,7 @@ pub struct BackfillArgs {
         allow_hyphen_values = true,
         default_value = "now"
     )]
-    pub end: String,
+    pub end: Moment,
     /// Only events of this content.
     #[arg(long, value_name = "ID")]
     pub content_id: Option<String>,
@@ -98,10 +99,8 @@ mod tests {
     #[test]
     fn times_that_begin_with_a_minus_are_no_options() {
         let args = parse(&["--start", "-2h", "--end", "-5m", "--dry-run"]).unwrap();
-        assert_eq!(
-            (args.start.as_deref(), args.end.as_str()),
-            (Some("-2h"), "-5m")
-        );
+        let ago = |minutes: u64| Moment::Ago(Duration::from_secs(60 * minutes));
+        assert_eq!((args.start, args.end), (Some(ago(120)), ago(5)));
         assert_eq!(args.sinks, [Addressee::Clickhouse]);
     }
 

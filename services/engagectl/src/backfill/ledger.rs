@@ -11,7 +11,7 @@ use engagement::event::Micros;
 use serde::{Deserialize, Serialize};
 use stream::backfill::Addressee;
 
-use super::moment::Range;
+use super::range::Range;
 
 /// A run: milliseconds since 1970 at its beginning.
 pub(super) type RunId = i64;

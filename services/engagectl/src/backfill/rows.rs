@@ -14,7 +14,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::ledger::Cursor;
-use super::moment::Range;
+use super::range::Range;
 
 /// Asks for the columns of a table: name, type.
 pub(super) const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute \

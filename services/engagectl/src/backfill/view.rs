@@ -260,7 +260,7 @@ fn line(rows: u64, before: u64, total: u64, elapsed: Duration) -> String {
 mod tests {
     use super::super::ledger::Cursor;
     use super::*;
-    use crate::backfill::moment::Range;
+    use crate::backfill::range::Range;
     use engagement::event::Micros;
 
     fn run() -> Run {

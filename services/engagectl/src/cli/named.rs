@@ -37,9 +37,9 @@ fn a_verb_or_an_option_that_is_not_there_is_found_also_across_a_line_break() {
     let wrong = [
         "next: TOOL rebuild redis",
         "run `TOOL lineage repair`, then",
-        "\"see `TOOL \\\n    reset`\"",
+        "\"see `TOOL \\\n    rewind`\"",
         "/// by `TOOL\n    /// backfill --upto x`",
-        "TOOL --config engage.toml dlq ls",
+        "TOOL --config engage.toml dlq list",
         "TOOL lineage adopt --force",
     ];
     for text in wrong {

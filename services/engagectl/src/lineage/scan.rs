@@ -56,6 +56,11 @@ impl Scan {
     /// The next record.
     pub(super) fn record(&mut self, record: &Record) {
         self.records += 1;
+        // a letter that was sent back to one reader repeats what was passed
+        if record.header(stream::redrive::TO).is_some() {
+            self.redriven += 1;
+            return;
+        }
         let position = source_position(record);
         let event = match position {
             Some(position) => tail::read(record, position).map_err(|error| error.to_string()),

@@ -13,7 +13,8 @@ use std::ops::ControlFlow;
 use engagement::event::Micros;
 use serde_json::Value;
 use service::Failure;
-use stream::{LaneError, dead_letter};
+use stream::LaneError;
+use stream::dead_letter::{self, is_mark};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +56,8 @@ pub(crate) async fn run(
     while let Some(Some(handed)) = stop.run_until_cancelled(records.recv()).await {
         match handed {
             Err(error) => ended = Err(unanswered(&error)),
+            // what a redrive wrote down is no letter
+            Ok(record) if args.stream == Stream::Dlq && is_mark(&record) => continue,
             Ok(record) => {
                 let fields = fields::of(&record, args.stream, args.payload);
                 if printer.take(&fields).is_continue() {

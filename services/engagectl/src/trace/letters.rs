@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use engagement::event::Micros;
 use service::Failure;
 use stream::Record;
-use stream::dead_letter::{self, ATTEMPTS, ERROR_KIND, connect};
+use stream::dead_letter::{self, Entry, connect};
 use stream::headers::last_text;
 use stream::scan::Scanner;
 
@@ -53,7 +53,9 @@ impl Log {
                 // letters keep the time of their record
                 let spans = scanner.since(&spans, since)?;
                 scanner.read(&spans, |record| {
-                    letters.extend(letter(service, &record).filter(|_| is_from(&record, &places)));
+                    if is_from(&record, &places) {
+                        letters.extend(letter(service, record));
+                    }
                 })?;
             }
             Ok(letters)
@@ -75,18 +77,20 @@ fn is_from(letter: &Record, places: &BTreeSet<(String, String, String)>) -> bool
     ))
 }
 
-fn letter(service: &str, record: &Record) -> Option<Letter> {
-    let text = |name: &str| last_text(&record.headers, name).unwrap_or("?").to_owned();
-    let failed = last_text(&record.headers, dead_letter::FIRST_FAILED_AT);
+fn letter(service: &str, record: Record) -> Option<Letter> {
+    let Entry::Letter(letter) = Entry::of(record) else {
+        return None;
+    };
+    let attempts = letter.attempts.map(|count| count.to_string());
     Some(Letter {
         service: service.to_owned(),
-        topic: record.topic.to_string(),
-        partition: record.partition,
-        offset: record.offset,
-        at: failed.and_then(|text| text.parse().ok()),
-        kind: text(ERROR_KIND),
-        attempts: text(ATTEMPTS),
-        message: text(connect::EXCEPTION_MESSAGE),
+        topic: letter.at.topic,
+        partition: letter.at.partition,
+        offset: letter.at.offset,
+        at: letter.first_failed_at,
+        kind: letter.kind,
+        attempts: attempts.unwrap_or_else(|| "?".to_owned()),
+        message: letter.message,
     })
 }
 

@@ -1,8 +1,11 @@
 //! The tool as a process: against a real broker, on a pseudo-terminal and in a pipe.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod broker;
 mod lag;
+mod letters;
 mod offline;
+mod reset;
 mod screen;
 mod support;
 mod tail;

@@ -93,6 +93,7 @@ fn start() -> Chain {
 fn judge(chain: &mut Chain, record: &Record) -> &'static str {
     match chain.judge(&Parser::default(), record) {
         Verdict::Emit(_) => "emit",
+        Verdict::Redrive(..) => "redrive",
         Verdict::Skip(skip) => skip.name(),
         Verdict::Duplicate => "duplicate",
         Verdict::Reject(reject) => reject.kind.name(),
@@ -100,6 +101,96 @@ fn judge(chain: &mut Chain, record: &Record) -> &'static str {
         Verdict::Stop(Halt::WrongKey(_)) => "stop: wrong key",
         Verdict::Stop(Halt::Contradiction(_)) => "stop: contradiction",
     }
+}
+
+/// The copy of a letter, as a redrive sends it.
+fn redriven(offset: i64, epoch: &'static str, mut record: Record) -> Record {
+    use stream::dead_letter::{EPOCH, LETTER, REDRIVEN_AT};
+    let texts = [
+        (LETTER, "engagement.dlq.enricher/3/0"),
+        (REDRIVEN_AT, "2026-01-09T00:00:00Z"),
+        (EPOCH, epoch),
+    ];
+    let headers = texts.map(|(name, text)| (name.to_owned(), Some(Bytes::from(text))));
+    record.headers.extend(headers);
+    Record { offset, ..record }
+}
+
+#[test]
+fn a_letter_that_was_sent_back_passes_the_mark_and_moves_nothing() {
+    let mut chain = start();
+    assert_eq!(judge(&mut chain, &record(0, &insert(1, 1))), "emit");
+    chain.emitted(0);
+    assert_eq!(judge(&mut chain, &record(1, &insert(3, 3))), "emit");
+    chain.emitted(1);
+    let before = (chain.mark(), chain.progress(chain.mark()));
+    for (offset, tx) in [(2, 2), (3, 9)] {
+        let copy = redriven(offset, "0", record(0, &insert(tx, tx)));
+        assert_eq!(judge(&mut chain, &copy), "redrive", "transaction {tx}");
+        let place = chain.redrive_place(offset, chain.mark());
+        assert_eq!(
+            (place.position.lane, place.position.offset, place.prev),
+            (Lane::Redrive, offset, 1)
+        );
+    }
+    assert_eq!((chain.mark(), chain.progress(chain.mark())), before);
+    assert_eq!(judge(&mut chain, &record(4, &insert(4, 4))), "emit");
+    assert_eq!(
+        judge(&mut chain, &record(5, &insert(2, 2))),
+        "duplicate",
+        "by Debezium"
+    );
+}
+
+#[test]
+fn a_letter_that_was_sent_back_never_stops_the_lane_and_belongs_to_an_epoch_that_was() {
+    let mut chain = start();
+    let truncate = raw(0, None, Some(r#"{"op":"t","source":{"lsn":5}}"#.into()));
+    assert_eq!(judge(&mut chain, &truncate), "stop: truncate");
+    let key = || Some(format!(r#"{{"content_id":"{CONTENT}"}}"#));
+    let elsewhere = raw(
+        0,
+        Some(r#"{"content_id":"another"}"#.into()),
+        record(0, &insert(1, 1))
+            .payload
+            .map(|value| String::from_utf8(value.to_vec()).unwrap()),
+    );
+    assert_eq!(judge(&mut chain, &elsewhere), "stop: wrong key");
+    for (copy, expected) in [
+        (redriven(1, "0", truncate), "unknown_operation"),
+        (redriven(2, "0", elsewhere), "wrong_type"),
+        (
+            redriven(3, "0", raw(0, key(), Some("{".into()))),
+            "malformed_json",
+        ),
+        (redriven(4, "1", record(0, &insert(1, 1))), "wrong_type"),
+        (redriven(5, "x", record(0, &insert(1, 1))), "wrong_type"),
+        (redriven(6, "0", raw(0, key(), None)), "tombstone"),
+    ] {
+        assert_eq!(judge(&mut chain, &copy), expected, "offset {}", copy.offset);
+    }
+}
+
+#[test]
+fn what_the_output_holds_of_redriven_letters_is_not_written_again() {
+    let mut chain = start();
+    chain.redriven([(0, 7), (1, 8)]);
+    let copy = |offset| redriven(offset, "0", record(0, &insert(1, 1)));
+    assert_eq!(judge(&mut chain, &copy(7)), "redriven");
+    assert_eq!(judge(&mut chain, &copy(8)), "redrive", "of another epoch");
+}
+
+#[test]
+fn a_letter_that_was_sent_back_does_not_end_the_way_back_to_the_mark() {
+    let mut chain = start();
+    assert_eq!(judge(&mut chain, &record(0, &insert(9, 9))), "emit");
+    let copy = redriven(1, "0", record(0, &insert(1, 1)));
+    assert_eq!(chain.replay(&Parser::default(), &copy), Replayed::Other);
+    let resent = record(2, &insert(1, 1));
+    assert_eq!(
+        chain.replay(&Parser::default(), &resent),
+        Replayed::BelowMark
+    );
 }
 
 #[test]

@@ -7,13 +7,11 @@ use stream::lineage::Contradiction;
 
 /// What one record of the change topic is.
 #[derive(Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are the large one, and a box per record costs more than the space"
-)]
 pub enum Verdict<'a> {
     /// A change to enrich; tell [`super::Chain::emitted`] once it is on its way.
     Emit(EventChange<'a>),
+    /// A letter that was sent back, and the epoch that it was given up in: enriched beside the chain.
+    Redrive(EventChange<'a>, u8),
     /// Nothing to do.
     Skip(Skip),
     /// Re-sent by Debezium.
@@ -22,6 +20,17 @@ pub enum Verdict<'a> {
     Reject(Reject),
     /// The lane must not go on.
     Stop(Halt),
+}
+
+impl<'a> Verdict<'a> {
+    /// The change, where there is one to enrich.
+    #[must_use]
+    pub const fn change(&self) -> Option<&EventChange<'a>> {
+        match self {
+            Self::Emit(change) | Self::Redrive(change, _) => Some(change),
+            Self::Skip(_) | Self::Duplicate | Self::Reject(_) | Self::Stop(_) => None,
+        }
+    }
 }
 
 /// What a record from before the resume point is.
@@ -44,6 +53,8 @@ pub enum Skip {
     Message,
     /// Named in `lineage.skip`.
     Listed,
+    /// A redriven letter that is in the output already.
+    Redriven,
 }
 
 impl Skip {
@@ -54,6 +65,7 @@ impl Skip {
             Self::Tombstone => "tombstone",
             Self::Message => "message",
             Self::Listed => "listed",
+            Self::Redriven => "redriven",
         }
     }
 }

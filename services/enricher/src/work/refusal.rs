@@ -25,6 +25,10 @@ impl Work {
         let letter = letter(record, self.chain.epoch());
         self.shared.dead_letters.send(&letter, reject, now).await?;
         self.pass(record, mark)?;
+        // a letter that fails again says nothing about the stream
+        if stream::redrive::is_copy(record) {
+            return Ok(());
+        }
         self.rejects.spend(record, reject)
     }
 

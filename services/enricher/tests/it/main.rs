@@ -7,6 +7,7 @@ mod crash;
 mod join;
 mod outage;
 mod process;
+mod redrive;
 mod refusal;
 mod resume;
 mod speed;

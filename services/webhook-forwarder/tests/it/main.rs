@@ -4,6 +4,8 @@ mod attempts;
 mod delivery;
 mod isolation;
 mod letters;
+#[cfg(test)]
+mod redrive;
 mod restarts;
 mod start;
 #[cfg(test)]

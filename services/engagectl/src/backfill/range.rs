@@ -1,46 +1,11 @@
-//! Times as people type them, and the range between two of them. Pure.
+//! The range of time of a backfill. Pure.
 //!
-//! Invariant: everything is UTC unless it says otherwise; a range that comes out is neither empty nor reversed, and begins before now.
+//! Invariant: a range that comes out is neither empty nor reversed, and begins before now.
 
 use std::fmt;
 
 use engagement::event::Micros;
 use serde::{Deserialize, Serialize};
-
-const DAY: i64 = 86_400_000_000;
-
-/// A text that is no time.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no time: write 2026-01-08T09:00:00 (UTC, or with +02:00), 2026-01-08, -2h, -1d12h, today, yesterday or now"
-)]
-pub(super) struct MomentError(String);
-
-/// The moment that a text means at the time `now`.
-///
-/// # Errors
-/// It means none.
-pub(super) fn moment(text: &str, now: Micros) -> Result<Micros, MomentError> {
-    let text = text.trim();
-    let wrong = || MomentError(text.chars().take(80).collect());
-    let midnight = Micros(now.0.div_euclid(DAY) * DAY);
-    match text {
-        "now" => return Ok(now),
-        "today" => return Ok(midnight),
-        "yesterday" => return Ok(Micros(midnight.0.saturating_sub(DAY))),
-        _ => {}
-    }
-    if let Some(ago) = text.strip_prefix('-') {
-        let ago = humantime::parse_duration(ago).map_err(|_| wrong())?;
-        let ago = i64::try_from(ago.as_micros()).map_err(|_| wrong())?;
-        return Ok(Micros(now.0.saturating_sub(ago)));
-    }
-    let is_date = text.len() == 10 && text.as_bytes().iter().filter(|b| **b == b'-').count() == 2;
-    if is_date {
-        return format!("{text}T00:00:00Z").parse().map_err(|_| wrong());
-    }
-    text.parse().map_err(|_| wrong())
-}
 
 /// Events that happened at or after `start` and before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,51 +86,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::moment::Moment;
 
     /// 2026-01-08T14:21:52Z
     const NOW: Micros = Micros(1_767_882_112_000_000);
 
-    fn at(text: &str) -> String {
-        moment(text, NOW).map_or_else(|error| error.to_string(), |at| at.to_string())
-    }
-
-    #[test]
-    fn every_way_of_the_help_means_the_moment_that_it_looks_like() {
-        for (text, expected) in [
-            ("2026-01-08T09:00:00", "2026-01-08T09:00:00Z"),
-            ("2026-01-08 09:00", "2026-01-08T09:00:00Z"),
-            ("2026-01-08T09:00:00+02:00", "2026-01-08T07:00:00Z"),
-            ("2026-01-08T09:00:00.5Z", "2026-01-08T09:00:00.500Z"),
-            ("2026-01-08", "2026-01-08T00:00:00Z"),
-            ("now", "2026-01-08T14:21:52Z"),
-            ("today", "2026-01-08T00:00:00Z"),
-            ("yesterday", "2026-01-07T00:00:00Z"),
-            ("-2h", "2026-01-08T12:21:52Z"),
-            ("-1d12h", "2026-01-07T02:21:52Z"),
-        ] {
-            assert_eq!(at(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn anything_else_is_named_with_examples() {
-        for text in [
-            "",
-            "-",
-            "2h",
-            "2026-13-01",
-            "2026-1-8",
-            "tomorrow",
-            "-2 parsecs",
-        ] {
-            let error = moment(text, NOW).unwrap_err().to_string();
-            assert!(error.contains("-2h"), "{text}: {error}");
-        }
-    }
-
     #[test]
     fn a_range_is_refused_in_words_that_say_which_way_it_is_wrong() {
-        let day = |text| moment(text, NOW).unwrap();
+        let day = |text: &str| text.parse::<Moment>().unwrap().micros(NOW.0);
         let range = |start, end| Range::new(day(start), day(end), NOW).map_err(|e| e.to_string());
         assert!(range("-2h", "now").is_ok());
         assert!(range("today", "2026-02-01").is_ok(), "rows may lie ahead");
@@ -183,11 +111,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn no_text_panics(text in "\\PC*") {
-            let _ = moment(&text, NOW);
-        }
-
         #[test]
         fn parts_are_the_whole_without_gap_or_overlap(start in any::<i32>(), length in 1..i64::MAX / 4, parts in 0u32..200) {
             let start = i64::from(start);

@@ -1,0 +1,61 @@
+//! `engagectl dlq`: what services gave up, and its way back.
+//!
+//! Invariant: `redrive` and `purge` change nothing without `--execute`; everything else only reads.
+
+mod args;
+mod export;
+mod filter;
+mod list;
+mod purge;
+mod redrive;
+mod show;
+#[cfg(test)]
+mod testing;
+mod topics;
+
+use service::Failure;
+use tokio_util::sync::CancellationToken;
+
+pub use args::{
+    DlqCommand, ExportArgs, FilterArgs, LsArgs, PurgeArgs, RedriveArgs, ShowArgs, StatsArgs,
+};
+pub use filter::{Origin, Wanted};
+
+use crate::Outcome;
+use crate::cli::Output;
+use crate::config::Config;
+use filter::Filter;
+use redrive::Reader;
+
+/// Carries out one of the verbs. `stop` ends a redrive after the letter under way.
+///
+/// # Errors
+/// What was asked for cannot be (64), the broker does not answer (69), or a redrive has not come to its end (75, 78).
+pub(crate) async fn run(
+    config: &Config,
+    command: &DlqCommand,
+    output: Output,
+    stop: CancellationToken,
+) -> Result<Outcome, Failure> {
+    let now = service::clock::now();
+    match command {
+        DlqCommand::Ls(args) => {
+            let filter = Filter::of(&args.filter, now)?;
+            let found = topics::find(&config.kafka, &filter, Reader::of(config)).await?;
+            crate::init::print(&list::letters(&found, args.limit, output));
+        }
+        DlqCommand::Stats(args) => {
+            let filter = Filter::of(&args.filter, now)?;
+            let found = topics::find(&config.kafka, &filter, Reader::of(config)).await?;
+            crate::init::print(&list::stats(&found, output));
+        }
+        DlqCommand::Show(args) => show::run(config, args, output).await?,
+        DlqCommand::Export(args) => {
+            let filter = Filter::of(&args.filter, now)?;
+            export::run(&config.kafka, &filter).await?;
+        }
+        DlqCommand::Redrive(args) => return redrive::run(config, args, output, stop).await,
+        DlqCommand::Purge(args) => purge::run(config, args, output).await?,
+    }
+    Ok(Outcome(None))
+}

@@ -1,0 +1,126 @@
+//! What a run before has left, and whether another one is at work.
+//!
+//! Invariant: a letter whose copy stands behind the beginning of a run that did not end is marked, and not sent again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use service::Failure;
+use stream::dead_letter::{Entry, LETTER, Place, RedriveMark};
+use stream::headers::last_text;
+use stream::scan::{Scanner, Span};
+
+use super::send::Sender;
+use super::{Progress, Work};
+use crate::dlq::topics::{NAME, Summary, blocking, unanswered};
+
+impl Sender {
+    /// What a run before has sent and not marked is marked now.
+    pub(super) async fn continue_after(
+        &mut self,
+        topic: &Arc<str>,
+        work: &Work<'_>,
+        before: &Progress,
+    ) -> Result<BTreeMap<i64, Place>, Failure> {
+        let Some(open) = &before.open else {
+            return Ok(BTreeMap::new());
+        };
+        if open.is_alive(service::clock::now() / 1000) {
+            return Err(busy(topic));
+        }
+        let partition = work.partition.1;
+        let copies = self
+            .copies(topic, work.target, partition, open.target_end)
+            .await?;
+        let unmarked: BTreeMap<i64, Place> = copies
+            .into_iter()
+            .filter(|(letter, _)| !before.done.contains_key(letter))
+            .collect();
+        eprintln!(
+            "{topic}/{partition}: continuing run {}, {} letters were sent and not marked",
+            open.run,
+            unmarked.len()
+        );
+        for (letter, sent_to) in &unmarked {
+            let mark = RedriveMark::Done {
+                run: open.run.clone(),
+                letter: *letter,
+                sent_to: sent_to.clone(),
+            };
+            self.mark(topic, partition, &mark).await?;
+        }
+        let wanted = |letter: &&&Summary| unmarked.contains_key(&letter.at.offset);
+        let found = work.letters.iter().filter(wanted).count() as u64;
+        self.sent.found += found;
+        self.bar.inc(found);
+        Ok(unmarked)
+    }
+
+    /// Copies of this partition's letters that stand at or above an offset.
+    async fn copies(
+        &self,
+        letters: &Arc<str>,
+        target: &str,
+        partition: i32,
+        from: i64,
+    ) -> Result<BTreeMap<i64, Place>, Failure> {
+        let (settings, letters, target) = (
+            self.settings.clone(),
+            Arc::clone(letters),
+            target.to_owned(),
+        );
+        blocking(move || {
+            let scanner = Scanner::open(&settings, NAME, &target)?;
+            let spans: Vec<Span> = scanner
+                .spans()?
+                .into_iter()
+                .filter(|span| span.partition == partition)
+                .map(|span| Span {
+                    from: span.from.max(from),
+                    ..span
+                })
+                .collect();
+            let mut copies = BTreeMap::new();
+            scanner.read(&spans, |record| {
+                let letter = last_text(&record.headers, LETTER).map(str::parse::<Place>);
+                if let Some(Ok(letter)) = letter
+                    && (letter.topic == *letters && letter.partition == partition)
+                {
+                    copies.insert(letter.offset, Place::of(&record));
+                }
+            })?;
+            Ok(copies)
+        })
+        .await
+    }
+
+    /// Between looking and beginning, another run may have begun.
+    pub(super) async fn alone(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        looked_at: i64,
+        begun: i64,
+    ) -> Result<(), Failure> {
+        let between = self.probe.read_range(topic, partition, looked_at, begun);
+        let between = between.await.map_err(|error| unanswered(&error))?;
+        let begins = between.into_iter().any(|record| {
+            matches!(Entry::of(record), Entry::Mark(Some(RedriveMark::Begin { run, .. })) if run != self.run)
+        });
+        if !begins {
+            return Ok(());
+        }
+        let run = self.run.clone();
+        self.mark(topic, partition, &RedriveMark::End { run })
+            .await?;
+        Err(busy(topic))
+    }
+}
+
+fn busy(topic: &str) -> Failure {
+    Failure::try_again(format!(
+        "another redrive of {topic} is at work, or was killed a moment ago"
+    ))
+    .remedy("wait for its end; one that was killed is continued once it has been silent for 12 s")
+    .next("engagectl dlq redrive --execute")
+}

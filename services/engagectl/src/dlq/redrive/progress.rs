@@ -1,0 +1,123 @@
+//! What earlier runs have written down in one partition. Pure.
+//!
+//! Invariant: a run that did not end by itself may have sent more than it marked, and what it sent stands at or above the
+//! offset that its beginning names.
+
+use std::collections::BTreeMap;
+
+use stream::dead_letter::{Place, RedriveMark};
+
+/// A run that writes something at least so often (the slowest rate is one letter in five seconds) is alive.
+const SILENT_MS: i64 = 12_000;
+
+/// A run without an end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::dlq) struct Open {
+    /// Its id.
+    pub(in crate::dlq) run: String,
+    /// Where the partition ended that it wrote to.
+    pub(in crate::dlq) target_end: i64,
+    /// When it wrote last, milliseconds since 1970.
+    pub(in crate::dlq) last_ms: i64,
+}
+
+impl Open {
+    /// Whether it may still be at work.
+    pub(in crate::dlq) const fn is_alive(&self, now_ms: i64) -> bool {
+        now_ms.saturating_sub(self.last_ms) < SILENT_MS
+    }
+}
+
+/// The marks of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::dlq) struct Progress {
+    /// Letters that were sent, and where to.
+    pub(in crate::dlq) done: BTreeMap<i64, Place>,
+    /// The last run, if it has not ended by itself.
+    pub(in crate::dlq) open: Option<Open>,
+}
+
+impl Progress {
+    /// The next mark, written at this time; `None`: one that this version does not know.
+    pub(in crate::dlq) fn take(&mut self, mark: Option<RedriveMark>, at_ms: i64) {
+        match mark {
+            Some(RedriveMark::Begin { run, target_end }) => {
+                self.open = Some(Open {
+                    run,
+                    target_end,
+                    last_ms: at_ms,
+                });
+            }
+            Some(RedriveMark::Done {
+                run,
+                letter,
+                sent_to,
+            }) => {
+                if let Some(open) = self.open.as_mut().filter(|open| open.run == run) {
+                    open.last_ms = open.last_ms.max(at_ms);
+                }
+                self.done.insert(letter, sent_to);
+            }
+            Some(RedriveMark::End { run })
+                if self.open.as_ref().is_some_and(|open| open.run == run) =>
+            {
+                self.open = None;
+            }
+            Some(RedriveMark::End { .. }) | None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin(run: &str, target_end: i64) -> Option<RedriveMark> {
+        let run = run.to_owned();
+        Some(RedriveMark::Begin { run, target_end })
+    }
+
+    fn done(run: &str, letter: i64) -> Option<RedriveMark> {
+        Some(RedriveMark::Done {
+            run: run.to_owned(),
+            letter,
+            sent_to: "cdc/3/500".parse().unwrap(),
+        })
+    }
+
+    fn end(run: &str) -> Option<RedriveMark> {
+        Some(RedriveMark::End {
+            run: run.to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_run_that_ended_leaves_nothing_but_what_it_sent() {
+        let mut progress = Progress::default();
+        for (mark, at) in [(begin("a", 7), 0), (done("a", 1), 10), (end("a"), 20)] {
+            progress.take(mark, at);
+        }
+        assert_eq!(progress.open, None);
+        assert_eq!(progress.done.keys().collect::<Vec<_>>(), [&1]);
+    }
+
+    #[test]
+    fn a_run_without_an_end_is_open_and_alive_for_as_long_as_it_may_pause() {
+        let mut progress = Progress::default();
+        progress.take(begin("a", 7), 0);
+        progress.take(done("a", 1), 5_000);
+        let open = progress.open.clone().unwrap();
+        assert_eq!((open.target_end, open.last_ms), (7, 5_000));
+        assert!(open.is_alive(16_999) && !open.is_alive(17_000));
+    }
+
+    #[test]
+    fn the_end_of_another_run_ends_nothing_and_unknown_marks_change_nothing() {
+        let mut progress = Progress::default();
+        progress.take(begin("b", 9), 0);
+        let before = progress.clone();
+        progress.take(end("a"), 10);
+        progress.take(None, 20);
+        assert_eq!(progress, before);
+    }
+}

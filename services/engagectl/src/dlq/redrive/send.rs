@@ -1,0 +1,319 @@
+//! Sends letters, and writes down what was sent.
+//!
+//! A run marks its beginning in the letters' partition, with the end of the partition that it writes to; then each copy that the
+//! broker has; then its end. A run that was killed between copy and mark has left the copy at or above that offset: the next run
+//! looks there first. Invariant: a letter is marked as sent only when the broker has its copy, and a letter whose copy is there is
+//! not sent again.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engagement::event::Micros;
+use futures_util::future::join_all;
+use indicatif::{ProgressBar, ProgressStyle};
+use service::Failure;
+use stream::dead_letter::{Entry, Letter, MAX_BYTES, Place, RedriveMark};
+use stream::probe::Probe;
+use stream::producer::ProducerOptions;
+use stream::redrive::{Redrive, to_enricher, to_reader};
+use stream::{KafkaSettings, OutRecord, Producer, SendError};
+use tokio_util::sync::CancellationToken;
+
+use super::sent::Sent;
+use super::settle::SentCopy;
+use super::{Progress, Work};
+use crate::config::Config;
+use crate::dlq::args::RedriveArgs;
+use crate::dlq::topics::{Found, NAME, Summary, unanswered};
+use crate::generator::Rate;
+
+/// Letters that are on their way together.
+const TOGETHER: usize = 32;
+/// Offsets that are read in one go where the letters stand close together.
+const CLOSE: i64 = 64;
+
+/// Everything a run has.
+pub(super) struct Sender {
+    pub(super) settings: KafkaSettings,
+    enriched: String,
+    pub(super) producer: Producer,
+    pub(super) probe: Probe,
+    pub(super) run: String,
+    rate: Rate,
+    begun: Instant,
+    /// Sent in this run, for the rate.
+    count: u64,
+    pub(super) sent: Sent,
+    pub(super) bar: ProgressBar,
+    stop: CancellationToken,
+    again: bool,
+}
+
+impl Sender {
+    /// Nothing is connected to yet.
+    ///
+    /// # Errors
+    /// A setting is wrong (64).
+    pub(super) fn open(
+        config: &Config,
+        args: &RedriveArgs,
+        letters: u64,
+        stop: CancellationToken,
+    ) -> Result<Self, Failure> {
+        let options = ProducerOptions {
+            max_bytes: Some(MAX_BYTES),
+            ..ProducerOptions::default()
+        };
+        let producer = Producer::new(&config.kafka, options).map_err(|error| {
+            Failure::usage(error.to_string()).remedy("correct the setting of [kafka] that is named")
+        })?;
+        Ok(Self {
+            settings: config.kafka.clone(),
+            enriched: config.topics.enriched.clone(),
+            producer,
+            probe: Probe::new(&config.kafka, NAME),
+            run: uuid::Uuid::now_v7().to_string(),
+            rate: args.rate,
+            begun: Instant::now(),
+            count: 0,
+            sent: Sent::default(),
+            bar: bar(letters),
+            stop,
+            again: args.again,
+        })
+    }
+
+    /// Sends all, partition by partition, until told to stop.
+    ///
+    /// # Errors
+    /// The broker is away or refuses (69), or another run is at work (75). What was sent before is marked.
+    pub(super) async fn send(mut self, work: &[Work<'_>], found: &Found) -> Result<Sent, Failure> {
+        for work in work {
+            if self.stop.is_cancelled() {
+                break;
+            }
+            let before = self.sent.sent;
+            self.partition(work, found).await?;
+            if self.bar.is_hidden() {
+                let ((topic, partition), sent) = (work.partition, self.sent.sent - before);
+                eprintln!("{topic}/{partition}: {sent} letters sent");
+            }
+        }
+        self.bar.finish_and_clear();
+        Ok(self.sent)
+    }
+
+    async fn partition(&mut self, work: &Work<'_>, found: &Found) -> Result<(), Failure> {
+        let (topic, partition) = (Arc::<str>::from(work.partition.0), work.partition.1);
+        let key = (work.partition.0.to_owned(), partition);
+        let nothing = Progress::default();
+        let before = found.progress.get(&key).unwrap_or(&nothing);
+        let already = self.continue_after(&topic, work, before).await?;
+        let end = self.end_of(work.target, partition).await?;
+        if work
+            .letters
+            .iter()
+            .any(|letter| letter.service == "enricher")
+        {
+            let output = self.end_of(&self.enriched, partition).await?;
+            self.sent.output_from.insert(partition, output);
+        }
+        let begin = RedriveMark::Begin {
+            run: self.run.clone(),
+            target_end: end,
+        };
+        let at = self.mark(&topic, partition, &begin).await?;
+        let looked_at = found.ends.get(&key).copied().unwrap_or(at);
+        self.alone(&topic, partition, looked_at, at).await?;
+        let letters: Vec<&Summary> = work
+            .letters
+            .iter()
+            .copied()
+            .filter(|letter| self.again || !already.contains_key(&letter.at.offset))
+            .collect();
+        let outcome = self.letters(&topic, work, &letters).await;
+        let ended = RedriveMark::End {
+            run: self.run.clone(),
+        };
+        // a run that could not mark all that it sent has not ended
+        if outcome.is_ok() {
+            self.mark(&topic, partition, &ended).await?;
+        }
+        outcome
+    }
+
+    async fn letters(
+        &mut self,
+        topic: &Arc<str>,
+        work: &Work<'_>,
+        letters: &[&Summary],
+    ) -> Result<(), Failure> {
+        let mut rest = letters;
+        while !rest.is_empty() {
+            let Some(allowed) = self.allowed().await else {
+                return Ok(());
+            };
+            let (now, later) = rest.split_at(rest.len().min(allowed));
+            self.together(topic, work, now).await?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// How many may be sent now; `None`: told to stop.
+    async fn allowed(&self) -> Option<usize> {
+        loop {
+            let due = self.rate.due(self.begun.elapsed()) + 1;
+            let allowed = due.saturating_sub(self.count);
+            if self.stop.is_cancelled() {
+                return None;
+            }
+            if allowed > 0 {
+                return Some(usize::try_from(allowed).unwrap_or(TOGETHER).min(TOGETHER));
+            }
+            let pause = tokio::time::sleep(Duration::from_millis(10));
+            self.stop.run_until_cancelled(pause).await?;
+        }
+    }
+
+    /// Sends, waits for every acknowledgement, and marks what was acknowledged, also where another letter failed.
+    async fn together(
+        &mut self,
+        topic: &Arc<str>,
+        work: &Work<'_>,
+        letters: &[&Summary],
+    ) -> Result<(), Failure> {
+        let partition = work.partition.1;
+        let copies = self.read(topic, work, letters).await?;
+        let sending = copies
+            .iter()
+            .map(|(_, copy)| self.producer.send_acked(copy));
+        let answers = join_all(sending).await;
+        let (mut marks, mut ended) = (Vec::new(), None);
+        for ((letter, _), answer) in copies.iter().zip(answers) {
+            match answer {
+                Ok((to, offset)) => {
+                    let at = Place {
+                        topic: work.target.to_owned(),
+                        partition: to,
+                        offset,
+                    };
+                    marks.push(RedriveMark::Done {
+                        run: self.run.clone(),
+                        letter: letter.at.offset,
+                        sent_to: at.clone(),
+                    });
+                    let consumer = letter.consumer();
+                    self.sent.copies.push(SentCopy { consumer, at });
+                }
+                Err(error @ (SendError::TooLarge { .. } | SendError::Rejected { .. })) => {
+                    let failed = (letter.at.clone(), error.to_string());
+                    self.sent.failed.push(failed);
+                }
+                Err(error) => ended = Some(error),
+            }
+        }
+        let marking = marks.iter().map(|mark| self.mark(topic, partition, mark));
+        for marked in join_all(marking).await {
+            marked?;
+        }
+        self.sent.sent += marks.len() as u64;
+        self.count += letters.len() as u64;
+        self.bar.inc(letters.len() as u64);
+        ended.map_or(Ok(()), |error| Err(unsent(&error)))
+    }
+
+    /// The copies of these letters. One that has expired since the plan was made is a failure of its own.
+    async fn read<'a>(
+        &mut self,
+        topic: &Arc<str>,
+        work: &Work<'_>,
+        letters: &[&'a Summary],
+    ) -> Result<Vec<(&'a Summary, OutRecord)>, Failure> {
+        let (partition, now) = (work.partition.1, Micros(service::clock::now()));
+        let target = Arc::<str>::from(work.target);
+        let mut copies = Vec::with_capacity(letters.len());
+        for chunk in letters.chunk_by(|a, b| b.at.offset - a.at.offset < CLOSE) {
+            let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else {
+                continue;
+            };
+            let (from, to) = (first.at.offset, last.at.offset + 1);
+            let records = self.probe.read_range(topic, partition, from, to).await;
+            let records = records.map_err(|error| unanswered(&error))?;
+            let mut read: BTreeMap<i64, Box<Letter>> = records
+                .into_iter()
+                .filter_map(|record| match Entry::of(record) {
+                    Entry::Letter(letter) => Some((letter.at.offset, letter)),
+                    Entry::Mark(_) => None,
+                })
+                .collect();
+            for summary in chunk {
+                match read.remove(&summary.at.offset) {
+                    Some(letter) => {
+                        copies.push((*summary, copy(&letter, summary, &target, now)));
+                    }
+                    None => {
+                        let expired = "it has expired since".to_owned();
+                        self.sent.failed.push((summary.at.clone(), expired));
+                    }
+                }
+            }
+        }
+        Ok(copies)
+    }
+
+    async fn end_of(&self, topic: &str, partition: i32) -> Result<i64, Failure> {
+        let log = self.probe.watermarks(topic, partition).await;
+        Ok(log.map_err(|error| unanswered(&error))?.high)
+    }
+
+    pub(super) async fn mark(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        mark: &RedriveMark,
+    ) -> Result<i64, Failure> {
+        let record = mark.record(topic, partition);
+        let sent = self.producer.send_acked(&record).await;
+        sent.map(|(_, offset)| offset)
+            .map_err(|error| unsent(&error))
+    }
+}
+
+fn copy(letter: &Letter, summary: &Summary, target: &Arc<str>, now: Micros) -> OutRecord {
+    // the judge lets none pass without its place
+    let partition = summary
+        .origin
+        .as_ref()
+        .map_or(summary.at.partition, |place| place.partition);
+    match summary.epoch {
+        Some(epoch) if summary.service == "enricher" => {
+            to_enricher(letter, target, partition, Redrive { now, epoch })
+        }
+        _ => to_reader(letter, target, partition, now),
+    }
+}
+
+fn unsent(error: &SendError) -> Failure {
+    let remedy = match error {
+        SendError::Refused { .. } => {
+            "grant the user of this tool what docs/dead-letters.md names, or create the topic"
+        }
+        _ => "bring the broker back; what was sent is marked, and is not sent again",
+    };
+    Failure::unavailable("Kafka does not take what is sent")
+        .cause(error.to_string())
+        .remedy(remedy)
+        .next("engagectl dlq redrive --execute")
+}
+
+fn bar(letters: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template("{wide_bar} {pos}/{len} letters, {per_sec}, {eta} left");
+    ProgressBar::new(letters).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

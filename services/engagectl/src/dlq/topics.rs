@@ -1,0 +1,169 @@
+//! Reads the dead-letter topics from beginning to end.
+//!
+//! Invariant: nothing is subscribed to and nothing committed; what is kept of a letter is without its bytes, and bounded.
+
+use std::collections::BTreeMap;
+
+use engagement::event::Micros;
+use service::Failure;
+use stream::dead_letter::{Entry, Letter, Place, TOPIC_PREFIX};
+use stream::scan::Scanner;
+use stream::{KafkaSettings, LaneError};
+
+use super::filter::{Filter, content_of, keys};
+use super::redrive::{Progress, Reader};
+
+/// A name to connect with; it is no group that anybody is in.
+pub(super) const NAME: &str = "engagectl-dlq";
+/// Letters that are kept; of more only the count.
+const MOST: usize = 200_000;
+/// Characters of a message that a list shows.
+const SHOWN: usize = 200;
+
+/// What a list, a plan or a count needs to know of a letter.
+#[derive(Clone, Debug)]
+pub(super) struct Summary {
+    pub(super) at: Place,
+    pub(super) service: String,
+    pub(super) endpoint: Option<String>,
+    pub(super) origin: Option<Place>,
+    pub(super) reason: String,
+    pub(super) message: String,
+    pub(super) failed_at: Micros,
+    pub(super) attempts: Option<u32>,
+    pub(super) redrives: u32,
+    pub(super) epoch: Option<u8>,
+    pub(super) content: Option<String>,
+    /// Bytes of key and value.
+    pub(super) bytes: usize,
+    /// Why the enricher would give it up again.
+    pub(super) still_rejected: Option<String>,
+}
+
+impl Summary {
+    /// `service`, or `service.endpoint`.
+    pub(super) fn consumer(&self) -> String {
+        stream::dead_letter::consumer(&self.service, self.endpoint.as_deref())
+    }
+}
+
+/// What the topics hold.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The letters wanted, by topic and partition in the order of offsets.
+    pub(super) letters: Vec<Summary>,
+    /// How many more there are.
+    pub(super) more: u64,
+    /// What earlier redrives have written down, by topic and partition.
+    pub(super) progress: BTreeMap<(String, i32), Progress>,
+    /// Where each partition ended.
+    pub(super) ends: BTreeMap<(String, i32), i64>,
+}
+
+impl Found {
+    /// Where a letter was sent to.
+    pub(super) fn sent_to(&self, letter: &Summary) -> Option<&Place> {
+        let partition = (letter.at.topic.clone(), letter.at.partition);
+        self.progress.get(&partition)?.done.get(&letter.at.offset)
+    }
+
+    fn take(&mut self, record: stream::Record, filter: &Filter, reader: &Reader) {
+        let (partition, at) = (
+            (record.topic.to_string(), record.partition),
+            record.timestamp_ms.unwrap_or(0),
+        );
+        match Entry::of(record) {
+            Entry::Mark(mark) => {
+                let progress = self.progress.entry(partition).or_default();
+                progress.take(mark, at);
+            }
+            Entry::Letter(letter) if !filter.passes(&letter) => {}
+            Entry::Letter(_) if self.letters.len() >= MOST => self.more += 1,
+            Entry::Letter(letter) => self.letters.push(summary(*letter, reader)),
+        }
+    }
+}
+
+fn summary(letter: Letter, reader: &Reader) -> Summary {
+    let size = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+    Summary {
+        still_rejected: reader.still_rejected(&letter),
+        content: content_of(&keys(), &letter),
+        failed_at: letter.failed_at(),
+        bytes: size(&letter.record.key) + size(&letter.record.payload),
+        message: letter.message.chars().take(SHOWN).collect(),
+        at: letter.at,
+        service: letter.service,
+        endpoint: letter.endpoint,
+        origin: letter.origin,
+        reason: letter.kind,
+        attempts: letter.attempts,
+        redrives: letter.redrives,
+        epoch: letter.epoch,
+    }
+}
+
+/// Reads all letters that pass.
+pub(super) async fn find(
+    kafka: &KafkaSettings,
+    filter: &Filter,
+    reader: Reader,
+) -> Result<Found, Failure> {
+    let (settings, wanted) = (kafka.clone(), filter.clone());
+    blocking(move || {
+        let mut found = Found::default();
+        for service in wanted.services() {
+            let topic = format!("{TOPIC_PREFIX}{service}");
+            let scanner = Scanner::open(&settings, NAME, &topic)?;
+            let spans = scanner.spans()?;
+            for span in &spans {
+                found.ends.insert((topic.clone(), span.partition), span.to);
+            }
+            scanner.read(&spans, |record| found.take(record, &wanted, &reader))?;
+        }
+        let place = |letter: &Summary| letter.at.clone();
+        found.letters.sort_by_key(place);
+        Ok(found)
+    })
+    .await
+}
+
+/// Hands every letter that passes to `visit`, whole.
+pub(super) async fn visit(
+    kafka: &KafkaSettings,
+    filter: &Filter,
+    mut visit: impl FnMut(Letter) + Send + 'static,
+) -> Result<(), Failure> {
+    let (settings, wanted) = (kafka.clone(), filter.clone());
+    blocking(move || {
+        for service in wanted.services() {
+            let scanner = Scanner::open(&settings, NAME, &format!("{TOPIC_PREFIX}{service}"))?;
+            scanner.read(&scanner.spans()?, |record| {
+                if let Entry::Letter(letter) = Entry::of(record)
+                    && wanted.passes(&letter)
+                {
+                    visit(*letter);
+                }
+            })?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// A question that blocks.
+pub(super) async fn blocking<T: Send + 'static>(
+    ask: impl FnOnce() -> Result<T, LaneError> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(answer) => answer.map_err(|error| unanswered(&error)),
+        Err(error) => Err(Failure::internal("a question to Kafka panicked").cause(error)),
+    }
+}
+
+pub(super) fn unanswered(error: &LaneError) -> Failure {
+    Failure::unavailable("Kafka cannot be asked")
+        .cause(error.to_string())
+        .remedy("look whether KAFKA_BOOTSTRAP_SERVERS names the brokers")
+        .next("engagectl check")
+}
