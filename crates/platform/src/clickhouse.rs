@@ -1,5 +1,7 @@
 //! The analytics store: database, table and views from `deploy/clickhouse/*.sql`.
 
+mod columns;
+
 use std::time::Duration;
 
 use reqwest::Client;
@@ -90,7 +92,33 @@ pub(crate) async fn plan(settings: &ClickHouseSettings) -> Result<Plan, Platform
             plan.change(Component::ClickHouse, what, Action::ClickHouse(statement));
         }
     }
+    check_table(settings, &mut plan).await?;
     Ok(plan)
+}
+
+/// The table of events, if it is there, against its definition.
+async fn check_table(
+    settings: &ClickHouseSettings,
+    plan: &mut Plan,
+) -> Result<(), PlatformError> {
+    let table = format!("{}.{}", settings.database, columns::TABLE);
+    let all = statements(settings);
+    let named = |statement: &&String| created_object(statement).is_some_and(|it| it.name == table);
+    let Some(definition) = all.iter().find(named) else {
+        return Ok(());
+    };
+    let database = settings.database.replace(['\\', '\''], "");
+    let place = format!("WHERE database = '{database}' AND table = '{}'", columns::TABLE);
+    let sql = format!("SELECT name, type, default_kind FROM system.columns {place} FORMAT TSVRaw");
+    let found = columns::found(&query(settings, "reading the columns", &sql).await?);
+    if found.is_empty() {
+        return Ok(());
+    }
+    columns::judge(&table, &columns::wanted(definition), &found, plan);
+    let place = place.replace("AND table =", "AND name =");
+    let sql = format!("SELECT engine_full FROM system.tables {place} FORMAT TSVRaw");
+    columns::judge_engine(&table, &query(settings, "reading the engine", &sql).await?, plan);
+    Ok(())
 }
 
 pub(crate) async fn execute(
@@ -106,7 +134,7 @@ pub(crate) async fn execute(
         .map(drop)
 }
 
-async fn query(
+pub(crate) async fn query(
     settings: &ClickHouseSettings,
     step: &str,
     sql: &str,

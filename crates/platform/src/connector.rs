@@ -1,6 +1,7 @@
 //! The Debezium connector: its configuration is `deploy/debezium/connector.json` plus what only the
 //! installation knows (host, role, table and key names).
 
+pub(crate) mod trouble;
 pub(crate) mod worker;
 
 use std::path::PathBuf;
@@ -60,6 +61,19 @@ impl Default for ConnectSettings {
 }
 
 impl ConnectSettings {
+    /// The connector's place in the REST interface, without credentials.
+    pub(crate) fn shown(&self) -> String {
+        let mut url = self.url.clone();
+        // a URL with a host takes both
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        format!(
+            "{}/connectors/{}",
+            url.as_str().trim_end_matches('/'),
+            self.name
+        )
+    }
+
     fn endpoint(&self, what: &str) -> String {
         format!(
             "{}/connectors/{}/{what}",
@@ -124,6 +138,10 @@ async fn check_capture(
 ) -> Result<(), PlatformError> {
     let status: Status = ask(connect, "status").await?;
     if status.has_failed() {
+        let fix = status
+            .failed()
+            .and_then(|trouble| trouble.fix)
+            .unwrap_or("repair what it names");
         plan.problem(
             Component::Connect,
             format!(
@@ -131,10 +149,7 @@ async fn check_capture(
                 connect.name,
                 status.trouble()
             ),
-            format!(
-                "repair what it names, then: curl -X POST '{}'",
-                connect.endpoint(RESTART)
-            ),
+            format!("{fix}; then: curl -X POST '{}/{RESTART}'", connect.shown()),
         );
     }
     let offsets: slot::Offsets = ask(connect, "offsets").await?;

@@ -7,9 +7,8 @@
 use std::time::{Duration, Instant};
 
 use crate::connector::worker::{Status, ask, restart_failed};
-use crate::plan::Plan;
 use crate::slot_state::{self, SlotState};
-use crate::{ConnectSettings, DatabaseSettings, PlatformError, slot};
+use crate::{ConnectSettings, DatabaseSettings, Loss, PlatformError, slot};
 
 /// The longest pause between two attempts; the first comes at once, the second after a second.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -38,7 +37,7 @@ pub enum Look {
     Lost {
         /// What is lost.
         what: String,
-        /// What a person does about it.
+        /// What a person does about it, with the command that brings again what was committed meanwhile.
         remedy: String,
     },
 }
@@ -100,21 +99,26 @@ impl Keeper {
         (&self.connect.name, &self.connect.slot)
     }
 
-    async fn lost(&self) -> Result<Option<Look>, PlatformError> {
+    /// What is lost, if anything is: changes after the last one delivered that the slot does not hold. Reads only.
+    ///
+    /// # Errors
+    /// Connect or Postgres does not answer.
+    pub async fn loss(&self) -> Result<Option<Loss>, PlatformError> {
         let offsets: slot::Offsets = ask(&self.connect, "offsets").await?;
         let mut connection = self.database.connect().await?;
         let found = slot::read(&mut connection, &self.connect.slot).await?;
-        let mut plan = Plan::default();
-        slot::judge(
+        Ok(slot::loss(
             &self.connect,
             offsets.delivered(),
             found.as_ref(),
-            &mut plan,
-        );
-        let problem = plan.problems.pop();
-        Ok(problem.map(|problem| Look::Lost {
-            what: problem.what,
-            remedy: problem.remedy,
+        ))
+    }
+
+    async fn lost(&self) -> Result<Option<Look>, PlatformError> {
+        let loss = self.loss().await?;
+        Ok(loss.map(|loss| Look::Lost {
+            remedy: loss.recovery(&self.connect).to_string(),
+            what: loss.what,
         }))
     }
 }

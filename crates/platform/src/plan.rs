@@ -1,8 +1,12 @@
 //! The plan: what is there, what is missing, what is wrong.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::{PlatformError, Settings, TopicSpec, clickhouse, connector, postgres, topics};
+
+/// Longest time for one server: many questions, of a busy machine.
+const ANSWER: Duration = Duration::from_secs(90);
 
 /// One of the four servers that are set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,20 +127,59 @@ impl Plan {
     }
 }
 
-/// Reads every component that has settings, in the order in which they are set up. Changes nothing.
+/// Reads every component that has settings, side by side; shown in the order in which they are set up. Changes nothing.
 pub async fn inspect(settings: &Settings) -> Vec<(Component, Result<Plan, PlatformError>)> {
-    let mut all = vec![(
-        Component::Postgres,
-        postgres::plan(&settings.database).await,
-    )];
-    all.push((Component::Kafka, topics::plan(settings).await));
-    if let Some(clickhouse) = &settings.clickhouse {
-        all.push((Component::ClickHouse, clickhouse::plan(clickhouse).await));
+    let of = |component| Box::pin(inspect_one(settings, component));
+    let (postgres, kafka, clickhouse, connect) = tokio::join!(
+        of(Component::Postgres),
+        of(Component::Kafka),
+        of(Component::ClickHouse),
+        of(Component::Connect),
+    );
+    let all = [
+        (Component::Postgres, postgres),
+        (Component::Kafka, kafka),
+        (Component::ClickHouse, clickhouse),
+        (Component::Connect, connect),
+    ];
+    all.into_iter()
+        .filter_map(|(component, found)| Some((component, found?)))
+        .collect()
+}
+
+/// Reads one component; `None` where it has no settings. A server that does not answer in time is unreachable.
+pub async fn inspect_one(
+    settings: &Settings,
+    component: Component,
+) -> Option<Result<Plan, PlatformError>> {
+    let asked = async {
+        Some(match component {
+            Component::Postgres => postgres::plan(&settings.database).await,
+            Component::Kafka => topics::plan(settings).await,
+            Component::ClickHouse => clickhouse::plan(settings.clickhouse.as_ref()?).await,
+            Component::Connect => connector::plan(settings, settings.connect.as_ref()?).await,
+        })
+    };
+    let answered = tokio::time::timeout(ANSWER, Box::pin(asked)).await;
+    answered.unwrap_or_else(|_| Some(Err(silent(settings, component))))
+}
+
+fn silent(settings: &Settings, component: Component) -> PlatformError {
+    let (address, setting) = match component {
+        Component::Postgres => (settings.database.address(), "DATABASE_URL"),
+        Component::Kafka => (
+            settings.kafka.bootstrap_servers.clone(),
+            "KAFKA_BOOTSTRAP_SERVERS",
+        ),
+        Component::ClickHouse => (String::from("its URL"), "CLICKHOUSE_URL"),
+        Component::Connect => (String::from("its URL"), "CONNECT_URL"),
+    };
+    PlatformError::Unreachable {
+        component,
+        address,
+        cause: format!("no answer within {} s", ANSWER.as_secs()),
+        setting,
     }
-    if let Some(connect) = &settings.connect {
-        all.push((Component::Connect, connector::plan(settings, connect).await));
-    }
-    all
 }
 
 /// One plan over all components.

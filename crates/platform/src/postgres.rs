@@ -1,10 +1,13 @@
 //! The source database: tables, full replica identity, heartbeat table, least-privilege role, publication.
 
+mod publication;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use url::Url;
 
+use crate::facts::{self, Heartbeat};
 use crate::plan::{Action, Component, Plan};
 use crate::{PlatformError, Schema};
 
@@ -52,6 +55,12 @@ impl DatabaseSettings {
         })
     }
 
+    /// Host, port and database, without credentials.
+    pub(crate) fn address(&self) -> String {
+        self.parsed()
+            .map_or_else(|_| "an address that is no URL".to_owned(), |url| address(&url))
+    }
+
     pub(crate) async fn connect(&self) -> Result<PgConnection, PlatformError> {
         let url = self.parsed()?;
         PgConnection::connect(url.as_str())
@@ -96,7 +105,27 @@ pub(crate) async fn plan(settings: &DatabaseSettings) -> Result<Plan, PlatformEr
             );
         }
     }
+    heartbeat_row(&mut connection, &mut plan).await?;
+    let found = publication::read(&mut connection).await?;
+    publication::judge(found.as_ref(), &mut plan);
     Ok(plan)
+}
+
+/// Debezium updates one row; in an empty table that is no change, and moves no slot.
+async fn heartbeat_row(
+    connection: &mut PgConnection,
+    plan: &mut Plan,
+) -> Result<(), PlatformError> {
+    if facts::heartbeat(connection).await? == Heartbeat::NoRow {
+        plan.change(
+            Component::Postgres,
+            format!("row of table {HEARTBEAT_TABLE}"),
+            Action::Postgres(format!(
+                "INSERT INTO public.{HEARTBEAT_TABLE} (id) VALUES (1) ON CONFLICT DO NOTHING"
+            )),
+        );
+    }
+    Ok(())
 }
 
 pub(crate) async fn execute(

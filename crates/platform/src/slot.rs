@@ -2,16 +2,40 @@
 //!
 //! Invariant: a loss is told from a beginning by the connector's offsets: who has never read anything has lost nothing.
 
+use engagement::event::Micros;
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::plan::{Component, Plan};
+use crate::recovery::{MARGIN, Recovery};
 use crate::{ConnectSettings, PlatformError};
 
-/// What a person does about changes that nobody can deliver any more.
-const LOST: &str = "changes committed since then are in no topic: delete the connector's offsets (stop it, then DELETE \
-     its /offsets), run `engagectl init`, which makes slot and connector anew with a snapshot, then `engagectl verify`";
+/// Changes that nobody can deliver any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// What happened to the slot.
+    pub what: String,
+    /// When the last change was committed that the connector says to have delivered.
+    pub captured: Option<Micros>,
+}
+
+impl Loss {
+    /// What a person does about it.
+    #[must_use]
+    pub fn recovery(&self, connect: &ConnectSettings) -> Recovery {
+        Recovery::new(connect, self.captured, MARGIN)
+    }
+}
+
+/// How far the connector has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Delivered {
+    /// The end of what it has delivered, as a number.
+    pub(crate) lsn: u64,
+    /// When the last change of it was committed.
+    pub(crate) at: Option<Micros>,
+}
 
 /// What Postgres says about a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +64,15 @@ impl Offsets {
     ///
     /// `lsn_commit` is the end of the last whole transaction, `lsn` the last row. Transactions are delivered by their
     /// commits, so a long one is delivered after others that began later: its rows stand before their ends.
-    pub(crate) fn delivered(&self) -> Option<u64> {
+    pub(crate) fn delivered(&self) -> Option<Delivered> {
         let of = |entry: &Entry| {
             let offset = &entry.offset;
-            offset["lsn"].as_u64().max(offset["lsn_commit"].as_u64())
+            let lsn = offset["lsn"].as_u64().max(offset["lsn_commit"].as_u64())?;
+            let at = offset["ts_usec"].as_i64().map(Micros);
+            Some(Delivered { lsn, at })
         };
-        self.offsets.iter().filter_map(of).max()
+        let all = self.offsets.iter().filter_map(of);
+        all.max_by_key(|delivered| delivered.lsn)
     }
 }
 
@@ -70,17 +97,33 @@ pub(crate) async fn read(
 /// Compares the slot with what the connector has delivered.
 pub(crate) fn judge(
     connect: &ConnectSettings,
-    delivered: Option<u64>,
+    delivered: Option<Delivered>,
     slot: Option<&Slot>,
     plan: &mut Plan,
 ) {
-    let name = &connect.slot;
-    let (Some(delivered), slot) = (delivered, slot) else {
+    if delivered.is_none() {
         return;
-    };
+    }
+    match loss(connect, delivered, slot) {
+        None => plan.have(Component::Postgres, format!("slot {}", connect.slot)),
+        Some(loss) => {
+            let recovery = loss.recovery(connect);
+            plan.problem(Component::Postgres, loss.what, recovery.to_string());
+        }
+    }
+}
+
+/// What is lost of the changes after those that were delivered.
+pub(crate) fn loss(
+    connect: &ConnectSettings,
+    delivered: Option<Delivered>,
+    slot: Option<&Slot>,
+) -> Option<Loss> {
+    let name = &connect.slot;
+    let Delivered { lsn, at } = delivered?;
     let what = match slot {
         None => format!(
-            "slot {name} is gone, but connector {} has delivered up to LSN {delivered:#x} from it",
+            "slot {name} is gone, but connector {} has delivered up to LSN {lsn:#x} from it",
             connect.name
         ),
         Some(slot) if slot.wal_status == "lost" => format!(
@@ -88,16 +131,13 @@ pub(crate) fn judge(
             connect.name
         ),
         // A reader confirms what it has delivered, never more: such a slot was made anew, later.
-        Some(slot) if slot.confirmed > delivered => format!(
-            "slot {name} begins at LSN {:#x}, but connector {} has delivered only up to {delivered:#x}: it was dropped and made anew",
+        Some(slot) if slot.confirmed > lsn => format!(
+            "slot {name} begins at LSN {:#x}, but connector {} has delivered only up to {lsn:#x}: it was dropped and made anew",
             slot.confirmed, connect.name
         ),
-        Some(_) => {
-            plan.have(Component::Postgres, format!("slot {name}"));
-            return;
-        }
+        Some(_) => return None,
     };
-    plan.problem(Component::Postgres, what, LOST);
+    Some(Loss { what, captured: at })
 }
 
 #[cfg(test)]
@@ -105,6 +145,7 @@ mod tests {
     use super::*;
 
     fn judged(delivered: Option<u64>, slot: Option<(&str, u64)>) -> Vec<String> {
+        let delivered = delivered.map(|lsn| Delivered { lsn, at: None });
         let slot = slot.map(|(status, confirmed)| Slot {
             wal_status: status.into(),
             confirmed,
@@ -131,6 +172,24 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_comes_with_the_command_that_brings_its_rows_again() {
+        let delivered = Delivered {
+            lsn: 16,
+            // 2026-01-08T14:21:52Z
+            at: Some(Micros(1_767_882_112_000_000)),
+        };
+        let mut plan = Plan::default();
+        let connect = ConnectSettings::default();
+        judge(&connect, Some(delivered), None, &mut plan);
+        let remedy = &plan.problems[0].remedy;
+        assert!(
+            remedy.contains("engagectl backfill --start 2026-01-08T13:21:52Z --end now"),
+            "{remedy}"
+        );
+        assert!(remedy.contains("engagectl verify"), "{remedy}");
+    }
+
+    #[test]
     fn who_has_delivered_nothing_has_lost_nothing() {
         assert_eq!(judged(None, None), [""; 0]);
         assert_eq!(judged(None, Some(("reserved", 5))), [""; 0]);
@@ -140,11 +199,12 @@ mod tests {
     fn the_offsets_of_debezium_are_understood() {
         let text = r#"{"offsets":[{"partition":{"server":"cdc"},"offset":{"lsn_proc":25,"messageType":"INSERT","lsn_commit":20,"lsn":25,"txId":7,"ts_usec":1}}]}"#;
         let offsets: Offsets = serde_json::from_str(text).unwrap();
-        assert_eq!(offsets.delivered(), Some(25));
+        let at = Some(Micros(1));
+        assert_eq!(offsets.delivered(), Some(Delivered { lsn: 25, at }));
         let within_a_long_transaction = r#"{"offsets":[{"partition":{"server":"cdc"},"offset":{"lsn_proc":309724160,
             "messageType":"INSERT","lsn_commit":310225496,"lsn":309724160,"txId":13513,"ts_usec":1}}]}"#;
         let offsets: Offsets = serde_json::from_str(within_a_long_transaction).unwrap();
-        let delivered = offsets.delivered();
+        let delivered = offsets.delivered().map(|delivered| delivered.lsn);
         assert_eq!(
             judged(delivered, Some(("reserved", 310_225_496))),
             [""; 0],

@@ -1,6 +1,6 @@
 //! The command line: every word a user can type, with its help.
 
-mod examples;
+pub(crate) mod examples;
 mod lineage;
 
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use crate::backfill::BackfillArgs;
 pub use crate::completions::CompletionsArgs;
 pub use crate::dlq::DlqCommand;
+pub use crate::doctor::DoctorArgs;
 use crate::generator::Rate;
 pub use crate::lag::LagArgs;
 pub use crate::reset::ResetArgs;
@@ -61,6 +62,8 @@ pub enum Command {
     Init(InitArgs),
     /// Check the configuration and every dependency; all problems at once.
     Check(CheckArgs),
+    /// Everything of `check`, and how the pipeline does now: what was found, where, what would be right, the next command.
+    Doctor(DoctorArgs),
     /// Print the least that each service needs in a server: ACLs, roles, grants. Asks nobody.
     Access(AccessArgs),
     /// Write a realistic stream of interactions into Postgres.

@@ -13,6 +13,8 @@ mod show;
 mod testing;
 mod topics;
 
+use std::collections::BTreeMap;
+
 use service::Failure;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,22 @@ use crate::cli::Output;
 use crate::config::Config;
 use filter::Filter;
 use redrive::Reader;
+
+/// How many letters nobody has sent back, by service or endpoint.
+///
+/// # Errors
+/// The broker does not answer (69).
+pub(crate) async fn open(config: &Config) -> Result<BTreeMap<String, u64>, Failure> {
+    let filter = Filter::of(&FilterArgs::default(), service::clock::now())?;
+    let found = topics::find(&config.kafka, &filter, Reader::of(config)).await?;
+    let mut counts = BTreeMap::new();
+    for letter in &found.letters {
+        if found.sent_to(letter).is_none() {
+            *counts.entry(letter.consumer()).or_insert(0) += 1;
+        }
+    }
+    Ok(counts)
+}
 
 /// Carries out one of the verbs. `stop` ends a redrive after the letter under way.
 ///

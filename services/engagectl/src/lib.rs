@@ -12,6 +12,7 @@ mod completions;
 pub mod config;
 pub mod demo;
 pub mod dlq;
+pub mod doctor;
 mod expression;
 pub mod freshness;
 mod generate;
@@ -59,6 +60,9 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
                 &check::run(&Config::load(&cli)?, &skip).await,
                 cli.output,
             ));
+        }
+        Command::Doctor(args) => {
+            return Box::pin(doctor::run(&Config::load(&cli)?, args, cli.output, stop)).await;
         }
         Command::Access(args) => {
             init::print(&access::text(&Config::load(&cli)?, args.server, cli.output));

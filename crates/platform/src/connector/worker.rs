@@ -8,6 +8,7 @@ use reqwest::{Client, Response};
 use serde::Deserialize;
 
 use super::ConnectSettings;
+use super::trouble::Trouble;
 use crate::PlatformError;
 use crate::plan::Component;
 
@@ -100,6 +101,13 @@ impl Status {
         workers.any(|worker| worker.state == "FAILED")
     }
 
+    /// Why the first that has failed has failed.
+    pub(crate) fn failed(&self) -> Option<Trouble> {
+        let mut workers = std::iter::once(&self.connector).chain(&self.tasks);
+        let failed = workers.find(|worker| worker.state == "FAILED");
+        failed.map(|worker| Trouble::of(&worker.trace))
+    }
+
     pub(crate) fn trouble(&self) -> String {
         let failed = std::iter::once(&self.connector)
             .chain(&self.tasks)
@@ -115,6 +123,72 @@ impl Status {
             |worker| worker.trace.lines().take(6).collect::<Vec<_>>().join(" | "),
         )
     }
+}
+
+/// What the worker says of the connector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectorState {
+    /// `RUNNING`, `PAUSED`, `STOPPED`, `FAILED`, ..; empty: the worker does not know it.
+    pub connector: String,
+    /// The same for each task.
+    pub tasks: Vec<String>,
+    /// Why the first that has failed has failed.
+    pub trouble: Option<Trouble>,
+}
+
+impl ConnectorState {
+    /// Whether connector and tasks run, and there is a task.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let is_running = |state: &String| state == "RUNNING";
+        is_running(&self.connector) && !self.tasks.is_empty() && self.tasks.iter().all(is_running)
+    }
+}
+
+/// Asks the worker for the state of the connector. Reads only.
+///
+/// # Errors
+/// It does not answer.
+pub async fn connector_state(connect: &ConnectSettings) -> Result<ConnectorState, PlatformError> {
+    let status: Status = ask(connect, "status").await?;
+    Ok(ConnectorState {
+        trouble: status.failed(),
+        connector: status.connector.state,
+        tasks: status.tasks.into_iter().map(|task| task.state).collect(),
+    })
+}
+
+/// What the worker says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Its version, that of Kafka Connect.
+    pub version: String,
+    /// The `Date` of its answer, where it gives one.
+    pub date: Option<String>,
+}
+
+/// Asks the worker for its version.
+///
+/// # Errors
+/// It does not answer.
+pub async fn worker(connect: &ConnectSettings) -> Result<Worker, PlatformError> {
+    #[derive(Deserialize)]
+    struct Told {
+        version: String,
+    }
+    let answer = client().get(connect.url.clone()).send().await;
+    let answer = answer.and_then(Response::error_for_status);
+    let response = answer.map_err(|e| unreachable(connect, &e))?;
+    let date = response.headers().get(reqwest::header::DATE);
+    let date = date.and_then(|date| date.to_str().ok()).map(str::to_owned);
+    let told: Told = response
+        .json()
+        .await
+        .map_err(|e| PlatformError::refused(Component::Connect, "reading its version", e))?;
+    Ok(Worker {
+        version: told.version,
+        date,
+    })
 }
 
 pub(super) fn client() -> Client {

@@ -16,6 +16,22 @@ Examples:
   engagectl check
   engagectl -o json check --skip connect | jq '.[] | select(.ok | not)'";
 
+pub(crate) const DOCTOR: &str = "\
+Everything that `engagectl check` looks at, and how the pipeline does now: slot, heartbeat, connector, topics, groups against
+retention, dead letters, stores, webhook targets, clocks, versions. Reads only. Every server has --deadline to answer; one that is away
+is an error and hides nothing else.
+
+With --watch it goes on looking at slot and connector, prints a line for each change, and ends with 78 once changes are lost, with
+the plan that brings them again.
+
+Exit codes: 0 no error; otherwise that of the gravest: 64 the configuration, 78 something must be repaired, 69 a server cannot be reached.
+
+Examples:
+  engagectl doctor
+  engagectl doctor --endpoints /etc/engage/webhook-forwarder.toml
+  engagectl -o json doctor | jq '.findings[] | select(.severity == \"error\")'
+  engagectl doctor --watch --every 10s --retained 50%";
+
 pub(super) const ACCESS: &str = "\
 Examples:
   engagectl access postgres | psql \"$OWNER_URL\"
