@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use url::Url;
+
 use crate::{PlatformError, Settings, TopicSpec, clickhouse, connector, postgres, topics};
 
 /// Longest time for one server: many questions, of a busy machine.
@@ -171,8 +173,14 @@ fn silent(settings: &Settings, component: Component) -> PlatformError {
             settings.kafka.bootstrap_servers.clone(),
             "KAFKA_BOOTSTRAP_SERVERS",
         ),
-        Component::ClickHouse => (String::from("its URL"), "CLICKHOUSE_URL"),
-        Component::Connect => (String::from("its URL"), "CONNECT_URL"),
+        Component::ClickHouse => {
+            let clickhouse = settings.clickhouse.as_ref();
+            (origin(clickhouse.map(|it| &it.url)), "CLICKHOUSE_URL")
+        }
+        Component::Connect => {
+            let connect = settings.connect.as_ref();
+            (origin(connect.map(|it| &it.url)), "CONNECT_URL")
+        }
     };
     PlatformError::Unreachable {
         component,
@@ -180,6 +188,11 @@ fn silent(settings: &Settings, component: Component) -> PlatformError {
         cause: format!("no answer within {} s", ANSWER.as_secs()),
         setting,
     }
+}
+
+/// Scheme, host and port.
+fn origin(url: Option<&Url>) -> String {
+    url.map_or_else(String::new, |url| url.origin().ascii_serialization())
 }
 
 /// One plan over all components.

@@ -95,8 +95,8 @@ impl Trouble {
     pub fn of(trace: &str) -> Self {
         let mut lines = trace.lines().map(str::trim).filter(|line| !line.is_empty());
         let first = lines.next().unwrap_or("no trace").to_owned();
-        let causes = lines.filter_map(|line| line.strip_prefix("Caused by: "));
-        let cause = causes.last().map(str::to_owned);
+        let mut causes = lines.filter_map(|line| line.strip_prefix("Caused by: "));
+        let cause = causes.next_back().map(str::to_owned);
         let is_known = |words: &[&str]| words.iter().all(|word| trace.contains(word));
         let known = KNOWN.iter().find(|(words, _)| is_known(words));
         Self {

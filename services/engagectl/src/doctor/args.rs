@@ -25,12 +25,7 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "FILE")]
     pub endpoints: Option<PathBuf>,
     /// Also look at this webhook target; may be repeated. Nothing is delivered.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "WEBHOOK_URL",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "URL")]
     pub webhook: Vec<Url>,
     /// Go on looking at slot and connector, and print what changes.
     #[arg(long)]

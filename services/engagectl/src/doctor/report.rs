@@ -81,7 +81,7 @@ impl Diagnosis {
     }
 
     /// Another exit code than 78.
-    pub(super) const fn exits(mut self, exit: Exit) -> Self {
+    pub(super) fn exits(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
     }

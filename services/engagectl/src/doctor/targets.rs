@@ -21,7 +21,7 @@ struct File {
 #[serde(default)]
 struct Endpoint {
     name: String,
-    url: Option<Url>,
+    url: Option<String>,
     allow_insecure: bool,
 }
 
@@ -43,7 +43,13 @@ pub(super) fn read(args: &DoctorArgs) -> Result<Vec<Target>, Failure> {
         // the message alone: the text around it may hold a secret
         let file: File = toml::from_str(&text)
             .map_err(|error| refused("cannot be used", error.message().to_owned()))?;
-        targets.extend(file.endpoint.into_iter().chain(file.webhook).filter_map(target));
+        for endpoint in file.endpoint.into_iter().chain(file.webhook) {
+            let name = endpoint.name.clone();
+            let found = target(endpoint).map_err(|error| {
+                refused("cannot be used", format!("url of endpoint {name:?}: {error}"))
+            });
+            targets.extend(found?);
+        }
     }
     Ok(targets)
 }
@@ -56,18 +62,21 @@ fn named_by_host(url: &Url) -> Target {
     }
 }
 
-fn target(endpoint: Endpoint) -> Option<Target> {
-    let url = endpoint.url?;
+/// The error says what is wrong with the URL, and not what it is.
+fn target(endpoint: Endpoint) -> Result<Option<Target>, url::ParseError> {
+    let Some(url) = endpoint.url else {
+        return Ok(None);
+    };
     let name = if endpoint.name.is_empty() {
         "default".to_owned()
     } else {
         endpoint.name
     };
-    Some(Target {
+    Ok(Some(Target {
         name,
-        url,
+        url: url.parse()?,
         allow_insecure: endpoint.allow_insecure,
-    })
+    }))
 }
 
 #[cfg(test)]

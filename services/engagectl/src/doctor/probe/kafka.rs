@@ -123,18 +123,25 @@ async fn groups(config: &Config, probe: &Probe, notes: &Notes) {
         Ok(groups) => groups,
         Err(error) => return notes.add([unanswered(&error.to_string())]),
     };
-    let mut retentions: BTreeMap<String, Option<Duration>> = BTreeMap::new();
-    for group in groups {
-        let topic = group.topic.clone();
-        if !retentions.contains_key(&topic) {
-            match retention(&config.kafka, &topic).await {
-                Ok(kept) => drop(retentions.insert(topic.clone(), kept)),
-                Err(error) => return notes.add([unanswered(&error.to_string())]),
-            }
+    let mut kept = BTreeMap::new();
+    for topic in [&config.topics.cdc, &config.topics.enriched] {
+        match retention(&config.kafka, topic).await {
+            Ok(retention) => drop(kept.insert(topic.clone(), retention)),
+            // said already, as everything that `init` makes
+            Err(PlatformError::Refused { .. }) if !has(&groups, topic) => {}
+            Err(error) => notes.add([unanswered(&error.to_string())]),
         }
-        let kept = retentions.get(&topic).copied().flatten();
+    }
+    for group in groups {
+        let kept = kept.get(&group.topic).copied().flatten();
         notes.add(group::judge(&standing(probe, &group).await, kept));
     }
+}
+
+/// Whether the topic of a group is there.
+fn has(groups: &[Group], topic: &str) -> bool {
+    let mut of_topic = groups.iter().filter(|group| group.topic == topic);
+    of_topic.any(|group| !group.partitions.is_empty())
 }
 
 async fn standing(probe: &Probe, group: &Group) -> Standing {
