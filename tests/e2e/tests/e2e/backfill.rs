@@ -289,7 +289,7 @@ async fn generate(url: String, progress: Progress, stop: CancellationToken) {
     };
     while !stop.is_cancelled() {
         let (progress, stop) = (progress.clone(), stop.clone());
-        let written = engagectl::generator::run(url.clone(), options.clone(), progress, stop);
+        let written = engagectl::generator::run(url.clone(), options, progress, stop);
         if written.await.is_err() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
