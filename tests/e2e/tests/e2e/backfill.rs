@@ -128,7 +128,7 @@ async fn written(world: &World, run: i64) -> BTreeMap<String, usize> {
 }
 
 #[tokio::test]
-async fn a_backfill_ended_six_times_resumed_and_run_again_under_a_live_stream_leaves_every_sink_exact()
+async fn a_backfill_ended_six_times_resumed_run_again_and_read_from_the_earliest_under_a_live_stream_leaves_every_sink_exact()
  {
     let world = World::start(Schema::Uuid).await;
     write_past(&world).await;
@@ -181,15 +181,32 @@ async fn a_backfill_ended_six_times_resumed_and_run_again_under_a_live_stream_le
         .every_sink_equals_postgres(Duration::from_secs(300))
         .await;
     assert_eq!(rows(&world, "past").await, PAST);
-    let generated = i64::try_from(progress.inserted()).unwrap();
+    no_event_is_there_twice(&world).await;
+
+    // what a backfill brought and what came live, read again from the beginning
+    world.terminate("clickhouse-sink");
+    let mut command = engagectl(&world);
+    command.args([
+        "reset",
+        "--group",
+        "clickhouse-sink",
+        "--to-earliest",
+        "--execute",
+    ]);
+    let (code, said) = ran(command).await;
+    assert_eq!(code, 0, "{said}");
+    world.restart("clickhouse-sink");
+    world
+        .every_sink_equals_postgres(Duration::from_secs(300))
+        .await;
+    no_event_is_there_twice(&world).await;
+    assert!(progress.inserted() > 500);
+}
+
+async fn no_event_is_there_twice(world: &World) {
     let table = format!("{}.events_enriched", world.addresses().clickhouse_database);
-    let all = format!("SELECT count() - uniqExact(event_id) FROM {table}");
-    assert_eq!(
-        world.clickhouse(&all).await.trim(),
-        "0",
-        "no event is there twice"
-    );
-    assert!(generated > 500);
+    let twice = format!("SELECT count() - uniqExact(event_id) FROM {table}");
+    assert_eq!(world.clickhouse(&twice).await.trim(), "0");
 }
 
 /// How a run ends before it is done.
