@@ -106,10 +106,7 @@ async fn rows(world: &World, device: &str) -> i64 {
 
 /// How often each event stands in the lane topic, for one run.
 async fn written(world: &World, run: i64) -> BTreeMap<String, usize> {
-    let settings = KafkaSettings {
-        bootstrap_servers: world.addresses().kafka.clone(),
-        ..KafkaSettings::default()
-    };
+    let settings = settings(world);
     let read = move || {
         let scanner = Scanner::open(&settings, "engage-test", "engagement.backfill.v1").unwrap();
         let (spans, mut found) = (scanner.spans().unwrap(), BTreeMap::new());
@@ -196,11 +193,39 @@ async fn a_backfill_ended_six_times_resumed_run_again_and_read_from_the_earliest
     let (code, said) = ran(command).await;
     assert_eq!(code, 0, "{said}");
     world.restart("clickhouse-sink");
+    let what = "the sink has read everything again";
+    world.eventually(what, || has_read_everything(&world)).await;
     world
         .every_sink_equals_postgres(Duration::from_secs(300))
         .await;
     no_event_is_there_twice(&world).await;
     assert!(progress.inserted() > 500);
+}
+
+/// Whether the commits of clickhouse-sink have reached the ends of the live topic.
+async fn has_read_everything(world: &World) -> Option<()> {
+    let settings = settings(world);
+    let ask = move || {
+        let scanner =
+            Scanner::open(&settings, "clickhouse-sink", "engagement.enriched.v1").unwrap();
+        let spans = scanner.spans().unwrap();
+        let partitions: Vec<i32> = spans.iter().map(|span| span.partition).collect();
+        let committed = scanner.committed(&partitions).unwrap();
+        spans
+            .iter()
+            .all(|span| span.to == 0 || committed.get(&span.partition) == Some(&span.to))
+    };
+    tokio::task::spawn_blocking(ask)
+        .await
+        .unwrap()
+        .then_some(())
+}
+
+fn settings(world: &World) -> KafkaSettings {
+    KafkaSettings {
+        bootstrap_servers: world.addresses().kafka.clone(),
+        ..KafkaSettings::default()
+    }
 }
 
 async fn no_event_is_there_twice(world: &World) {
