@@ -34,7 +34,7 @@ impl Since {
     /// Behind the last live change among `entries`, which are in the order of the log.
     #[must_use]
     pub fn after(entries: &[Entry]) -> Option<Self> {
-        let last = entries.iter().rfind(|entry| is_live(entry))?;
+        let last = entries.iter().rfind(is_live)?;
         Some(Self {
             epoch: last.position.epoch,
             commit_lsn: last.commit_lsn,
@@ -47,7 +47,7 @@ impl Since {
         let is_later = |entry: &Entry| {
             entry.position.epoch == self.epoch && entry.commit_lsn >= self.commit_lsn
         };
-        entries.iter().filter(|entry| is_live(entry)).all(is_later)
+        entries.iter().filter(is_live).all(is_later)
     }
 }
 
