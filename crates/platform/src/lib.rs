@@ -30,7 +30,7 @@ pub use error::PlatformError;
 pub use facts::{Answered, DatabaseFacts, Heartbeat, ask_clickhouse, database_facts};
 pub use keeper::{Keeper, Look};
 pub use plan::{Change, Component, Plan, Problem, inspect, inspect_one, plan};
-pub use postgres::DatabaseSettings;
+pub use postgres::{DatabaseSettings, PUBLICATION};
 pub use recovery::{MARGIN, Recovery};
 pub use settings::{Schema, Settings};
 pub use slot::Loss;
