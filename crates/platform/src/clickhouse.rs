@@ -97,10 +97,7 @@ pub(crate) async fn plan(settings: &ClickHouseSettings) -> Result<Plan, Platform
 }
 
 /// The table of events, if it is there, against its definition.
-async fn check_table(
-    settings: &ClickHouseSettings,
-    plan: &mut Plan,
-) -> Result<(), PlatformError> {
+async fn check_table(settings: &ClickHouseSettings, plan: &mut Plan) -> Result<(), PlatformError> {
     let table = format!("{}.{}", settings.database, columns::TABLE);
     let all = statements(settings);
     let named = |statement: &&String| created_object(statement).is_some_and(|it| it.name == table);
@@ -108,7 +105,10 @@ async fn check_table(
         return Ok(());
     };
     let database = settings.database.replace(['\\', '\''], "");
-    let place = format!("WHERE database = '{database}' AND table = '{}'", columns::TABLE);
+    let place = format!(
+        "WHERE database = '{database}' AND table = '{}'",
+        columns::TABLE
+    );
     let sql = format!("SELECT name, type, default_kind FROM system.columns {place} FORMAT TSVRaw");
     let found = columns::found(&query(settings, "reading the columns", &sql).await?);
     if found.is_empty() {
@@ -117,7 +117,11 @@ async fn check_table(
     columns::judge(&table, &columns::wanted(definition), &found, plan);
     let place = place.replace("AND table =", "AND name =");
     let sql = format!("SELECT engine_full FROM system.tables {place} FORMAT TSVRaw");
-    columns::judge_engine(&table, &query(settings, "reading the engine", &sql).await?, plan);
+    columns::judge_engine(
+        &table,
+        &query(settings, "reading the engine", &sql).await?,
+        plan,
+    );
     Ok(())
 }
 

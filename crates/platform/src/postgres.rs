@@ -57,8 +57,10 @@ impl DatabaseSettings {
 
     /// Host, port and database, without credentials.
     pub(crate) fn address(&self) -> String {
-        self.parsed()
-            .map_or_else(|_| "an address that is no URL".to_owned(), |url| address(&url))
+        self.parsed().map_or_else(
+            |_| "an address that is no URL".to_owned(),
+            |url| address(&url),
+        )
     }
 
     pub(crate) async fn connect(&self) -> Result<PgConnection, PlatformError> {

@@ -94,12 +94,15 @@ impl SlotState {
     }
 }
 
+/// `wal_status`, bytes retained, unconfirmed and kept at most, and whether somebody reads it.
+type Row = (Option<String>, i64, i64, Option<i64>, bool);
+
 /// Any role may ask.
 pub(crate) async fn look(
     connection: &mut PgConnection,
     name: &str,
 ) -> Result<SlotState, PlatformError> {
-    let found: Option<(Option<String>, i64, i64, Option<i64>, bool)> = sqlx::query_as(
+    let found: Option<Row> = sqlx::query_as(
         "WITH now AS (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END AS lsn) \
          SELECT wal_status, coalesce(now.lsn - restart_lsn, 0)::bigint, coalesce(now.lsn - confirmed_flush_lsn, 0)::bigint, \
          (SELECT nullif(setting::bigint, -1) * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size'), active \

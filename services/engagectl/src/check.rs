@@ -26,10 +26,7 @@ async fn platform_findings(settings: &Settings) -> Vec<Finding> {
 }
 
 /// What is said of one component.
-pub(crate) fn judged(
-    component: Component,
-    inspected: Result<Plan, PlatformError>,
-) -> Vec<Finding> {
+pub(crate) fn judged(component: Component, inspected: Result<Plan, PlatformError>) -> Vec<Finding> {
     let plan = match inspected {
         Err(error) => return vec![unreachable(&component.to_string(), &error)],
         Ok(plan) => plan,

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 /// Writes the table.
 pub const SINK: &str = "clickhouse_sink";
-/// Creates the tables and compares.
+/// Creates the tables, adds columns that they lack, and compares.
 pub const OPERATOR: &str = "engagectl";
 /// Reads.
 pub const READER: &str = "engage_reader";
@@ -45,10 +45,12 @@ pub fn users(database: &str) -> [User; 3] {
             name: OPERATOR,
             grants: grants(&[
                 "CREATE DATABASE, CREATE TABLE, CREATE VIEW, SELECT ON {db}.*",
+                "ALTER ADD COLUMN ON {db}.events_enriched",
                 "TABLE ENGINE ON ReplacingMergeTree",
                 "TABLE ENGINE ON AggregatingMergeTree",
                 "SELECT ON system.databases",
                 "SELECT ON system.tables",
+                "SELECT ON system.columns",
             ]),
         },
         User {

@@ -240,7 +240,10 @@ mod tests {
     #[test]
     fn another_type_is_named_with_the_statement_that_changes_it() {
         let mut found = whole();
-        let column = found.iter_mut().find(|it| it.name == "duration_ms").unwrap();
+        let column = found
+            .iter_mut()
+            .find(|it| it.name == "duration_ms")
+            .unwrap();
         column.type_name = "Nullable(Int32)".into();
         let plan = judged(&found);
         assert!(
@@ -257,8 +260,12 @@ mod tests {
             judge_engine(NAME, engine, &mut plan);
             plan.problems.len()
         };
-        assert_eq!(judged("ReplacingMergeTree(revision, deleted) PARTITION BY x"), 0);
-        let replicated = "ReplicatedReplacingMergeTree('/p', '{replica}', revision, deleted) PARTITION BY x";
+        assert_eq!(
+            judged("ReplacingMergeTree(revision, deleted) PARTITION BY x"),
+            0
+        );
+        let replicated =
+            "ReplicatedReplacingMergeTree('/p', '{replica}', revision, deleted) PARTITION BY x";
         assert_eq!(judged(replicated), 0);
         assert_eq!(judged("MergeTree PARTITION BY x ORDER BY revision"), 1);
         assert_eq!(judged("ReplacingMergeTree(revision) ORDER BY x"), 1);

@@ -154,10 +154,7 @@ mod tests {
                 "ERROR: publication \"engage_cdc\" does not exist",
                 "init makes the publication",
             ),
-            (
-                "ERROR: permission denied for table content",
-                "init grants",
-            ),
+            ("ERROR: permission denied for table content", "init grants"),
             (
                 "Connection to 127.0.0.1:5432 refused. Check that",
                 "connect.database_host",

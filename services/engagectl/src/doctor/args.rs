@@ -122,7 +122,16 @@ mod tests {
         assert_eq!(read("20GiB"), Ok(Retained::Bytes(20 << 30)));
         assert_eq!(read("500 MB"), Ok(Retained::Bytes(500_000_000)));
         assert_eq!(read("7"), Ok(Retained::Bytes(7)));
-        for wrong in ["", "0%", "101%", "half", "-1GB", "5 parsecs", "0", "99999999999TiB"] {
+        for wrong in [
+            "",
+            "0%",
+            "101%",
+            "half",
+            "-1GB",
+            "5 parsecs",
+            "0",
+            "99999999999TiB",
+        ] {
             assert!(read(wrong).is_err_and(|e| e.contains("50%")), "{wrong}");
         }
     }

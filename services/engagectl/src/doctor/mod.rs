@@ -39,12 +39,14 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> Result<Outcome, Failure> {
     if args.watch {
-        return watch::run(config, args, output, stop).await;
+        return Box::pin(watch::run(config, args, output, stop)).await;
     }
     let targets = targets::read(args)?;
-    let looking = stop.run_until_cancelled(look(config, args, targets));
+    let looking = stop.run_until_cancelled(Box::pin(look(config, args, targets)));
     let Some(found) = looking.await else {
-        return Err(Failure::try_again("interrupted before everything was looked at"));
+        return Err(Failure::try_again(
+            "interrupted before everything was looked at",
+        ));
     };
     crate::init::print(&match output {
         Output::Table => report::text(&found),
@@ -79,25 +81,39 @@ async fn look(config: &Config, args: &DoctorArgs, targets: Vec<Target>) -> Vec<D
     let (redis, webhooks) = (asked.config.redis.clone(), targets.into_iter());
     let servers = async {
         let (postgres, kafka, redis) = tokio::join!(
-            within("postgres", deadline, move |notes| probe::postgres::look(postgres, notes)),
-            within("kafka", deadline, move |notes| probe::kafka::look(kafka, notes)),
-            within("redis", deadline, move |notes| probe::redis::look(redis, notes)),
+            within("postgres", deadline, move |notes| probe::postgres::look(
+                postgres, notes
+            )),
+            within("kafka", deadline, move |notes| probe::kafka::look(
+                kafka, notes
+            )),
+            within("redis", deadline, move |notes| probe::redis::look(
+                redis, notes
+            )),
         );
         [postgres, kafka, redis].concat()
     };
     let optional = async {
         let (connect, clickhouse) = tokio::join!(
-            within_if(args.looks_at(Component::Connect), "connect", deadline, move |notes| {
-                probe::connect::look(connect, notes)
-            }),
-            within_if(args.looks_at(Component::ClickHouse), "clickhouse", deadline, move |notes| {
-                probe::clickhouse::look(clickhouse, notes)
-            }),
+            within_if(
+                args.looks_at(Component::Connect),
+                "connect",
+                deadline,
+                move |notes| { probe::connect::look(connect, notes) }
+            ),
+            within_if(
+                args.looks_at(Component::ClickHouse),
+                "clickhouse",
+                deadline,
+                move |notes| { probe::clickhouse::look(clickhouse, notes) }
+            ),
         );
         [connect, clickhouse].concat()
     };
     let webhooks = join_all(webhooks.map(|target| {
-        within("webhook", deadline, move |notes| probe::webhook::look(target, notes))
+        within("webhook", deadline, move |notes| {
+            probe::webhook::look(target, notes)
+        })
     }));
     let (servers, optional, webhooks) = tokio::join!(servers, optional, webhooks);
     [servers, optional, webhooks.concat()].concat()

@@ -243,6 +243,9 @@ mod tests {
         assert_eq!(size(3 << 30), "3.0 GiB");
         assert_eq!(size(1536 << 20), "1.5 GiB");
         assert_eq!((span(90), span(600)), ("90 s".into(), "10 min".into()));
-        assert_eq!((span(5 * 3600), span(4 * 86_400)), ("5 h".into(), "4 d".into()));
+        assert_eq!(
+            (span(5 * 3600), span(4 * 86_400)),
+            ("5 h".into(), "4 d".into())
+        );
     }
 }

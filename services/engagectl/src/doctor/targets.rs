@@ -46,7 +46,10 @@ pub(super) fn read(args: &DoctorArgs) -> Result<Vec<Target>, Failure> {
         for endpoint in file.endpoint.into_iter().chain(file.webhook) {
             let name = endpoint.name.clone();
             let found = target(endpoint).map_err(|error| {
-                refused("cannot be used", format!("url of endpoint {name:?}: {error}"))
+                refused(
+                    "cannot be used",
+                    format!("url of endpoint {name:?}: {error}"),
+                )
             });
             targets.extend(found?);
         }
@@ -126,8 +129,17 @@ mod tests {
 
     #[test]
     fn a_target_of_the_command_line_is_named_by_its_host() {
-        let found = targets(&["--webhook", "https://a.example/x", "--webhook", "http://b:1"]);
-        let names: Vec<_> = found.unwrap().into_iter().map(|target| target.name).collect();
+        let found = targets(&[
+            "--webhook",
+            "https://a.example/x",
+            "--webhook",
+            "http://b:1",
+        ]);
+        let names: Vec<_> = found
+            .unwrap()
+            .into_iter()
+            .map(|target| target.name)
+            .collect();
         assert_eq!(names, ["a.example", "b"]);
     }
 }

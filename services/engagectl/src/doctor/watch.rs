@@ -34,7 +34,7 @@ pub(super) async fn run(
     let keeper = Keeper::new(connect.clone(), config.database.clone());
     let mut watcher = Watcher::new(&connect.name, &connect.slot, args.retained);
     loop {
-        let looking = stop.run_until_cancelled(look(&keeper, connect));
+        let looking = stop.run_until_cancelled(Box::pin(look(&keeper, connect)));
         let Some(seen) = looking.await else {
             return Ok(Outcome(None));
         };

@@ -72,7 +72,10 @@ fn a_server_that_accepts_and_says_nothing_is_given_up_at_the_deadline() {
     let begun = std::time::Instant::now();
     let output = command.env("DATABASE_URL", url).output().unwrap();
     let (out, _) = texts(&output);
-    assert!(out.contains("has not answered everything within 3 s"), "{out}");
+    assert!(
+        out.contains("has not answered everything within 3 s"),
+        "{out}"
+    );
     assert!(out.contains("redis"), "the others are there: {out}");
     assert!(begun.elapsed() < WAIT, "{:?}", begun.elapsed());
 }

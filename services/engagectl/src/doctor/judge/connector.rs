@@ -19,7 +19,9 @@ pub(in crate::doctor) fn judge(name: &str, state: &ConnectorState) -> Diagnosis 
     }
     let next = match state.connector.as_str() {
         "" => "engagectl init",
-        "PAUSED" | "STOPPED" => "PUT /connectors/{name}/resume, unless somebody repairs something just now",
+        "PAUSED" | "STOPPED" => {
+            "PUT /connectors/{name}/resume, unless somebody repairs something just now"
+        }
         _ => "look again in a moment; then at Connect's log",
     };
     Diagnosis::error(place, summary(state))

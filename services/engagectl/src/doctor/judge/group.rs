@@ -98,16 +98,25 @@ fn members(group: &Standing) -> Option<Diagnosis> {
         );
     }
     let waits = group.oldest.map_or(Duration::ZERO, |(_, age)| age);
-    let (found, next) = ("nobody is in it", "start its service; the end of its log says why it ended");
+    let (found, next) = (
+        "nobody is in it",
+        "start its service; the end of its log says why it ended",
+    );
     Some(if group.lag > 0 && waits > UNATTENDED {
         Diagnosis::error(
             place(group),
-            format!("{found}, and {} records wait, since {}", group.lag, span(waits.as_secs())),
+            format!(
+                "{found}, and {} records wait, since {}",
+                group.lag,
+                span(waits.as_secs())
+            ),
         )
         .right(right)
         .next(next)
     } else {
-        Diagnosis::warning(place(group), found).right(right).next(next)
+        Diagnosis::warning(place(group), found)
+            .right(right)
+            .next(next)
     })
 }
 
@@ -165,7 +174,9 @@ mod tests {
         let all = judged(&standing(2, 500, 7 * 24 - 5));
         assert_eq!(all[0].0, Severity::Error);
         assert!(
-            all[0].1.contains("retention overtakes group clickhouse-sink in 5 h"),
+            all[0]
+                .1
+                .contains("retention overtakes group clickhouse-sink in 5 h"),
             "{all:?}"
         );
         let past = judged(&standing(2, 500, 8 * 24));
@@ -204,7 +215,11 @@ mod tests {
         let open = [("webhook-forwarder.crm".to_owned(), 7)].into();
         let all = letters(&open);
         assert!(all[0].found.contains("7 are open"));
-        assert!(all[0].next.contains("dlq redrive --service webhook-forwarder.crm"));
+        assert!(
+            all[0]
+                .next
+                .contains("dlq redrive --service webhook-forwarder.crm")
+        );
         assert_eq!(letters(&BTreeMap::new())[0].severity, Severity::Ok);
     }
 }

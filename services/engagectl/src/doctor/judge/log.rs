@@ -24,10 +24,7 @@ pub(in crate::doctor) fn parity(cdc: &Topic, enriched: &Topic) -> Diagnosis {
             .right("both are there, with the same number of partitions")
             .next("engagectl init");
     }
-    let found = format!(
-        "{} and {} partitions",
-        cdc.partitions, enriched.partitions
-    );
+    let found = format!("{} and {} partitions", cdc.partitions, enriched.partitions);
     if cdc.partitions == enriched.partitions {
         return Diagnosis::ok(place, found);
     }
@@ -75,7 +72,9 @@ pub(in crate::doctor) fn keys(topic: &str, newest: &[(i32, Result<(), Reject>)])
     }
     let found = match newest.len() {
         0 => "there is no record yet".to_owned(),
-        partitions => format!("carry the content's id, in the newest record of {partitions} partitions"),
+        partitions => {
+            format!("carry the content's id, in the newest record of {partitions} partitions")
+        }
     };
     Diagnosis::ok(place, found)
 }
@@ -108,7 +107,10 @@ mod tests {
 
     #[test]
     fn both_topics_have_as_many_partitions_or_it_is_an_error() {
-        assert_eq!(parity(&topic("a", 16), &topic("b", 16)).severity, Severity::Ok);
+        assert_eq!(
+            parity(&topic("a", 16), &topic("b", 16)).severity,
+            Severity::Ok
+        );
         let found = parity(&topic("a", 16), &topic("b", 8));
         assert_eq!(found.severity, Severity::Error);
         assert!(found.next.contains("16 partitions"), "{found:?}");

@@ -11,12 +11,16 @@ pub(in crate::doctor) fn judge(info: &Info) -> Vec<Diagnosis> {
     let mut all = vec![crate::check::policy_finding(info).into(), persistence(info)];
     all.extend(memory(info));
     all.extend(role(info));
-    let valkey = info.get("valkey_version").map(|text| (Product::Valkey, text));
+    let valkey = info
+        .get("valkey_version")
+        .map(|text| (Product::Valkey, text));
     let redis = info.get("redis_version").map(|text| (Product::Redis, text));
     if let Some((product, text)) = valkey.or(redis) {
         all.push(version::judge(product, text));
     }
-    let time = info.get("server_time_usec").and_then(|time| time.parse().ok());
+    let time = info
+        .get("server_time_usec")
+        .and_then(|time| time.parse().ok());
     all.extend(time.map(|server| {
         let at = Answered {
             before: info.before,
@@ -39,9 +43,12 @@ fn persistence(info: &Info) -> Diagnosis {
             .next("make room on its disk; redis-cli INFO persistence");
     }
     if failed("rdb_last_bgsave_status") {
-        return Diagnosis::error(place, "the last snapshot failed, so that writes may be refused")
-            .right("rdb_last_bgsave_status:ok")
-            .next("make room on its disk, then redis-cli BGSAVE");
+        return Diagnosis::error(
+            place,
+            "the last snapshot failed, so that writes may be refused",
+        )
+        .right("rdb_last_bgsave_status:ok")
+        .next("make room on its disk, then redis-cli BGSAVE");
     }
     if !is_appending {
         return Diagnosis::warning(
@@ -110,9 +117,24 @@ mod tests {
     fn each_way_to_forget_is_named() {
         for (from, to, severity, part) in [
             ("noeviction", "allkeys-lru", Severity::Error, "evicted"),
-            ("aof_enabled:1", "aof_enabled:0", Severity::Warning, "appendonly"),
-            ("write_status:ok", "write_status:err", Severity::Error, "written"),
-            ("bgsave_status:ok", "bgsave_status:err", Severity::Error, "snapshot"),
+            (
+                "aof_enabled:1",
+                "aof_enabled:0",
+                Severity::Warning,
+                "appendonly",
+            ),
+            (
+                "write_status:ok",
+                "write_status:err",
+                Severity::Error,
+                "written",
+            ),
+            (
+                "bgsave_status:ok",
+                "bgsave_status:err",
+                Severity::Error,
+                "snapshot",
+            ),
             ("role:master", "role:slave", Severity::Error, "replica"),
             ("maxmemory:0", "maxmemory:110", Severity::Warning, "used"),
             ("7.2.4", "7.0.15", Severity::Warning, "double"),

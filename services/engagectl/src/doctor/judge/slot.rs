@@ -75,7 +75,11 @@ fn retained(state: &SlotState) -> String {
 }
 
 fn size_of(place: &str, state: &SlotState, threshold: Retained) -> Diagnosis {
-    let text = format!("{}, wal_status {}", retained(state), state.wal_status.name());
+    let text = format!(
+        "{}, wal_status {}",
+        retained(state),
+        state.wal_status.name()
+    );
     match threshold.is_reached(state) {
         Some(true) => Diagnosis::warning(place, text)
             .right(format!("less than {threshold}"))
@@ -143,7 +147,10 @@ mod tests {
 
     #[test]
     fn a_slot_within_its_limit_is_well_and_half_of_it_warns() {
-        assert_eq!(severities(&state(WalStatus::Reserved, 49 << 20)), [Severity::Ok]);
+        assert_eq!(
+            severities(&state(WalStatus::Reserved, 49 << 20)),
+            [Severity::Ok]
+        );
         let half = state(WalStatus::Extended, 50 << 20);
         assert_eq!(severities(&half), [Severity::Warning]);
         let text = &slot("engage_cdc", &half, HALF)[0].found;

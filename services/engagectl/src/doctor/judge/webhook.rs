@@ -62,9 +62,12 @@ fn url(target: &Target, place: &str) -> Vec<Diagnosis> {
     let mut all = Vec::new();
     if !target.url.username().is_empty() || target.url.password().is_some() {
         all.push(
-            Diagnosis::error(place, format!("{} has credentials in its URL", target.origin()))
-                .right("a URL without them: URLs stand in logs")
-                .next("move them to bearer_token_file or headers of the endpoint"),
+            Diagnosis::error(
+                place,
+                format!("{} has credentials in its URL", target.origin()),
+            )
+            .right("a URL without them: URLs stand in logs")
+            .next("move them to bearer_token_file or headers of the endpoint"),
         );
     }
     if target.url.scheme() == "http" {
@@ -98,12 +101,12 @@ fn status_of(target: &Target, place: &str, status: u16) -> Diagnosis {
 }
 
 fn away(target: &Target, place: &str, reason: &Reason) -> Diagnosis {
-    let found = Diagnosis::error(place, format!("{}: {reason}", target.origin()))
-        .exits(Exit::Unavailable);
+    let found =
+        Diagnosis::error(place, format!("{}: {reason}", target.origin())).exits(Exit::Unavailable);
     match reason {
-        Reason::Unreachable(_) => found
-            .right("it takes connections")
-            .next("webhook-forwarder check, from where it runs; its records wait in Kafka meanwhile"),
+        Reason::Unreachable(_) => found.right("it takes connections").next(
+            "webhook-forwarder check, from where it runs; its records wait in Kafka meanwhile",
+        ),
         Reason::Tls(_) => found
             .right("a certificate for this name that the machine's authorities have signed")
             .next("ask its owner to renew or to complete the certificate"),
@@ -143,7 +146,10 @@ mod tests {
     #[test]
     fn a_target_that_refuses_or_whose_certificate_is_wrong_is_an_error() {
         let refused = Answer::Away(Reason::Unreachable("connection refused".into()));
-        assert_eq!(severities("https://a.example/", &refused), [Severity::Error]);
+        assert_eq!(
+            severities("https://a.example/", &refused),
+            [Severity::Error]
+        );
         let tls = Answer::Away(Reason::Tls("certificate expired".into()));
         let all = judge(&target("https://a.example/"), &tls);
         assert!(all[0].next.contains("certificate"), "{all:?}");
@@ -151,9 +157,15 @@ mod tests {
 
     #[test]
     fn credentials_in_the_url_are_an_error_and_are_not_shown() {
-        let all = judge(&target("http://u:hush@a.example/token"), &Answer::Status(405));
+        let all = judge(
+            &target("http://u:hush@a.example/token"),
+            &Answer::Status(405),
+        );
         let severities: Vec<_> = all.iter().map(|one| one.severity).collect();
-        assert_eq!(severities, [Severity::Error, Severity::Warning, Severity::Ok]);
+        assert_eq!(
+            severities,
+            [Severity::Error, Severity::Warning, Severity::Ok]
+        );
         assert!(!format!("{all:?}").contains("hush"));
         assert!(!format!("{all:?}").contains("token\""));
     }

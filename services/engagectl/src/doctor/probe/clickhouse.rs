@@ -10,7 +10,10 @@ use crate::doctor::judge::{clock, version};
 use crate::doctor::report::Diagnosis;
 
 pub(in crate::doctor) async fn look(asked: Asked, notes: Notes) {
-    if checked(&asked, Component::ClickHouse, &notes).await.is_none() {
+    if checked(&asked, Component::ClickHouse, &notes)
+        .await
+        .is_none()
+    {
         return;
     }
     let settings = &asked.config.clickhouse;
@@ -24,7 +27,10 @@ pub(in crate::doctor) async fn look(asked: Asked, notes: Notes) {
 }
 
 fn told(answer: &str, before: i64, after: i64) -> Vec<Diagnosis> {
-    let (text, server) = answer.trim().split_once('\t').unwrap_or((answer.trim(), ""));
+    let (text, server) = answer
+        .trim()
+        .split_once('\t')
+        .unwrap_or((answer.trim(), ""));
     let mut all = vec![version::judge(Product::ClickHouse, text)];
     all.extend(server.parse().ok().map(|server| {
         let at = Answered {

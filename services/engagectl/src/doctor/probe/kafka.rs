@@ -170,10 +170,7 @@ async fn standing(probe: &Probe, group: &Group) -> Standing {
 }
 
 /// How long a topic keeps records; `None`: for ever, or as long as they are the newest of their key.
-async fn retention(
-    kafka: &KafkaSettings,
-    topic: &str,
-) -> Result<Option<Duration>, PlatformError> {
+async fn retention(kafka: &KafkaSettings, topic: &str) -> Result<Option<Duration>, PlatformError> {
     let refused = |cause: String| PlatformError::Refused {
         component: Component::Kafka,
         step: format!("reading the settings of topic {topic}"),

@@ -67,7 +67,10 @@ pub(super) async fn within<F: Future<Output = ()>>(
         Err(_) => found.push(
             Diagnosis::error(
                 what,
-                format!("has not answered everything within {} s", deadline.as_secs()),
+                format!(
+                    "has not answered everything within {} s",
+                    deadline.as_secs()
+                ),
             )
             .right("an answer in time")
             .next("look at that server and the way there, or let --deadline be longer")
@@ -80,9 +83,7 @@ pub(super) async fn within<F: Future<Output = ()>>(
 /// What `check` says of a component; `None`: it is not there, so that nothing more needs to be asked.
 async fn checked(asked: &Asked, component: Component, notes: &Notes) -> Option<()> {
     let inspected = platform::inspect_one(&asked.settings, component).await?;
-    let is_away = inspected
-        .as_ref()
-        .is_err_and(PlatformError::is_unreachable);
+    let is_away = inspected.as_ref().is_err_and(PlatformError::is_unreachable);
     let found = check::judged(component, inspected);
     notes.add(found.into_iter().map(Diagnosis::from));
     (!is_away).then_some(())
@@ -121,7 +122,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_probe_that_panics_is_named_and_ends_nothing_else() {
-        let broken = within("redis", Duration::from_secs(60), |_| async { panic!("broken") });
+        let broken = within("redis", Duration::from_secs(60), |_| async {
+            panic!("broken")
+        });
         let well = within("kafka", Duration::from_secs(60), |notes| async move {
             notes.add([Diagnosis::ok("topic", "is there")]);
         });

@@ -45,9 +45,7 @@ fn reason(error: &reqwest::Error) -> Reason {
     let mut at: Option<&(dyn Error + 'static)> = error.source();
     let mut text = String::from("it cannot be asked");
     while let Some(cause) = at {
-        let inner = cause.downcast_ref::<std::io::Error>();
-        let inner = inner.and_then(std::io::Error::get_ref);
-        let is_tls = cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>());
+        let is_tls = cause.is::<rustls::Error>() || holds_tls(cause);
         text = cause.to_string();
         if is_tls {
             return Reason::Tls(text);
@@ -58,4 +56,11 @@ fn reason(error: &reqwest::Error) -> Reason {
         text = format!("no answer within {} s", ASK.as_secs());
     }
     Reason::Unreachable(text)
+}
+
+/// An error of input or output that is one of TLS.
+fn holds_tls(cause: &(dyn Error + 'static)) -> bool {
+    let inner = cause.downcast_ref::<std::io::Error>();
+    let inner = inner.and_then(std::io::Error::get_ref);
+    inner.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
 }

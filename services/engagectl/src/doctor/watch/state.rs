@@ -157,7 +157,9 @@ impl Watcher {
             None => Now {
                 key: "unlimited".into(),
                 severity: Severity::Warning,
-                is: format!("retains {bytes} of WAL; max_slot_wal_keep_size is unlimited, so that a share of it is none"),
+                is: format!(
+                    "retains {bytes} of WAL; max_slot_wal_keep_size is unlimited, so that a share of it is none"
+                ),
                 next: "engagectl doctor --watch --retained 20GiB",
             },
         }
@@ -345,6 +347,10 @@ mod tests {
             what: "slot engage_cdc is gone, but ..".into(),
             captured: None,
         });
-        assert!(super::Watcher::new("c", "s", Retained::Percent(50)).lost(&known).is_some());
+        assert!(
+            Watcher::new("c", "s", Retained::Percent(50))
+                .lost(&known)
+                .is_some()
+        );
     }
 }

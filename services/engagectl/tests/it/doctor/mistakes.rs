@@ -66,19 +66,37 @@ pub(super) async fn in_clickhouse(world: &World) {
     world.init();
     world.is_well("the column is back");
 
-    clickhouse(world, "ALTER TABLE engagement.events_enriched MODIFY COLUMN duration_ms Nullable(Int32)").await;
+    clickhouse(
+        world,
+        "ALTER TABLE engagement.events_enriched MODIFY COLUMN duration_ms Nullable(Int32)",
+    )
+    .await;
     world.doctor().names(
         "clickhouse",
         "duration_ms is Nullable(Int32)",
         "MODIFY COLUMN duration_ms Nullable(Int64)",
     );
-    clickhouse(world, "ALTER TABLE engagement.events_enriched MODIFY COLUMN duration_ms Nullable(Int64)").await;
+    clickhouse(
+        world,
+        "ALTER TABLE engagement.events_enriched MODIFY COLUMN duration_ms Nullable(Int64)",
+    )
+    .await;
 
-    clickhouse(world, "RENAME TABLE engagement.events_enriched TO engagement.aside").await;
+    clickhouse(
+        world,
+        "RENAME TABLE engagement.events_enriched TO engagement.aside",
+    )
+    .await;
     clickhouse(world, "CREATE TABLE engagement.events_enriched AS engagement.aside ENGINE = MergeTree ORDER BY event_ts").await;
-    world.doctor().names("clickhouse", "has engine MergeTree", "engagectl init");
+    world
+        .doctor()
+        .names("clickhouse", "has engine MergeTree", "engagectl init");
     clickhouse(world, "DROP TABLE engagement.events_enriched SYNC").await;
-    clickhouse(world, "RENAME TABLE engagement.aside TO engagement.events_enriched").await;
+    clickhouse(
+        world,
+        "RENAME TABLE engagement.aside TO engagement.events_enriched",
+    )
+    .await;
 }
 
 pub(super) async fn in_redis(world: &World) {
@@ -90,10 +108,16 @@ pub(super) async fn in_redis(world: &World) {
         let () = command.query_async(&mut connection).await.unwrap();
     };
     set("maxmemory-policy", "allkeys-lru").await;
-    world.doctor().names("redis", "allkeys-lru", "CONFIG SET maxmemory-policy noeviction");
+    world.doctor().names(
+        "redis",
+        "allkeys-lru",
+        "CONFIG SET maxmemory-policy noeviction",
+    );
     set("maxmemory-policy", "noeviction").await;
     set("appendonly", "no").await;
-    world.doctor().has("warning", "redis persistence", "appendonly is no");
+    world
+        .doctor()
+        .has("warning", "redis persistence", "appendonly is no");
     set("appendonly", "yes").await;
 }
 
@@ -105,8 +129,14 @@ pub(super) async fn in_topics(world: &World) {
     seen.names("enriched-of-two", "4 and 2 partitions", "4 partitions");
 
     // an hour is kept, and the oldest record that the sink has not done is fifty minutes old
-    world.topic("enriched-for-an-hour", 4, &[("retention.ms", "3600000")]).await;
-    send(world, "enriched-for-an-hour", service::clock::now() / 1000 - 50 * 60 * 1000);
+    world
+        .topic("enriched-for-an-hour", 4, &[("retention.ms", "3600000")])
+        .await;
+    send(
+        world,
+        "enriched-for-an-hour",
+        service::clock::now() / 1000 - 50 * 60 * 1000,
+    );
     commit(world, "clickhouse-sink", "enriched-for-an-hour");
     let mut doctor = world.tool(&["-o", "json", "doctor"]);
     doctor.env("KAFKA_ENRICHED_TOPIC", "enriched-for-an-hour");
@@ -116,13 +146,27 @@ pub(super) async fn in_topics(world: &World) {
         "retention overtakes group clickhouse-sink in ",
         "--add-config retention.ms=",
     );
-    seen.names("group clickhouse-sink", "nobody is in it, and 1 records wait", "start its service");
-    seen.names("kafka", "has retention.ms = 3600000", "--add-config retention.ms=604800000");
+    seen.names(
+        "group clickhouse-sink",
+        "nobody is in it, and 1 records wait",
+        "start its service",
+    );
+    seen.names(
+        "kafka",
+        "has retention.ms = 3600000",
+        "--add-config retention.ms=604800000",
+    );
 
     // a key without the content
     world.topic("cdc-by-id", 4, &[]).await;
     let change = r#"{"op":"c","after":{"id":1,"content_id":"c","event_type":"play","event_ts":"2026-01-08T14:21:52Z"},"source":{"lsn":7,"txId":1}}"#;
-    produce(world, BaseRecord::to("cdc-by-id").partition(0).key(r#"{"id":1}"#).payload(change));
+    produce(
+        world,
+        BaseRecord::to("cdc-by-id")
+            .partition(0)
+            .key(r#"{"id":1}"#)
+            .payload(change),
+    );
     let mut doctor = world.tool(&["-o", "json", "doctor"]);
     doctor.env("KAFKA_CDC_TOPIC", "cdc-by-id");
     let seen = found(&mut doctor);
@@ -143,25 +187,33 @@ fn produce(world: &World, record: BaseRecord<'_, str, str>) {
 fn commit(world: &World, group: &str, topic: &str) {
     let consumer: BaseConsumer = world.kafka().probe_config(group).create().unwrap();
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Offset(0)).unwrap();
+    list.add_partition_offset(topic, 0, Offset::Offset(0))
+        .unwrap();
     once_coordinated(WAIT, || consumer.commit(&list, CommitMode::Sync)).unwrap();
 }
 
 pub(super) fn of_targets(world: &World) {
     // a port that was free a moment ago takes no connection
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let url = format!("http://u:hush@{closed}/hook");
     let mut doctor = world.tool(&["-o", "json", "doctor", "--webhook", &url]);
     let seen = found(&mut doctor);
     seen.names("webhook 127.0.0.1", "refused", "webhook-forwarder check");
-    seen.names("webhook 127.0.0.1", "credentials in its URL", "bearer_token_file");
+    seen.names(
+        "webhook 127.0.0.1",
+        "credentials in its URL",
+        "bearer_token_file",
+    );
     seen.has("warning", "webhook 127.0.0.1", "not encrypted");
     assert!(!seen.text.contains("hush"), "{}", seen.text);
 
     // a receiver that is there, and gets nothing that counts
-    let address = devstack::free_port();
+    let port = devstack::free_port().unwrap();
     let mut listen = tool();
-    let receiver = format!("127.0.0.1:{address}");
+    let receiver = format!("127.0.0.1:{port}");
     listen.args(["webhook", "listen", "--addr", &receiver]);
     let _receiver = Running::start(&mut listen);
     let target = format!("http://{receiver}/webhook");
@@ -173,7 +225,9 @@ pub(super) fn of_targets(world: &World) {
         }
         assert!(begun.elapsed() < WAIT, "{}", seen.text);
     }
-    let stats = std::thread::spawn(move || deliveries(&receiver)).join().unwrap();
+    let stats = std::thread::spawn(move || deliveries(&receiver))
+        .join()
+        .unwrap();
     assert_eq!(stats, 0, "nothing was delivered");
 }
 
@@ -181,7 +235,9 @@ fn deliveries(receiver: &str) -> usize {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let answer = client.get(format!("http://{receiver}/events?limit=10")).send();
+        let answer = client
+            .get(format!("http://{receiver}/events?limit=10"))
+            .send();
         let told: Value = answer.await.unwrap().json().await.unwrap();
         let list = told.as_array().or_else(|| told["events"].as_array());
         list.unwrap().len()
@@ -206,7 +262,11 @@ pub(super) fn servers_away(world: &World) {
 pub(super) async fn of_the_connector(world: &World) {
     world.connector("pause").await;
     let found = world.until("the pause shows", |found| found.text.contains("PAUSED"));
-    found.names("connector engage-cdc", "is PAUSED", "/connectors/engage-cdc/resume");
+    found.names(
+        "connector engage-cdc",
+        "is PAUSED",
+        "/connectors/engage-cdc/resume",
+    );
     world.connector("resume").await;
 }
 
@@ -215,11 +275,16 @@ pub(super) async fn a_lost_slot(world: &World) {
     let words = ["-o", "json", "doctor", "--watch", "--every", "200ms"];
     let mut watch = Running::start(&mut world.tool(&words));
     let mut said = vec![line(&mut watch)];
-    while !said.iter().any(|one| one["is"].as_str().unwrap().contains("RUNNING")) {
+    while !said
+        .iter()
+        .any(|one| one["is"].as_str().unwrap().contains("RUNNING"))
+    {
         said.push(line(&mut watch));
     }
     world.connector("pause").await;
-    world.sql("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'").await;
+    world
+        .sql("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+        .await;
     world.sql("SELECT pg_reload_conf()").await;
     let begun = Instant::now();
     let last = loop {
@@ -238,12 +303,17 @@ pub(super) async fn a_lost_slot(world: &World) {
     assert_eq!(watch.ended().code(), Some(78), "{last}");
     let backfill = last["plan"]["backfill"].as_str().unwrap();
     let captured = last["plan"]["captured"].as_str().unwrap();
-    assert!(backfill.starts_with("engagectl backfill --start 20"), "{last}");
+    assert!(
+        backfill.starts_with("engagectl backfill --start 20"),
+        "{last}"
+    );
     assert!(backfill.ends_with("Z --end now"), "{last}");
     assert!(captured > backfill.split(' ').nth(3).unwrap(), "{last}");
-    world
-        .doctor()
-        .names("slot engage_cdc", "wal_status is lost", "engagectl backfill --start 20");
+    world.doctor().names(
+        "slot engage_cdc",
+        "wal_status is lost",
+        "engagectl backfill --start 20",
+    );
     plan_as_text(world);
     backfill_is_a_command(world, backfill);
 }
@@ -257,7 +327,11 @@ fn plan_as_text(world: &World) {
     let output = world.tool(&["doctor", "--watch"]).output().unwrap();
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(78), "{out}{err}");
-    let steps = ["1. curl -X PUT", "engagectl backfill --start 20", "engagectl verify"];
+    let steps = [
+        "1. curl -X PUT",
+        "engagectl backfill --start 20",
+        "engagectl verify",
+    ];
     for step in steps {
         assert!(out.contains(step), "{step:?} is missing in {out}");
     }
@@ -272,15 +346,25 @@ fn backfill_is_a_command(world: &World, backfill: &str) {
 }
 
 pub(super) async fn a_slot_that_is_gone(world: &World) {
-    world.sql("SELECT pg_drop_replication_slot('engage_cdc')").await;
+    world
+        .sql("SELECT pg_drop_replication_slot('engage_cdc')")
+        .await;
     let found = world.doctor();
     found.names("slot engage_cdc", "there is no such slot", "engagectl");
-    found.names("connect", "slot engage_cdc is gone", "engagectl backfill --start 20");
+    found.names(
+        "connect",
+        "slot engage_cdc is gone",
+        "engagectl backfill --start 20",
+    );
 }
 
 pub(super) async fn a_wrong_wal_level(world: &World) {
     world.sql("ALTER SYSTEM SET wal_level = replica").await;
     world.stack.postgres().restart().await.unwrap();
     let found = world.doctor();
-    found.names("postgres", "wal_level is replica", "ALTER SYSTEM SET wal_level = logical");
+    found.names(
+        "postgres",
+        "wal_level is replica",
+        "ALTER SYSTEM SET wal_level = logical",
+    );
 }
