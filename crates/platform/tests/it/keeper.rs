@@ -58,7 +58,8 @@ async fn a_connector_that_was_given_up_is_started_again_unless_its_slot_is_lost(
     assert_eq!(keeper.slot().await.unwrap().wal_status, WalStatus::Missing);
     let look = until(&mut keeper, |look| !matches!(look, Look::Waiting)).await;
     assert!(
-        matches!(&look, Look::Lost { what, .. } if what.contains("engage_cdc")),
+        matches!(&look, Look::Lost { what, remedy } if what.contains("engage_cdc")
+            && remedy.contains("engagectl backfill --start 20")),
         "{look:?}"
     );
     assert!(capture.status().await.contains("FAILED"));

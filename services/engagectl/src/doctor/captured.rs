@@ -14,12 +14,19 @@ use stream::{KafkaSettings, Record, tail};
 use crate::config::Config;
 
 /// Longest time of one question.
-const ASK: Duration = Duration::from_secs(10);
+const ASK: Duration = Duration::from_secs(5);
+/// Longest time of all: a loss must be said in time, with or without it.
+const ALL: Duration = Duration::from_secs(20);
 /// Records of the end of each partition: behind a snapshot's last ones, streamed ones may stand.
 const LAST: u32 = 8;
 
 /// When the last change was committed that anything shows, if anything does.
 pub(super) async fn captured(config: &Config) -> Option<Micros> {
+    let asked = tokio::time::timeout(ALL, shown(config)).await;
+    asked.ok().flatten()
+}
+
+async fn shown(config: &Config) -> Option<Micros> {
     let parser = super::probe::parser(config);
     let change = |record: &Record| committed_at(&parser, record);
     let in_changes = newest(&config.kafka, &config.topics.cdc, change).await;
@@ -82,7 +89,7 @@ async fn in_clickhouse(config: &Config) -> Option<Micros> {
     let database = config.clickhouse.database.replace('`', "");
     let sql = format!(
         "SELECT toUnixTimestamp64Micro(max(src_committed_at)) FROM `{database}`.events_enriched \
-         WHERE src_lane = 'live' AND origin = 'STREAM' SETTINGS max_execution_time = 10 FORMAT TSV"
+         WHERE src_lane = 'live' AND origin = 'STREAM' SETTINGS max_execution_time = 5 FORMAT TSV"
     );
     let asked = platform::ask_clickhouse(&config.clickhouse, "reading the last commit", &sql);
     let answer = tokio::time::timeout(ASK, asked).await.ok()?.ok()?;

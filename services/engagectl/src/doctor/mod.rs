@@ -11,7 +11,10 @@ mod report;
 mod targets;
 mod watch;
 
-use futures_util::future::join_all;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{LocalBoxFuture, join_all};
 use platform::Component;
 use service::Failure;
 use tokio_util::sync::CancellationToken;
@@ -61,73 +64,56 @@ struct Asked {
     config: Config,
     settings: platform::Settings,
     retained: Retained,
-    margin: std::time::Duration,
+    margin: Duration,
+    deadline: Duration,
     /// Whether slot and connector are looked at.
     capture: bool,
 }
 
-async fn look(config: &Config, args: &DoctorArgs, targets: Vec<Target>) -> Vec<Diagnosis> {
-    let skip: Vec<Component> = args.skip.iter().copied().map(Into::into).collect();
-    let asked = Asked {
-        settings: config.platform(&skip),
-        config: config.clone(),
-        retained: args.retained,
-        margin: args.margin,
-        capture: args.looks_at(Component::Connect),
-    };
-    let deadline = args.deadline;
-    let (postgres, kafka, connect, clickhouse) =
-        (asked.clone(), asked.clone(), asked.clone(), asked.clone());
-    let (redis, webhooks) = (asked.config.redis.clone(), targets.into_iter());
-    let servers = async {
-        let (postgres, kafka, redis) = tokio::join!(
-            within("postgres", deadline, move |notes| probe::postgres::look(
-                postgres, notes
-            )),
-            within("kafka", deadline, move |notes| probe::kafka::look(
-                kafka, notes
-            )),
-            within("redis", deadline, move |notes| probe::redis::look(
-                redis, notes
-            )),
-        );
-        [postgres, kafka, redis].concat()
-    };
-    let optional = async {
-        let (connect, clickhouse) = tokio::join!(
-            within_if(
-                args.looks_at(Component::Connect),
-                "connect",
-                deadline,
-                move |notes| { probe::connect::look(connect, notes) }
-            ),
-            within_if(
-                args.looks_at(Component::ClickHouse),
-                "clickhouse",
-                deadline,
-                move |notes| { probe::clickhouse::look(clickhouse, notes) }
-            ),
-        );
-        [connect, clickhouse].concat()
-    };
-    let webhooks = join_all(webhooks.map(|target| {
-        within("webhook", deadline, move |notes| {
-            probe::webhook::look(target, notes)
-        })
-    }));
-    let (servers, optional, webhooks) = tokio::join!(servers, optional, webhooks);
-    [servers, optional, webhooks.concat()].concat()
+/// A probe under way.
+type Probing = LocalBoxFuture<'static, Vec<Diagnosis>>;
+
+impl Asked {
+    fn of(config: &Config, args: &DoctorArgs) -> Self {
+        let skip: Vec<Component> = args.skip.iter().copied().map(Into::into).collect();
+        Self {
+            settings: config.platform(&skip),
+            config: config.clone(),
+            retained: args.retained,
+            margin: args.margin,
+            deadline: args.deadline,
+            capture: args.looks_at(Component::Connect),
+        }
+    }
+
+    fn probe<F: Future<Output = ()> + 'static>(
+        &self,
+        what: &'static str,
+        look: impl FnOnce(Self, Notes) -> F + Send + 'static,
+    ) -> Probing {
+        let asked = self.clone();
+        within(what, self.deadline, move |notes| look(asked, notes)).boxed_local()
+    }
 }
 
-async fn within_if<F: Future<Output = ()>>(
-    is_wanted: bool,
-    what: &'static str,
-    deadline: std::time::Duration,
-    probe: impl FnOnce(Notes) -> F + Send + 'static,
-) -> Vec<Diagnosis> {
-    if is_wanted {
-        within(what, deadline, probe).await
-    } else {
-        Vec::new()
+/// Asks all of them side by side.
+async fn look(config: &Config, args: &DoctorArgs, targets: Vec<Target>) -> Vec<Diagnosis> {
+    let asked = Asked::of(config, args);
+    let mut probes = vec![
+        asked.probe("postgres", probe::postgres::look),
+        asked.probe("kafka", probe::kafka::look),
+        asked.probe("redis", probe::redis::look),
+    ];
+    if asked.capture {
+        probes.push(asked.probe("connect", probe::connect::look));
     }
+    if args.looks_at(Component::ClickHouse) {
+        probes.push(asked.probe("clickhouse", probe::clickhouse::look));
+    }
+    for target in targets {
+        probes.push(asked.probe("webhook", move |_, notes| {
+            probe::webhook::look(target, notes)
+        }));
+    }
+    join_all(probes).await.concat()
 }

@@ -37,7 +37,7 @@ impl Notes {
 }
 
 /// Runs a probe, and gives what it has found by the deadline.
-pub(super) async fn within<F: Future<Output = ()>>(
+pub(super) async fn within<F: Future<Output = ()> + 'static>(
     what: &'static str,
     deadline: Duration,
     probe: impl FnOnce(Notes) -> F + Send + 'static,

@@ -2,12 +2,11 @@
 
 use super::Notes;
 use crate::check;
-use crate::config::RedisSettings;
-use crate::doctor::judge;
 use crate::doctor::report::Diagnosis;
+use crate::doctor::{Asked, judge};
 
-pub(in crate::doctor) async fn look(settings: RedisSettings, notes: Notes) {
-    match check::info(&settings).await {
+pub(in crate::doctor) async fn look(asked: Asked, notes: Notes) {
+    match check::info(&asked.config.redis).await {
         Ok(info) => notes.add(judge::redis::judge(&info)),
         Err(finding) => notes.add([Diagnosis::from(finding)]),
     }
