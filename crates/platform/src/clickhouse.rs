@@ -156,7 +156,7 @@ pub(crate) async fn query(
             .await
             .map_err(|e| PlatformError::Unreachable {
                 component: Component::ClickHouse,
-                address: settings.url.to_string(),
+                address: settings.url.origin().ascii_serialization(),
                 cause: innermost(&e),
                 setting: "CLICKHOUSE_URL and, with https://, CLICKHOUSE_SSL_CA_LOCATION",
             })?;
@@ -177,7 +177,7 @@ pub(crate) async fn query(
 }
 
 /// What the last of the causes says: the outer ones only repeat the address.
-fn innermost(error: &reqwest::Error) -> String {
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
     let mut last: &dyn std::error::Error = error;
     while let Some(source) = last.source() {
         last = source;

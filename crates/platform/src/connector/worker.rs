@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::ConnectSettings;
 use super::trouble::Trouble;
 use crate::PlatformError;
+use crate::clickhouse::innermost;
 use crate::plan::Component;
 
 /// What the worker does not tell is as if it were empty: a 404 is normal for a moment after a change.
@@ -200,12 +201,10 @@ pub(super) fn client() -> Client {
 }
 
 pub(super) fn unreachable(connect: &ConnectSettings, error: &reqwest::Error) -> PlatformError {
-    let cause =
-        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     PlatformError::Unreachable {
         component: Component::Connect,
-        address: connect.url.to_string(),
-        cause,
+        address: connect.url.origin().ascii_serialization(),
+        cause: innermost(error),
         setting: "CONNECT_URL",
     }
 }
