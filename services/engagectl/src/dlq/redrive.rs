@@ -65,6 +65,7 @@ pub(super) async fn run(
     let facts = Facts {
         cdc: config.topics.cdc.clone(),
         enriched: config.topics.enriched.clone(),
+        backfill: config.topics.backfill.clone(),
         readers: readers::with_a_position(config).await?,
         max_redrives: args.max_redrives,
         again: args.again,
@@ -237,6 +238,7 @@ mod tests {
         Facts {
             cdc: "cdc".into(),
             enriched: "enriched".into(),
+            backfill: "backfill".into(),
             readers: ["enricher".to_owned()].into(),
             max_redrives: 3,
             again: false,

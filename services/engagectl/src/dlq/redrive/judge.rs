@@ -33,6 +33,8 @@ pub(in crate::dlq) enum Refusal {
     NoOrigin,
     #[error("its record stood in topic {found}, the configuration names {expected}")]
     OtherTopic { found: String, expected: String },
+    #[error("its record was written by a backfill")]
+    Backfill,
     #[error("its record stood in another partition than the letter")]
     OtherPartition,
     #[error("the enricher would give it up again: {0}")]
@@ -62,6 +64,9 @@ impl Refusal {
             Self::OtherTopic { .. } => {
                 "set KAFKA_CDC_TOPIC and KAFKA_ENRICHED_TOPIC as the service has them"
             }
+            Self::Backfill => {
+                "repair the cause and run that backfill again: engagectl backfill --list names it"
+            }
             Self::StillRejected(_) => {
                 "correct the row in Postgres, which makes a new change; or redrive after an enricher that can read it runs"
             }
@@ -84,6 +89,7 @@ impl Refusal {
 pub(in crate::dlq) struct Facts {
     pub(in crate::dlq) cdc: String,
     pub(in crate::dlq) enriched: String,
+    pub(in crate::dlq) backfill: String,
     /// Services and endpoints whose group has a position: they will read what is sent.
     pub(in crate::dlq) readers: BTreeSet<String>,
     pub(in crate::dlq) max_redrives: u32,
@@ -117,6 +123,9 @@ impl Facts {
             _ => &self.enriched,
         };
         let origin = letter.origin.as_ref().ok_or(Refusal::NoOrigin)?;
+        if origin.topic == self.backfill {
+            return Err(Refusal::Backfill);
+        }
         if origin.topic != *topic {
             return Err(Refusal::OtherTopic {
                 found: origin.topic.clone(),
@@ -181,6 +190,7 @@ mod tests {
         Facts {
             cdc: "cdc".into(),
             enriched: "enriched".into(),
+            backfill: "backfill".into(),
             readers: readers.map(str::to_owned).into(),
             max_redrives: 3,
             again: false,
@@ -261,6 +271,11 @@ mod tests {
             ..summary(17, "x")
         };
         assert!(matches!(refused(&elsewhere), Refusal::OtherTopic { .. }));
+        let of_backfill = Summary {
+            origin: "backfill/3/42".parse().ok(),
+            ..of_sink("clickhouse-sink", None)
+        };
+        assert_eq!(refused(&of_backfill), Refusal::Backfill);
         let moved = Summary {
             origin: "cdc/4/42".parse().ok(),
             ..summary(17, "x")
