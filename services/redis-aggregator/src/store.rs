@@ -262,7 +262,7 @@ impl Store {
         let mut cursor = 0_u64;
         loop {
             let mut lease = self.lease().await?;
-            let mut scan = redis::cmd("HSCAN");
+            let mut scan = cmd("HSCAN");
             scan.arg(&totals).arg(cursor).arg("COUNT").arg(1000);
             let page: RedisResult<Page> = scan.query_async(&mut lease.connection).await;
             let (next, entries) = match page {

@@ -39,8 +39,11 @@ pub(crate) async fn whole(config: &Config) -> Result<Option<Whole>, Failure> {
     let (rows, bytes, counted) = source.size(&wanted).await?;
     let indexed = source.has_index().await?;
     // a hint only: where there is no topic of runs yet, nobody knows
-    let speed = Log::new(config).runs().await.ok().and_then(|runs| runs.speed());
-    source.close().await;
+    let speed = Log::new(config)
+        .runs()
+        .await
+        .ok()
+        .and_then(|runs| runs.speed());
     let size = Size {
         rows,
         bytes,

@@ -150,7 +150,10 @@ impl Plan {
         }
         let _ = match (executed, self.members.len()) {
             (true, _) => writeln!(text, "written; start clickhouse-sink"),
-            (false, 0) => writeln!(text, "nothing was written; --execute writes it, then start clickhouse-sink"),
+            (false, 0) => writeln!(
+                text,
+                "nothing was written; --execute writes it, then start clickhouse-sink"
+            ),
             (false, members) => writeln!(
                 text,
                 "nothing was written; {members} members of its group are at work, stop them before --execute: {}",

@@ -61,9 +61,11 @@ pub(super) fn cut(
         });
     };
     let foreign = |refusal: stream::lineage::Refusal| {
-        refuse(format!("clickhouse-sink does not stand in this topic: {refusal}"))
-            .remedy(refusal.remedy())
-            .next("engagectl lineage show")
+        refuse(format!(
+            "clickhouse-sink does not stand in this topic: {refusal}"
+        ))
+        .remedy(refusal.remedy())
+        .next("engagectl lineage show")
     };
     let resume = reader_resume(log, Some(commit)).map_err(foreign)?;
     let ReaderResume::At {
@@ -125,9 +127,9 @@ fn holds(cut: &Cut, table: InTable) -> Result<(), Failure> {
 /// `None`: they do not say whether the stream has begun by then.
 pub(super) fn start(cut: &Cut, from: i64, before: &[Record]) -> Option<(Applied, History)> {
     let own = || before.iter().filter(|record| !redrive::is_copy(record));
-    let streamed = own().filter_map(|record| decode(record).ok()).any(|event| {
-        event.source.lane == Lane::Live && event.origin == Origin::Stream
-    });
+    let streamed = own()
+        .filter_map(|record| decode(record).ok())
+        .any(|event| event.source.lane == Lane::Live && event.origin == Origin::Stream);
     let history = match (streamed, from == cut.log.low) {
         (true, _) => History::Closed,
         (false, true) => History::Empty,
@@ -156,7 +158,8 @@ mod tests {
 
     use super::*;
 
-    const DONE: &str = "engage1 epoch=1 position=live/1/3/41 before=live/1/3/41 stored=live/1/3/40@5";
+    const DONE: &str =
+        "engage1 epoch=1 position=live/1/3/41 before=live/1/3/41 stored=live/1/3/40@5";
 
     fn fact(commit: Option<(i64, &str)>, low: i64, high: i64) -> Fact {
         Fact {
@@ -205,10 +208,30 @@ mod tests {
         let other = Some("live/1/3/12".parse().ok());
         for (fact, table, before, words) in [
             (fact(None, 0, 9), table(1), None, "has no position"),
-            (fact(done, 60, 90), table(41), proof(), "removed by retention"),
-            (fact(done, 0, 20), table(41), proof(), "does not stand in this topic"),
-            (fact(done, 0, 90), table(41), other, "does not stand in this topic"),
-            (fact(done, 0, 90), emptied, proof(), "engagectl rebuild clickhouse"),
+            (
+                fact(done, 60, 90),
+                table(41),
+                proof(),
+                "removed by retention",
+            ),
+            (
+                fact(done, 0, 20),
+                table(41),
+                proof(),
+                "does not stand in this topic",
+            ),
+            (
+                fact(done, 0, 90),
+                table(41),
+                other,
+                "does not stand in this topic",
+            ),
+            (
+                fact(done, 0, 90),
+                emptied,
+                proof(),
+                "engagectl rebuild clickhouse",
+            ),
             (fact(done, 0, 58), table(77), proof(), "of another epoch"),
         ] {
             let said = refused(&fact, table, before);
@@ -250,6 +273,9 @@ mod tests {
         assert_eq!(applied.to_string(), "live/1/3/41@57");
         assert_eq!(start(&cut, 12, &before[1..]), None);
         let (applied, history) = start(&cut, 0, &[]).unwrap();
-        assert_eq!((applied.to_string().as_str(), history), ("-@-1", History::Empty));
+        assert_eq!(
+            (applied.to_string().as_str(), history),
+            ("-@-1", History::Empty)
+        );
     }
 }

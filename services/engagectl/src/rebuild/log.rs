@@ -95,9 +95,8 @@ impl Log {
         ask: impl FnOnce(&Scanner) -> Result<T, LaneError> + Send + 'static,
     ) -> Result<T, Failure> {
         let log = self.clone();
-        let asked = tokio::task::spawn_blocking(move || {
-            ask(&Scanner::open(&log.kafka, NAME, &log.topic)?)
-        });
+        let asked =
+            tokio::task::spawn_blocking(move || ask(&Scanner::open(&log.kafka, NAME, &log.topic)?));
         let answer = asked
             .await
             .map_err(|error| Failure::internal("a question to Kafka panicked").cause(error))?;

@@ -89,7 +89,13 @@ pub(super) fn by_partition(rows: Vec<Row>, partitions: usize) -> Result<Vec<Vec<
         let place = usize::try_from(partition).ok();
         match place.and_then(|place| all.get_mut(place)) {
             Some(rows) => rows.push(row),
-            None => return Err(repartitioned(&row.content, &partition.to_string(), partitions)),
+            None => {
+                return Err(repartitioned(
+                    &row.content,
+                    &partition.to_string(),
+                    partitions,
+                ));
+            }
         }
     }
     Ok(all)
@@ -143,7 +149,10 @@ mod tests {
             let refused = places.to_make(false).unwrap_err();
             assert_eq!(refused.exit().code(), 78);
             assert!(refused.what().contains("partitions 1 of 2"));
-            assert_eq!(refused.next_command(), Some("engagectl rebuild redis --replace"));
+            assert_eq!(
+                refused.next_command(),
+                Some("engagectl rebuild redis --replace")
+            );
             assert_eq!(places.to_make(true).unwrap(), [0, 1]);
         }
     }

@@ -107,12 +107,17 @@ fn aggregator(config: &Config, args: &RebuildRedisArgs) -> Result<Aggregator, Fa
                 .app
         }
     };
-    let (theirs, topic) = (&mut aggregator.input.enriched_topic, &config.topics.enriched);
+    let (theirs, topic) = (
+        &mut aggregator.input.enriched_topic,
+        &config.topics.enriched,
+    );
     if args.aggregator.is_some() && theirs != topic {
         return Err(Failure::usage(format!(
             "redis-aggregator reads {theirs} by its file, and this tool {topic}"
         ))
-        .remedy("give both the same topic: input.enriched_topic there, KAFKA_ENRICHED_TOPIC here"));
+        .remedy(
+            "give both the same topic: input.enriched_topic there, KAFKA_ENRICHED_TOPIC here",
+        ));
     }
     theirs.clone_from(topic);
     if args.aggregator.is_none() {

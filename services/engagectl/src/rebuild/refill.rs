@@ -127,7 +127,10 @@ mod tests {
     #[test]
     fn a_log_from_its_first_record_on_needs_nothing_else() {
         assert_eq!(From::of(&[fact(0, None), fact(0, None)]), From::Log);
-        assert_eq!(From::of(&[fact(0, None), fact(7, None)]), From::LogAndPostgres(1));
+        assert_eq!(
+            From::of(&[fact(0, None), fact(7, None)]),
+            From::LogAndPostgres(1)
+        );
         assert!(From::LogAndPostgres(1).why(2).contains("1 of 2 partitions"));
     }
 

@@ -188,7 +188,10 @@ impl Replay {
         for change in contributions(event).into_iter().flatten() {
             let bucket = self.frame.bucket(change.event_ts);
             self.in_windows += u64::from(bucket.is_some() && change.sums.events > 0);
-            let held = self.counted.entry(change.content_id.to_owned()).or_default();
+            let held = self
+                .counted
+                .entry(change.content_id.to_owned())
+                .or_default();
             held.add(change.sums, bucket);
         }
     }
@@ -203,11 +206,7 @@ impl Replay {
         let before = previous.map_or(&event.event_id, |previous| &previous.event_id);
         for (change, id, is_gone) in [(gone, before, true), (came, &event.event_id, false)] {
             let Some(change) = change else { continue };
-            let key = (
-                id.clone(),
-                change.event_ts,
-                change.content_id.to_owned(),
-            );
+            let key = (id.clone(), change.event_ts, change.content_id.to_owned());
             self.at_cut
                 .entry(key)
                 .or_insert_with(|| is_gone.then_some(-change.sums));

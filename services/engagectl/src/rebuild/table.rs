@@ -130,21 +130,40 @@ impl<'a> Table<'a> {
     }
 
     fn sums_sql(&self, cuts: &[Cut], frame: Frame) -> String {
-        let bound = MAX_DURATION_MS;
+        let of_type = |name: &str| format!("toInt64(countIf(k_counts AND k_type = '{name}'))");
         format!(
             "SELECT k_content, k_bucket, k_kind, if(countIf(k_alive) > 0, minIf(k_partition, k_alive), min(k_partition)), \
              countIf(k_alive) > 0, \
-             arrayMap(i -> toInt64(i), [countIf(k_counts), sumIf(k_row.3, k_counts), countIf(k_counts AND k_row.2 = 1), \
-             countIf(k_counts AND k_row.1 = 'play'), countIf(k_counts AND k_row.1 = 'pause'), \
-             countIf(k_counts AND k_row.1 = 'finish'), countIf(k_counts AND k_row.1 = 'click')]), \
-             argMaxIf((k_row.5, k_row.6, k_row.7), k_row.8, k_row.9 = 1), countIf(k_row.9 = 1) > 0, \
-             groupArrayIf((k_id, k_at, toUInt8(k_older), [toInt64(1), k_row.3, toInt64(k_row.2), toInt64(k_row.1 = 'play'), \
-             toInt64(k_row.1 = 'pause'), toInt64(k_row.1 = 'finish'), toInt64(k_row.1 = 'click')]), k_touched) \
-             FROM (SELECT *, k_untouched > 0 AND k_row.4 = 0 AND k_row.3 BETWEEN -{bound} AND {bound} AS k_older, \
-             k_older AND NOT k_touched AS k_counts, \
-             multiIf(k_row.10 = 0, 2, k_row.11 = 'STREAM', 0, k_row.11 = 'SNAPSHOT', 1, 2) AS k_kind, \
+             [toInt64(countIf(k_counts)), toInt64(sumIf(k_ms, k_counts)), toInt64(countIf(k_counts AND k_timed = 1)), {}, {}, {}, {}], \
+             argMaxIf((k_length, k_content_type, k_title), k_revision, k_known = 1), countIf(k_known = 1) > 0, \
+             groupArrayIf((k_id, k_at, k_older, k_sums), k_touched) \
+             FROM ({}) GROUP BY k_content, k_bucket, k_kind",
+            of_type("play"),
+            of_type("pause"),
+            of_type("finish"),
+            of_type("click"),
+            self.rows_sql(cuts, frame),
+        )
+    }
+
+    /// What each sort key was before the cut, whether that counts as it stands, and where it belongs. A key of which nothing from before
+    /// the cut is left was written by the stream.
+    fn rows_sql(&self, cuts: &[Cut], frame: Frame) -> String {
+        let bound = MAX_DURATION_MS;
+        let is = |name: &str| format!("toInt64(k_type = '{name}')");
+        format!(
+            "SELECT k_content, k_id, k_at, k_partition, k_alive, k_touched, k_row.1 AS k_type, k_row.2 AS k_timed, k_row.3 AS k_ms, \
+             k_row.5 AS k_length, k_row.6 AS k_content_type, k_row.7 AS k_title, k_row.8 AS k_revision, k_row.9 AS k_known, \
+             toUInt8(k_untouched > 0 AND k_row.4 = 0 AND k_ms >= -{bound} AND k_ms <= {bound}) AS k_older, \
+             k_older = 1 AND NOT k_touched AS k_counts, \
+             [toInt64(1), k_ms, toInt64(k_timed), {}, {}, {}, {}] AS k_sums, \
+             multiIf(k_untouched = 0, 0, k_row.10 = 0, 2, k_row.11 = 'STREAM', 0, k_row.11 = 'SNAPSHOT', 1, 2) AS k_kind, \
              if(intDiv(k_at, {bucket}) >= {oldest} AND k_at >= 0, intDiv(k_at, {bucket}), toInt64({NO_BUCKET})) AS k_bucket \
-             FROM ({keys})) GROUP BY k_content, k_bucket, k_kind",
+             FROM ({keys})",
+            is("play"),
+            is("pause"),
+            is("finish"),
+            is("click"),
             bucket = frame.bucket_us,
             oldest = frame.oldest,
             keys = self.keys_sql(cuts),
@@ -186,7 +205,10 @@ impl<'a> Table<'a> {
                 continue;
             };
             let whole: Vec<u8> = rest.drain(..=end).collect();
-            for line in whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            for line in whole
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+            {
                 rows.push(serde_json::from_slice(line).map_err(|error| {
                     let line = String::from_utf8_lossy(line);
                     let line: String = line.chars().take(200).collect();
@@ -206,6 +228,7 @@ impl<'a> Table<'a> {
             ("max_bytes_before_external_group_by", "500000000"),
             ("optimize_aggregation_in_order", "1"),
             ("output_format_json_quote_64bit_integers", "0"),
+            ("output_format_json_named_tuples_as_objects", "0"),
         ];
         let mut url = self.settings.url.clone();
         url.query_pairs_mut().extend_pairs(settings);
@@ -235,10 +258,13 @@ impl<'a> Table<'a> {
         while let Some(source) = cause.source() {
             cause = source;
         }
-        Failure::unavailable(format!("ClickHouse at {} does not answer", self.settings.url))
-            .cause(cause.to_string())
-            .remedy("start it, or correct CLICKHOUSE_URL")
-            .next("engagectl check")
+        Failure::unavailable(format!(
+            "ClickHouse at {} does not answer",
+            self.settings.url
+        ))
+        .cause(cause.to_string())
+        .remedy("start it, or correct CLICKHOUSE_URL")
+        .next("engagectl check")
     }
 }
 
@@ -302,7 +328,10 @@ mod tests {
 
     #[test]
     fn each_partition_has_its_own_cut_and_one_without_a_position_is_below_all() {
-        let cuts = [cut(0, "engage1 epoch=0"), cut(1, "engage1 epoch=2 position=live/2/1/7")];
+        let cuts = [
+            cut(0, "engage1 epoch=0"),
+            cut(1, "engage1 epoch=2 position=live/2/1/7"),
+        ];
         assert_eq!(
             positions(&cuts),
             "[(toUInt8(0), toInt64(-1)), (toUInt8(2), toInt64(7))]"

@@ -9,7 +9,9 @@ use super::redis::{Part, Plan};
 
 impl Part {
     fn contents(&self) -> usize {
-        self.work.as_ref().map_or(0, |work| work.made.contents.len())
+        self.work
+            .as_ref()
+            .map_or(0, |work| work.made.contents.len())
     }
 
     fn events(&self) -> i64 {
@@ -18,7 +20,10 @@ impl Part {
 
     /// Sums of buckets that ClickHouse brings, because their events were committed before the lane begins.
     fn buckets(&self) -> usize {
-        let contents = self.work.iter().flat_map(|work| work.made.contents.values());
+        let contents = self
+            .work
+            .iter()
+            .flat_map(|work| work.made.contents.values());
         contents.map(|held| held.buckets.len()).sum()
     }
 }

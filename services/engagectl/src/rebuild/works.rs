@@ -34,7 +34,10 @@ pub(super) struct Work {
 }
 
 /// What every partition was where its lane will begin.
-pub(super) async fn works(servers: &Servers<'_>, facts: &[Fact]) -> Result<BTreeMap<i32, Work>, Failure> {
+pub(super) async fn works(
+    servers: &Servers<'_>,
+    facts: &[Fact],
+) -> Result<BTreeMap<i32, Work>, Failure> {
     let until = ends_at(newest_commit(facts), service::clock::now());
     let (frame, watermark, since) = frame(&servers.aggregator, until);
     let cuts = cuts(servers, since).await?;
@@ -50,10 +53,13 @@ pub(super) async fn works(servers: &Servers<'_>, facts: &[Fact]) -> Result<BTree
         (cut.partition, Replay::new(goal, cut.upto, frame))
     });
     let replays = servers.log.replay(replays.collect()).await?;
-    let works = replays.into_iter().zip(rows).map(|((partition, replay), rows)| {
-        let made = sums::made(&replay, &rows);
-        whole(partition, &made).map(|()| (partition, Work { replay, made }))
-    });
+    let works = replays
+        .into_iter()
+        .zip(rows)
+        .map(|((partition, replay), rows)| {
+            let made = sums::made(&replay, &rows);
+            whole(partition, &made).map(|()| (partition, Work { replay, made }))
+        });
     works.collect()
 }
 
@@ -167,7 +173,10 @@ mod tests {
         let aggregator = Aggregator::default();
         let until = 1_767_882_112_000_000;
         let (frame, watermark, since) = frame(&aggregator, until);
-        assert_eq!((watermark - frame.oldest, frame.bucket_us), (60, 10_000_000));
+        assert_eq!(
+            (watermark - frame.oldest, frame.bucket_us),
+            (60, 10_000_000)
+        );
         assert_eq!(until - since.0, 900_000_000 + MARGIN_US);
     }
 

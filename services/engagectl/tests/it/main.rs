@@ -5,6 +5,7 @@ mod broker;
 mod lag;
 mod letters;
 mod offline;
+mod rebuild;
 mod reset;
 mod screen;
 mod support;
