@@ -42,6 +42,7 @@ pub(super) async fn works(
     let (frame, watermark, since) = frame(&servers.aggregator, until);
     let cuts = cuts(servers, since).await?;
     let asked: Vec<Cut> = cuts.iter().map(|(cut, _)| cut.clone()).collect();
+    eprintln!("summing in ClickHouse");
     let rows = servers.table.sums(&asked, frame).await?;
     let rows = place::by_partition(rows, cuts.len())?;
     let replays = cuts.into_iter().map(|(cut, (applied, history))| {
@@ -52,6 +53,7 @@ pub(super) async fn works(
         };
         (cut.partition, Replay::new(goal, cut.upto, frame))
     });
+    eprintln!("reading the log");
     let replays = servers.log.replay(replays.collect()).await?;
     let works = replays
         .into_iter()
