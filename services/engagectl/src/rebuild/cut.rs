@@ -8,8 +8,8 @@ use redis_aggregator::history::History;
 use redis_aggregator::position::Applied;
 use service::Failure;
 use stream::checkpoint::Checkpoint;
-use stream::lineage::{ReaderResume, reader_proof, reader_resume};
-use stream::{Record, Watermarks, redrive};
+use stream::lineage::{ReaderResume, Refusal, reader_proof, reader_resume};
+use stream::{Committed, Record, Watermarks, redrive};
 
 use crate::reset::plan::{Fact, there};
 
@@ -50,42 +50,52 @@ pub(super) fn cut(
     table: InTable,
     before: Option<Option<Position>>,
 ) -> Result<Cut, Failure> {
-    let (partition, log) = (fact.partition, fact.log);
-    let at = |what: String| format!("partition {partition}: {what}");
-    let refuse = |what: String| Failure::repair(at(what));
+    let partition = fact.partition;
     let Some(commit) = &fact.committed else {
         return never_read(fact).ok_or_else(|| {
-            refuse("clickhouse-sink has no position, so nobody knows what ClickHouse holds".into())
-                .remedy("let clickhouse-sink read what the topic holds, then try again")
-                .next("engagectl lag")
+            Failure::repair(format!(
+                "partition {partition}: clickhouse-sink has no position, so nobody knows what ClickHouse holds"
+            ))
+            .remedy("let clickhouse-sink read what the topic holds, then try again")
+            .next("engagectl lag")
         });
     };
-    let foreign = |refusal: stream::lineage::Refusal| {
-        refuse(format!(
-            "clickhouse-sink does not stand in this topic: {refusal}"
+    let (upto, done) = proven(fact.log, commit, before).map_err(|refusal| {
+        Failure::repair(format!(
+            "partition {partition}: clickhouse-sink does not stand in this topic: {refusal}"
         ))
         .remedy(refusal.remedy())
         .next("engagectl lineage show")
-    };
-    let resume = reader_resume(log, Some(commit)).map_err(foreign)?;
-    let ReaderResume::At {
-        next,
-        checkpoint,
-        before: expected,
-    } = resume
-    else {
-        return Err(Failure::internal(at("a commit that is none".into())));
-    };
-    if let Some(expected) = expected {
-        reader_proof(next, expected, before).map_err(foreign)?;
-    }
+    })?;
     let cut = Cut {
         partition,
-        log,
-        upto: next,
-        done: checkpoint,
+        log: fact.log,
+        upto,
+        done,
     };
     holds(&cut, table).map(|()| cut)
+}
+
+/// What the commit says, if it is one of this log.
+fn proven(
+    log: Watermarks,
+    commit: &Committed,
+    before: Option<Option<Position>>,
+) -> Result<(i64, Checkpoint), Refusal> {
+    match reader_resume(log, Some(commit))? {
+        ReaderResume::At {
+            next,
+            checkpoint,
+            before: expected,
+        } => {
+            if let Some(expected) = expected {
+                reader_proof(next, expected, before)?;
+            }
+            Ok((next, checkpoint))
+        }
+        // only without a commit
+        ReaderResume::Fresh => Ok((commit.offset, Checkpoint::default())),
+    }
 }
 
 /// A partition in which nothing was ever written needs no sink.
@@ -153,7 +163,6 @@ mod tests {
     use bytes::Bytes;
     use engagement::testing::Sample;
     use engagement::wire::{Format, encode};
-    use stream::Committed;
     use stream::headers::ENGAGEMENT_SOURCE;
 
     use super::*;

@@ -94,22 +94,24 @@ fn log(acts: &[Act]) -> Vec<EnrichedEvent> {
             duration_ms: old.duration_ms,
         });
         if let (true, Some(old)) = (act.deletes, old) {
-            let source = event.source;
-            (event, event.source, event.deleted) = (
-                EnrichedEvent {
-                    previous: event.previous.clone(),
-                    revision: event.revision,
-                    ..old
-                },
-                source,
-                true,
-            );
+            event = deletion(&event, old);
         } else {
             living.insert(act.event, event.clone());
         }
         log.push(event);
     }
     log
+}
+
+/// In the place of `change`, the end of what it was.
+fn deletion(change: &EnrichedEvent, old: EnrichedEvent) -> EnrichedEvent {
+    EnrichedEvent {
+        previous: change.previous.clone(),
+        revision: change.revision,
+        source: change.source,
+        deleted: true,
+        ..old
+    }
 }
 
 /// A row of the table.
