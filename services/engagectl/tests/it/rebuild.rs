@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::Value;
 use world::{World, events};
 
-use crate::broker::{WAIT, eventually};
+use crate::broker::WAIT;
 
 const EXECUTE: [&str; 3] = ["rebuild", "redis", "--execute"];
 
@@ -41,7 +41,7 @@ async fn an_emptied_redis_is_made_anew_under_a_live_stream_and_is_what_it_would_
     );
 
     world.produce(events(3, 300, 3)).await;
-    let said = world.tool().text(&world.words(&EXECUTE));
+    let said = world.carried_out(&EXECUTE).await;
     assert!(said.contains("made; start redis-aggregator"), "{said}");
     world.produce(events(4, 300, 3)).await;
     let again = world.tool().text(&world.words(&EXECUTE));
@@ -98,7 +98,7 @@ async fn a_rebuild_that_is_killed_is_refused_by_the_lanes_and_carried_out_by_the
         }
     }
     assert!(halves > 0, "it was never killed half-way");
-    world.tool().text(&world.words(&EXECUTE));
+    world.carried_out(&EXECUTE).await;
     assert!(
         world
             .places()
@@ -125,8 +125,8 @@ async fn a_state_in_use_is_replaced_only_when_asked_for_and_what_a_backfill_brou
 
     world.insert_by_backfill(7).await;
     world
-        .tool()
-        .text(&world.words(&["rebuild", "redis", "--replace", "--execute"]));
+        .carried_out(&["rebuild", "redis", "--replace", "--execute"])
+        .await;
     let aggregator = world.aggregator();
     world.counted("with the rows of the backfill").await;
     aggregator.stop().await;
@@ -194,12 +194,9 @@ async fn an_emptied_table_is_filled_again_from_the_first_record_of_the_log() {
         (&plan["source"], &plan["backfill"]),
         (&"log".into(), &Value::Null)
     );
-    eventually("the group is empty", async || {
-        let output = world.tool().run(&words);
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        output.status.success().then_some(()).ok_or(error)
-    })
-    .await;
+    world
+        .carried_out(&["rebuild", "clickhouse", "--execute"])
+        .await;
     let again = world.tool().json(&world.words(&["rebuild", "clickhouse"]));
     let moves = |value: &Value| value["lanes"][0]["moves"].as_array().unwrap().len();
     assert_eq!((moves(&plan), moves(&again)), (2, 0));

@@ -120,7 +120,9 @@ impl Running {
         if self.task.is_finished() {
             return self.failure().await;
         }
-        self.stop().await;
+        // it may end by itself meanwhile, when no lane is left
+        self.lifecycle.soft().cancel();
+        let _ = tokio::time::timeout(WAIT, self.task).await.unwrap();
         said
     }
 }
@@ -192,6 +194,21 @@ impl World {
             all.extend(["--aggregator", file]);
         }
         all
+    }
+
+    /// Runs a command until it ends well: a member that has just left is listed for a moment.
+    pub(crate) async fn carried_out(&self, words: &[&str]) -> String {
+        let words = self.words(words);
+        eventually(&words.join(" "), async || {
+            let output = self.tool().run(&words);
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            if output.status.success() {
+                Ok(text(&output.stdout))
+            } else {
+                Err(text(&output.stderr))
+            }
+        })
+        .await
     }
 
     pub(crate) fn sink(&self) -> Running {
