@@ -59,7 +59,7 @@ async fn an_emptied_redis_is_made_anew_under_a_live_stream_and_is_what_it_would_
 async fn a_rebuild_that_is_killed_is_refused_by_the_lanes_and_carried_out_by_the_next_run() {
     let mut world = World::start("killed", 3).await;
     // many contents: many steps
-    world.produce(events(5, 6000, 2000)).await;
+    world.produce(events(5, 2400, 600)).await;
     let sink = world.sink();
     let aggregator = world.aggregator();
     world.counted("before the loss").await;
