@@ -275,7 +275,11 @@ impl Store {
                     gone.del(key.of(id)).ignore();
                 }
             }
-            let done: RedisResult<()> = gone.query_async(&mut lease.connection).await;
+            // a pipeline of nothing is refused by the client
+            let done: RedisResult<()> = match entries.is_empty() {
+                true => Ok(()),
+                false => gone.query_async(&mut lease.connection).await,
+            };
             if let Err(cause) = done {
                 return Err(self.failed(&lease, cause).await);
             }
