@@ -34,7 +34,7 @@ impl Log {
     /// # Errors
     /// The broker does not answer (69), or the topic has other partitions by now (75).
     pub(super) async fn with_ends(&self, facts: Vec<Fact>) -> Result<Vec<Fact>, Failure> {
-        let spans = self.scan(|scanner| scanner.spans()).await?;
+        let spans = self.scan(Scanner::spans).await?;
         if spans.len() != facts.len() {
             return Err(Failure::try_again(format!(
                 "topic {} had {} partitions a moment ago, and has {} now",

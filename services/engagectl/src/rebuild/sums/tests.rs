@@ -188,7 +188,7 @@ fn rows(visible: &[Stored], upto: i64, merged: &[bool]) -> Vec<Row> {
 /// What is there after the first records, counted one by one.
 fn counted(log: &[EnrichedEvent]) -> BTreeMap<String, Held> {
     let mut all: BTreeMap<String, Held> = BTreeMap::new();
-    for change in log.iter().flat_map(|event| contributions(event)).flatten() {
+    for change in log.iter().flat_map(contributions).flatten() {
         let held = all.entry(change.content_id.to_owned()).or_default();
         held.add(change.sums, FRAME.bucket(change.event_ts));
     }

@@ -34,6 +34,7 @@ const BUCKET: i64 = 10 * SECOND;
 const SPAN: i64 = 60;
 
 /// What to write: so many records of so many contents a partition.
+#[derive(Clone, Copy)]
 pub(crate) struct Acts {
     seed: u64,
     records: usize,
