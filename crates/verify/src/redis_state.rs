@@ -30,6 +30,8 @@ pub(crate) struct Held {
     pub(crate) partition: i32,
     /// There is state; without any, everything is missing.
     pub(crate) opened: bool,
+    /// Its totals were made from ClickHouse (`engagectl rebuild redis`), and counted on from there.
+    pub(crate) rebuilt: bool,
     /// Offset in the enriched topic of the last record done.
     pub(crate) enriched: i64,
     pub(crate) totals: HashMap<String, Sums>,
@@ -177,6 +179,7 @@ impl Raw {
         Ok(Held {
             partition,
             opened: true,
+            rebuilt: self.pos.contains_key("rebuilt"),
             enriched,
             totals,
             windows,

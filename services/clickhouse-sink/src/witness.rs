@@ -25,8 +25,8 @@ pub enum Standing {
 }
 
 /// The next command after [`Emptied`].
-pub const REMEDY: &str = "restore the table and start again; or stop the sink and let what the log still holds be written again: \
-     `engagectl lineage adopt --table refill`; or, if the table is as it should be: `engagectl lineage adopt --table as-is`; \
+pub const REMEDY: &str = "restore the table and start again; or stop the sink and have it filled from the log, and from Postgres where that is needed: \
+     `engagectl rebuild clickhouse` (single partitions from the log: `engagectl lineage adopt --table refill`); or, if the table is as it should be: `engagectl lineage adopt --table as-is`; \
      then `engagectl verify` names what is missing";
 
 /// A table that lacks what was written into it.

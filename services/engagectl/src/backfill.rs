@@ -14,6 +14,7 @@ mod session;
 mod source;
 mod throttle;
 mod view;
+mod whole;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use stream::backfill::Addressee;
 use tokio_util::sync::CancellationToken;
 
 pub use args::BackfillArgs;
+pub(crate) use whole::{Whole, whole};
 
 use crate::Outcome;
 use crate::cli::Output;

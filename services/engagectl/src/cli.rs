@@ -15,6 +15,7 @@ pub use crate::dlq::DlqCommand;
 pub use crate::doctor::DoctorArgs;
 use crate::generator::Rate;
 pub use crate::lag::LagArgs;
+pub use crate::rebuild::{RebuildClickhouseArgs, RebuildCommand, RebuildRedisArgs};
 pub use crate::reset::ResetArgs;
 pub use crate::settings::ConfigCommand;
 pub use crate::tail::TailArgs;
@@ -94,6 +95,9 @@ pub enum Command {
     /// Dead letters: what services gave up, and its way back.
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// A store that was lost, made anew: the aggregates in Redis, the table in ClickHouse.
+    #[command(subcommand)]
+    Rebuild(RebuildCommand),
     /// Where a consumer group goes on: print old and new offsets, and with --execute write them.
     Reset(ResetArgs),
     /// Write a marked row every few seconds and read it back from each sink; metrics on port 9107 (or ADMIN_ADDR).

@@ -25,6 +25,7 @@ mod lineage;
 mod local;
 pub mod moment;
 pub mod pipeline;
+mod rebuild;
 pub mod receiver;
 pub mod reference;
 pub mod reset;
@@ -92,6 +93,9 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         }
         Command::Dlq(command) => {
             return Box::pin(dlq::run(&Config::load(&cli)?, command, cli.output, stop)).await;
+        }
+        Command::Rebuild(command) => {
+            return Box::pin(rebuild::run(&Config::load(&cli)?, command, cli.output)).await;
         }
         Command::Reset(args) => {
             return Box::pin(reset::run(&Config::load(&cli)?, args, cli.output)).await;

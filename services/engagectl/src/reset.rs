@@ -4,8 +4,8 @@
 //! its offset; and what is written is what the service itself would have committed there.
 
 mod args;
-mod group;
-mod plan;
+pub(crate) mod group;
+pub(crate) mod plan;
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub use args::ResetArgs;
 use crate::Outcome;
 use crate::cli::Output;
 use crate::config::Config;
-use args::Target;
+pub(crate) use args::Target;
 use group::Group;
 use plan::{Kind, Plan};
 

@@ -77,6 +77,21 @@ impl Batch {
         self.show(event, offset, json);
     }
 
+    /// Adds sums that were counted elsewhere to the totals of a content, and to no bucket.
+    pub fn add_totals(&mut self, content_id: &str, sums: Sums, info: Option<Info>) {
+        let content = self.content(content_id);
+        content.totals += sums;
+        if info.is_some() {
+            content.info = info;
+        }
+    }
+
+    /// Adds sums that were counted elsewhere to a bucket, and to no totals.
+    pub fn add_bucket(&mut self, content_id: &str, bucket: i64, sums: Sums) {
+        let index = self.content_index(content_id);
+        *self.buckets.entry((bucket, index)).or_default() += sums;
+    }
+
     /// Commit times of the records added, for the freshness.
     #[must_use]
     pub fn commits(&self) -> &[Micros] {

@@ -128,11 +128,20 @@ impl Server {
     /// # Errors
     /// No answer, or the server must not be written to.
     pub async fn open(&self) -> Result<Connection, StoreError> {
-        let mut connection = self.connect().await.map_err(|cause| self.error(cause))?;
-        self.check(&mut connection).await?;
+        let mut connection = self.look().await?;
         if let Connection::Single(single) = &mut connection {
             self.rewrite_after_restart(single).await?;
         }
+        Ok(connection)
+    }
+
+    /// Opens a connection to read by: nothing is changed by opening it.
+    ///
+    /// # Errors
+    /// No answer, or the server must not be written to.
+    pub async fn look(&self) -> Result<Connection, StoreError> {
+        let mut connection = self.connect().await.map_err(|cause| self.error(cause))?;
+        self.check(&mut connection).await?;
         Ok(connection)
     }
 
@@ -141,8 +150,7 @@ impl Server {
     /// # Errors
     /// No answer, or the server must not be written to.
     pub async fn inspect(&self) -> Result<String, StoreError> {
-        let mut connection = self.connect().await.map_err(|cause| self.error(cause))?;
-        self.check(&mut connection).await?;
+        let mut connection = self.look().await?;
         let server = info(&mut connection, "server")
             .await
             .map_err(|cause| self.error(cause))?;

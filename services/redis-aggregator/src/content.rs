@@ -19,8 +19,9 @@ pub(crate) struct Content {
     pub(crate) users: Vec<String>,
 }
 
+/// What is known of a content itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Info {
+pub struct Info {
     length_seconds: i64,
     content_type: String,
     title: String,
@@ -123,15 +124,22 @@ impl LastChange {
 }
 
 impl Info {
-    pub(crate) fn of(event: &EnrichedEvent) -> Self {
+    /// Length in seconds (0: unknown), type and title.
+    #[must_use]
+    pub fn new(length_seconds: i64, content_type: String, title: String) -> Self {
         Self {
-            length_seconds: event
-                .length_seconds
-                .unwrap_or(0)
-                .clamp(0, i64::from(i32::MAX)),
-            content_type: event.content_type.clone().unwrap_or_default(),
-            title: event.content_title.clone().unwrap_or_default(),
+            length_seconds: length_seconds.clamp(0, i64::from(i32::MAX)),
+            content_type,
+            title,
         }
+    }
+
+    pub(crate) fn of(event: &EnrichedEvent) -> Self {
+        Self::new(
+            event.length_seconds.unwrap_or(0),
+            event.content_type.clone().unwrap_or_default(),
+            event.content_title.clone().unwrap_or_default(),
+        )
     }
 
     pub(crate) fn encode(&self, out: &mut Writer) {

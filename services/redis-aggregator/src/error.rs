@@ -162,15 +162,17 @@ impl StoreError {
             Self::Damaged { remedy, .. } => remedy.clone(),
             Self::Wiped { .. } => REBUILD.into(),
             Self::Partial { .. } => {
-                "set input.partial_totals = true to count from there only; what has expired from the topic cannot be counted again".into()
+                "stop every redis-aggregator and make whole totals from ClickHouse: `engagectl rebuild redis --execute`; or set \
+                 input.partial_totals = true to count from there only".into()
             }
             Self::Moved { .. } => "nothing to do".into(),
         }
     }
 }
 
-/// How the aggregates are made anew: from the topic, by a group that has never counted anything.
-pub const REBUILD: &str = "count anew: stop every redis-aggregator, delete the keys of redis.prefix (eng:*) in redis and the \
+/// How the aggregates are made anew: from ClickHouse and the topic, or from the topic alone by a group that has never counted anything.
+pub const REBUILD: &str = "stop every redis-aggregator, then `engagectl rebuild redis --execute` (--replace where state is left); \
+    without ClickHouse count anew: delete the keys of redis.prefix (eng:*) in redis and the \
     group (kafka-consumer-groups.sh --delete --group redis-aggregator, or as input.group_id says), start again; \
     input.partial_totals = true where retention has taken the start of the topic";
 

@@ -15,6 +15,7 @@ pub mod msgpack;
 pub mod position;
 pub mod publish;
 pub mod reader_keys;
+pub mod rebuild;
 pub mod republish;
 pub mod resume;
 pub mod script;

@@ -180,9 +180,23 @@ pub struct Answer {
     pub emitted: Vec<Vec<Value>>,
 }
 
-impl FromRedisValue for Answer {
+/// What a script answers, before its position is read: a partition that is being made has none that could be.
+pub(crate) struct Said {
+    /// What it found.
+    pub(crate) verdict: Verdict,
+    /// The text stored as the position now.
+    pub(crate) stored: String,
+    watermark: i64,
+    /// As [`Answer::emitted`].
+    pub(crate) emitted: Vec<Vec<Value>>,
+}
+
+fn bad(what: String) -> ParsingError {
+    ParsingError::from(format!("the script's answer has {what}"))
+}
+
+impl FromRedisValue for Said {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let bad = |what: String| ParsingError::from(format!("the script's answer has {what}"));
         let Value::Array(mut parts) = value else {
             return Err(bad("another shape".into()));
         };
@@ -197,17 +211,28 @@ impl FromRedisValue for Answer {
             "WIPED" => Verdict::Wiped,
             other => return Err(bad(format!("an unknown verdict {other:?}"))),
         };
-        let stored = String::from_redis_value_ref(&parts[1])?;
-        let applied = if verdict == Verdict::Wiped {
-            None
-        } else {
-            Some(stored.parse().map_err(bad)?)
-        };
         Ok(Self {
             verdict,
-            applied,
+            stored: String::from_redis_value_ref(&parts[1])?,
             watermark: i64::from_redis_value_ref(&parts[2])?,
             emitted: commands(emitted),
+        })
+    }
+}
+
+impl FromRedisValue for Answer {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let said = Said::from_redis_value(value)?;
+        let applied = if said.verdict == Verdict::Wiped {
+            None
+        } else {
+            Some(said.stored.parse().map_err(bad)?)
+        };
+        Ok(Self {
+            verdict: said.verdict,
+            applied,
+            watermark: said.watermark,
+            emitted: said.emitted,
         })
     }
 }

@@ -20,6 +20,9 @@ use crate::script::Scripts;
 const INITIALISE: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end \
      redis.call('HSET', KEYS[1], unpack(ARGV)) return 1";
 
+/// The cursor to go on with (0: the end), then fields and values.
+type Page = (u64, Vec<(String, Vec<u8>)>);
+
 /// What all lanes share.
 pub struct Store {
     /// The configuration.
@@ -247,6 +250,43 @@ impl Store {
         match noted {
             Ok(()) => Ok(lease),
             Err(cause) => Err(self.failed(&lease, cause).await),
+        }
+    }
+
+    /// Counts of contents that the next snapshot may not bring again would stay for ever: they are removed first.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn forget_counts(&self, partition: i32) -> Result<(), StoreError> {
+        let (totals, keys) = (self.key(partition, "t"), &self.config.keys);
+        let mut cursor = 0_u64;
+        loop {
+            let mut lease = self.lease().await?;
+            let mut scan = cmd("HSCAN");
+            scan.arg(&totals).arg(cursor).arg("COUNT").arg(1000);
+            let page: RedisResult<Page> = scan.query_async(&mut lease.connection).await;
+            let (next, entries) = match page {
+                Ok(page) => page,
+                Err(cause) => return Err(self.failed(&lease, cause).await),
+            };
+            let mut gone = redis::pipe();
+            for (id, _) in &entries {
+                for key in [&keys.content_count, &keys.content_last, &keys.content_stats] {
+                    gone.del(key.of(id)).ignore();
+                }
+            }
+            // a pipeline of nothing is refused by the client
+            let done: RedisResult<()> = match entries.is_empty() {
+                true => Ok(()),
+                false => gone.query_async(&mut lease.connection).await,
+            };
+            if let Err(cause) = done {
+                return Err(self.failed(&lease, cause).await);
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(());
+            }
         }
     }
 }

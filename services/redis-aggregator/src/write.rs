@@ -55,9 +55,6 @@ pub enum Written {
     Stopped,
 }
 
-/// The cursor to go on with (0: the end), then fields and values.
-type Page = (u64, Vec<(String, Vec<u8>)>);
-
 impl Writer {
     /// Continues from a state read from Redis.
     #[must_use]
@@ -113,7 +110,7 @@ impl Writer {
     /// # Errors
     /// As [`Writer::apply`].
     pub async fn reset(&mut self, history: History) -> Result<Written, StoreError> {
-        self.forget_counts().await?;
+        self.store.forget_counts(self.partition).await?;
         let (key, at) = (self.store.position_key(self.partition), self.state.applied);
         let store = Arc::clone(&self.store);
         let mut call = store.scripts.reset.prepare_invoke();
@@ -200,36 +197,6 @@ impl Writer {
                 partition: self.partition,
                 offset: self.state.applied.enriched,
             }),
-        }
-    }
-
-    /// Counts of contents that the next snapshot may not bring again would stay for ever: they are removed first.
-    async fn forget_counts(&self) -> Result<(), StoreError> {
-        let (totals, keys) = (self.store.key(self.partition, "t"), &self.store.config.keys);
-        let mut cursor = 0_u64;
-        loop {
-            let mut lease = self.store.lease().await?;
-            let mut scan = redis::cmd("HSCAN");
-            scan.arg(&totals).arg(cursor).arg("COUNT").arg(1000);
-            let page: RedisResult<Page> = scan.query_async(&mut lease.connection).await;
-            let (next, entries) = match page {
-                Ok(page) => page,
-                Err(cause) => return Err(self.store.failed(&lease, cause).await),
-            };
-            let mut gone = redis::pipe();
-            for (id, _) in &entries {
-                for key in [&keys.content_count, &keys.content_last, &keys.content_stats] {
-                    gone.del(key.of(id)).ignore();
-                }
-            }
-            let done: RedisResult<()> = gone.query_async(&mut lease.connection).await;
-            if let Err(cause) = done {
-                return Err(self.store.failed(&lease, cause).await);
-            }
-            cursor = next;
-            if cursor == 0 {
-                return Ok(());
-            }
         }
     }
 }

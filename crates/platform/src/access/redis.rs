@@ -1,4 +1,4 @@
-//! Redis: a user for the aggregator, one for the operator's tool, one for whoever reads the keys meant for readers.
+//! Redis: a user for the aggregator, one for the operator's tool, one for a rebuild, one for whoever reads the keys meant for readers.
 //!
 //! Invariant: nobody may empty the server, change its configuration or see other keys; the reader sees no state of ours.
 
@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 pub const AGGREGATOR: &str = "redis-aggregator";
 /// Compares, and moves positions on (`engagectl lineage adopt`).
 pub const OPERATOR: &str = "engagectl";
+/// Carries out `engagectl rebuild redis`: a user of its own, because it writes what otherwise only the aggregator writes.
+pub const REBUILD: &str = "engagectl-rebuild";
 /// Reads what is meant for readers.
 pub const READER: &str = "engage-reader";
 
@@ -36,7 +38,7 @@ pub struct User {
 
 /// The users. `prefix` is `redis.prefix`, `eng:` by default.
 #[must_use]
-pub fn users(prefix: &str) -> [User; 3] {
+pub fn users(prefix: &str) -> [User; 4] {
     let keys = |mark: &str| {
         let all: Vec<String> = READER_KEYS
             .iter()
@@ -45,20 +47,25 @@ pub fn users(prefix: &str) -> [User; 3] {
         all.join(" ")
     };
     let common = "resetchannels -@all +@connection +ping +info";
+    let writing = format!(
+        "~{prefix}* {} {common} +@read +@write +@transaction +eval +evalsha +script|load +script|exists -@dangerous +info \
+         +bgrewriteaof",
+        keys("~")
+    );
     [
         User {
             name: AGGREGATOR,
-            rules: format!(
-                "~{prefix}* {} {common} +@read +@write +@transaction +eval +evalsha +script|load +script|exists \
-                 -@dangerous +info +bgrewriteaof",
-                keys("~")
-            ),
+            rules: writing.clone(),
         },
         User {
             name: OPERATOR,
             rules: format!(
                 "~{prefix}* %R~content:count:* {common} +@read +@transaction +eval +hset -@dangerous +info"
             ),
+        },
+        User {
+            name: REBUILD,
+            rules: writing,
         },
         User {
             name: READER,
@@ -91,7 +98,7 @@ mod tests {
 
     #[test]
     fn readers_cannot_write_and_see_no_state() {
-        let [_, _, reader] = users("eng:");
+        let [.., reader] = users("eng:");
         assert!(!reader.rules.contains("eng:") && !reader.rules.contains("+@write"));
         assert!(
             reader

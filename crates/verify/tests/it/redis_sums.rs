@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use engagement::event::EnrichedEvent;
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use redis_aggregator::config::Config;
+use redis_aggregator::sums::Sums;
 use secrecy::SecretString;
 use service::{Context, Health, Lifecycle};
 use verify::{Kind, RedisSource, Sink};
@@ -196,4 +198,51 @@ async fn a_wiped_store_is_missing_everything() {
     let found = world.found(Sink::Redis).await;
     assert_eq!((found.missing, found.equal), (4, 0), "{found}");
     assert_eq!(found.behind, 48);
+}
+
+#[tokio::test]
+async fn totals_that_a_rebuild_has_made_are_compared_with_postgres_where_they_differ_from_the_topic()
+ {
+    let (world, mut redis) = aggregated("redis_rebuilt").await;
+    let (partition, id) = content(&world);
+    let of_content = |event: &&EnrichedEvent| event.content_id.as_deref() == Some(id.as_str());
+    let mut in_postgres = Sums::default();
+    for event in world.events.iter().filter(of_content) {
+        in_postgres += Sums::of(&event.event_type, event.duration_ms);
+    }
+    let source = world.sources.redis.clone().unwrap();
+    let key = |rest: &str| format!("{}{{{partition}}}:{rest}", source.prefix);
+    let pack = "for i = 2, 8 do ARGV[i] = tonumber(ARGV[i]) end \
+                return redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack(unpack(ARGV, 2)))";
+    let _: i64 = redis::Script::new(pack)
+        .key(key("t"))
+        .arg(&id)
+        .arg(&in_postgres.to_array()[..])
+        .invoke_async(&mut redis)
+        .await
+        .unwrap();
+    let count = format!("{}{id}", source.count_key.unwrap());
+    let _: () = cmd("SET")
+        .arg(&count)
+        .arg(in_postgres.events)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let found = world.found(Sink::Redis).await;
+    assert_eq!(names(&found), [(Kind::Missing, format!("content {id}"))]);
+
+    let _: i64 = cmd("HSET")
+        .arg(key("pos"))
+        .arg("rebuilt")
+        .arg(1)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let found = world.found(Sink::Redis).await;
+    assert!(found.is_equal(), "{found}");
+    let said = found.notes.join("\n");
+    assert!(
+        said.contains("1 contents of partitions that were rebuilt"),
+        "{said}"
+    );
 }

@@ -98,6 +98,15 @@ impl Tables {
         )
     }
 
+    /// The time of the first and of the last event, in microseconds.
+    pub(super) fn extent(&self) -> String {
+        format!(
+            "SELECT {}, {} FROM {EVENTS} e",
+            micros("min(e.event_ts)"),
+            micros("max(e.event_ts)")
+        )
+    }
+
     /// How many rows and how wide, by Postgres' own estimate.
     pub(super) fn estimate(&self, wanted: &Wanted<'_>) -> String {
         format!(

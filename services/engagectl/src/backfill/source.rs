@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use engagement::event::Micros;
 use futures_util::StreamExt as _;
 use platform::{DatabaseSettings, Schema};
 use secrecy::{ExposeSecret, SecretString};
@@ -127,6 +128,16 @@ impl Source {
             .map_err(|error| asked("counting the rows", &error))?;
         let counted = u64::try_from(counted).unwrap_or(0);
         Ok((counted, counted * width, true))
+    }
+
+    /// The time of the first and of the last event; `None`: there is none.
+    pub(super) async fn extent(&mut self) -> Result<Option<(Micros, Micros)>, Failure> {
+        let (first, last): (Option<i64>, Option<i64>) =
+            sqlx::query_as(AssertSqlSafe(self.tables.extent()))
+                .fetch_one(&mut self.connection)
+                .await
+                .map_err(|error| asked("looking for the first and the last event", &error))?;
+        Ok(first.map(Micros).zip(last.map(Micros)))
     }
 
     /// Whether an index helps to read a time.

@@ -30,7 +30,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    fn seconds(self) -> Option<f64> {
+    pub(super) fn seconds(self) -> Option<f64> {
         let speed = self.speed.filter(|speed| *speed > 0.0)?;
         Some(self.rows as f64 / speed)
     }

@@ -35,7 +35,7 @@ fn every_command_that_an_error_or_a_document_names_exists() {
 #[test]
 fn a_verb_or_an_option_that_is_not_there_is_found_also_across_a_line_break() {
     let wrong = [
-        "next: TOOL rebuild redis",
+        "next: TOOL rebuild kafka",
         "run `TOOL lineage repair`, then",
         "\"see `TOOL \\\n    rewind`\"",
         "/// by `TOOL\n    /// backfill --upto x`",

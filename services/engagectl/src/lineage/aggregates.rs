@@ -53,8 +53,8 @@ impl Aggregates {
                     self.address,
                     self.key(partition)
                 ))
-                .remedy("stop the aggregator, delete its keys and its group, and start it again: it counts from the start of the log")
-                .next("engagectl verify")),
+                .remedy("a rebuild that did not come to its end is carried out by running it again; anything else is made anew with --replace")
+                .next("engagectl rebuild redis")),
             },
         }
     }

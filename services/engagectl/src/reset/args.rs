@@ -56,7 +56,7 @@ pub struct ResetArgs {
 
 /// Where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// The first record written at or after this time.
     Time(Micros),
     /// This offset.

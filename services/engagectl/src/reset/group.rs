@@ -23,7 +23,7 @@ use super::plan::{Fact, Move};
 const LOOK_BACK: i64 = 256;
 
 /// One group on one topic.
-pub(super) struct Group {
+pub(crate) struct Group {
     settings: KafkaSettings,
     probe: Probe,
     name: String,
@@ -31,7 +31,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(settings: &KafkaSettings, name: &str, topic: &str) -> Self {
+    pub(crate) fn new(settings: &KafkaSettings, name: &str, topic: &str) -> Self {
         Self {
             settings: settings.clone(),
             probe: Probe::new(settings, "engagectl-reset"),
@@ -41,7 +41,7 @@ impl Group {
     }
 
     /// Who is in it now.
-    pub(super) async fn members(&self) -> Result<Vec<String>, Failure> {
+    pub(crate) async fn members(&self) -> Result<Vec<String>, Failure> {
         let name = self.name.clone();
         self.ask(move |consumer| {
             let list = consumer.fetch_group_list(Some(&name), ASK)?;
@@ -54,7 +54,7 @@ impl Group {
     }
 
     /// Where each partition stands, and where it is to go on.
-    pub(super) async fn facts(
+    pub(crate) async fn facts(
         &self,
         only: Option<i32>,
         target: Target,
@@ -97,7 +97,7 @@ impl Group {
     }
 
     /// The last records below the new offset.
-    pub(super) async fn before(&self, fact: &Fact) -> Result<Vec<Record>, Failure> {
+    pub(crate) async fn before(&self, fact: &Fact) -> Result<Vec<Record>, Failure> {
         let mut back = LOOK_BACK;
         loop {
             let from = fact.to.saturating_sub(back).max(fact.log.low);
@@ -113,7 +113,7 @@ impl Group {
     }
 
     /// Writes, and reads back: the answer to a commit does not tell of every partition.
-    pub(super) async fn commit(&self, moves: &[Move]) -> Result<(), Failure> {
+    pub(crate) async fn commit(&self, moves: &[Move]) -> Result<(), Failure> {
         if moves.is_empty() {
             return Ok(());
         }

@@ -16,7 +16,7 @@ use crate::config::Groups;
 
 /// What a group does with its offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// The enricher: its position is the tail of its own output.
     Enricher,
     /// redis-aggregator: its position stands in Redis.
@@ -79,27 +79,27 @@ impl Kind {
 
 /// What is known of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fact {
-    pub(super) partition: i32,
-    pub(super) log: Watermarks,
-    pub(super) committed: Option<Committed>,
+pub(crate) struct Fact {
+    pub(crate) partition: i32,
+    pub(crate) log: Watermarks,
+    pub(crate) committed: Option<Committed>,
     /// Where it is to go on.
-    pub(super) to: i64,
+    pub(crate) to: i64,
 }
 
 /// One partition's change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Move {
-    pub(super) partition: i32,
-    pub(super) from: Option<i64>,
-    pub(super) to: Committed,
+pub(crate) struct Move {
+    pub(crate) partition: i32,
+    pub(crate) from: Option<i64>,
+    pub(crate) to: Committed,
 }
 
 /// The change of a partition; `before` are the last records below the new offset.
 ///
 /// # Errors
 /// The offset is not in the log (64).
-pub(super) fn moved(fact: Fact, before: &[Record], kind: &Kind) -> Result<Move, Failure> {
+pub(crate) fn moved(fact: Fact, before: &[Record], kind: &Kind) -> Result<Move, Failure> {
     let Fact {
         partition,
         log,
@@ -134,7 +134,7 @@ pub(super) fn moved(fact: Fact, before: &[Record], kind: &Kind) -> Result<Move, 
 }
 
 /// The state of a reader that has read up to there: the last record's position is its proof, the highest one what it has seen.
-fn there(before: &[Record], old: Checkpoint) -> Checkpoint {
+pub(crate) fn there(before: &[Record], old: Checkpoint) -> Checkpoint {
     let positions = before
         .iter()
         .filter(|record| !redrive::is_copy(record))
@@ -182,8 +182,8 @@ impl Plan {
                 "engagectl lineage adopt",
             )),
             Kind::Aggregates => Some((
-                "docs/disaster-recovery.md says how Redis is filled again from the log",
-                "engagectl lineage show",
+                "where Redis has lost it, or holds what it should not, it is made anew from ClickHouse and the log",
+                "engagectl rebuild redis",
             )),
             _ => None,
         };

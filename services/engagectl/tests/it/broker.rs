@@ -114,6 +114,12 @@ impl Tool {
         }
     }
 
+    /// The same with one more variable.
+    pub(crate) fn and(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_engagectl"));
         command.env_clear().args(words);

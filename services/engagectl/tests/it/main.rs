@@ -6,6 +6,7 @@ mod doctor;
 mod lag;
 mod letters;
 mod offline;
+mod rebuild;
 mod reset;
 mod screen;
 mod support;

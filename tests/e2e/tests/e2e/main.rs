@@ -10,5 +10,6 @@ mod derived;
 mod erasure;
 mod offsets;
 mod poison;
+mod rebuild;
 mod restart;
 mod snapshot;
