@@ -14,6 +14,7 @@ pub use crate::completions::CompletionsArgs;
 pub use crate::dlq::DlqCommand;
 use crate::generator::Rate;
 pub use crate::lag::LagArgs;
+use crate::moment::Moment;
 pub use crate::reset::ResetArgs;
 pub use crate::settings::ConfigCommand;
 pub use crate::tail::TailArgs;
@@ -184,16 +185,20 @@ pub struct GenArgs {
     /// When to end, for example `60s`; without it, Ctrl-C ends.
     #[arg(long, value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,
-    /// The same seed writes the same rows.
+    /// The same seed and options write the same rows; the same times, too, with --start-at.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// The time of the first row (`2026-01-08T09:00:00Z`, `-2h`); each further row is one period of the rate later. Without it,
+    /// rows carry the time at which they are written.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub start_at: Option<Moment>,
     /// How many contents events refer to.
     #[arg(long, default_value_t = 200)]
     pub contents: usize,
-    /// How strongly few contents attract most events: 0 = evenly, 1 = Zipf.
+    /// How strongly few contents attract most sessions: 0 = evenly, 1 = Zipf.
     #[arg(long, default_value_t = 1.0)]
     pub skew: f64,
-    /// Share of events that all go to one content, 0 to 1.
+    /// Share of sessions that are all about one content, 0 to 1.
     #[arg(long, default_value_t = 0.0, value_parser = ratio)]
     pub hot_key: f64,
     /// Share of NULL durations, 0 to 1; a tenth of it is the share of NULL contents.
@@ -202,9 +207,22 @@ pub struct GenArgs {
     /// Share of events whose time lies up to an hour back, 0 to 1.
     #[arg(long, default_value_t = 0.01, value_parser = ratio)]
     pub late_ratio: f64,
+    /// Share of events whose time lies up to half a minute back, so that rows come out of order, 0 to 1.
+    #[arg(long, default_value_t = 0.02, value_parser = ratio)]
+    pub disorder_ratio: f64,
     /// Share of events that are corrected by an update, 0 to 1.
     #[arg(long, default_value_t = 0.0, value_parser = ratio)]
     pub update_ratio: f64,
+    /// Share of events that are deleted again, 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_parser = ratio)]
+    pub delete_ratio: f64,
+    /// Share of events with a time of 1931 or 2400, which Postgres takes and the enricher gives up: dead letters with the
+    /// reason `absurd_timestamp`. Where more than half of a partition's records are given up, the partition stops.
+    #[arg(long, default_value_t = 0.0, value_parser = ratio)]
+    pub poison_ratio: f64,
+    /// For each event, how often a content gets another title and length, or is added, 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_parser = ratio)]
+    pub content_churn: f64,
 }
 
 /// Options of `trace`.

@@ -63,7 +63,7 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         Command::Access(args) => {
             init::print(&access::text(&Config::load(&cli)?, args.server, cli.output));
         }
-        Command::Gen(args) => generate::run(&Config::load(&cli)?, args, stop).await?,
+        Command::Gen(args) => generate::run(&Config::load(&cli)?, args, cli.output, stop).await?,
         Command::Verify(args) => {
             return Box::pin(verify::run(&Config::load(&cli)?, args, cli.output)).await;
         }

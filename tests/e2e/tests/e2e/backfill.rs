@@ -229,9 +229,9 @@ async fn generate(
         duration: None,
         seed: 23,
         mix: Mix::default(),
-        update_ratio: 0.0,
         contents: 50,
         schema: Schema::Uuid,
+        ..Options::default()
     };
     engagectl::generator::run(url, options, progress, stop).await
 }
