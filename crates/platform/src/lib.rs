@@ -19,7 +19,7 @@ mod slot;
 mod slot_state;
 mod topics;
 
-pub use clickhouse::{ClickHouseSettings, EventIdType};
+pub use clickhouse::{ClickHouseSettings, EventIdType, query as ask_clickhouse};
 pub use connector::{ConnectSettings, config as connector_config};
 pub use error::PlatformError;
 pub use keeper::{Keeper, Look};

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use crate::backfill::BackfillArgs;
 pub use crate::completions::CompletionsArgs;
 pub use crate::dlq::DlqCommand;
+pub use crate::erase::EraseArgs;
 use crate::generator::Rate;
 pub use crate::lag::LagArgs;
 use crate::moment::Moment;
@@ -92,6 +93,8 @@ pub enum Command {
     /// Dead letters: what services gave up, and its way back.
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// A person out of every store: look, and with --execute erase, and sign a receipt.
+    Erase(EraseArgs),
     /// Where a consumer group goes on: print old and new offsets, and with --execute write them.
     Reset(ResetArgs),
     /// Write a marked row every few seconds and read it back from each sink; metrics on port 9107 (or ADMIN_ADDR).

@@ -14,6 +14,8 @@ mod testing;
 mod topics;
 
 use service::Failure;
+use stream::KafkaSettings;
+use stream::dead_letter::Letter;
 use tokio_util::sync::CancellationToken;
 
 pub use args::{
@@ -26,6 +28,18 @@ use crate::cli::Output;
 use crate::config::Config;
 use filter::Filter;
 use redrive::Reader;
+
+/// Hands every letter of every service to `look`; reads only.
+///
+/// # Errors
+/// The broker does not answer (69).
+pub(crate) async fn each(
+    kafka: &KafkaSettings,
+    look: impl FnMut(Letter) + Send + 'static,
+) -> Result<(), Failure> {
+    let all = Filter::of(&FilterArgs::default(), service::clock::now())?;
+    topics::visit(kafka, &all, look).await
+}
 
 /// Carries out one of the verbs. `stop` ends a redrive after the letter under way.
 ///

@@ -12,6 +12,7 @@ mod completions;
 pub mod config;
 pub mod demo;
 pub mod dlq;
+pub mod erase;
 mod expression;
 pub mod freshness;
 mod generate;
@@ -88,6 +89,9 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         }
         Command::Dlq(command) => {
             return Box::pin(dlq::run(&Config::load(&cli)?, command, cli.output, stop)).await;
+        }
+        Command::Erase(args) => {
+            Box::pin(erase::run(&Config::load(&cli)?, args, cli.output)).await?;
         }
         Command::Reset(args) => {
             return Box::pin(reset::run(&Config::load(&cli)?, args, cli.output)).await;

@@ -87,11 +87,12 @@ fn kafka_rules(topics: &TopicSettings) -> Vec<KafkaRule> {
 /// `half` may everything the aggregator may, but on other keys.
 fn redis_users(secrets: &mut Secrets) -> Vec<String> {
     let mut lines = vec!["user default off".to_owned()];
-    let [aggregator, operator, reader] = redis::users("eng:");
+    let [aggregator, operator, eraser, reader] = redis::users("eng:");
     let other = aggregator.rules.replace("~eng:*", "~other:*");
     let all = [
         (aggregator.name, aggregator.rules),
         (operator.name, operator.rules),
+        (eraser.name, eraser.rules),
         (reader.name, reader.rules),
         ("half", other),
     ];

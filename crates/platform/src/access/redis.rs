@@ -1,4 +1,5 @@
-//! Redis: a user for the aggregator, one for the operator's tool, one for whoever reads the keys meant for readers.
+//! Redis: a user for the aggregator, one for the operator's tool, one for erasing persons, one for whoever reads the keys meant
+//! for readers.
 //!
 //! Invariant: nobody may empty the server, change its configuration or see other keys; the reader sees no state of ours.
 
@@ -8,6 +9,8 @@ use std::fmt::Write as _;
 pub const AGGREGATOR: &str = "redis-aggregator";
 /// Compares, and moves positions on (`engagectl lineage adopt`).
 pub const OPERATOR: &str = "engagectl";
+/// Takes a person out of the keys for readers (`engagectl erase`).
+pub const ERASER: &str = "engagectl-erase";
 /// Reads what is meant for readers.
 pub const READER: &str = "engage-reader";
 
@@ -25,6 +28,14 @@ const READER_KEYS: [&str; 10] = [
     "user_engagement:*",
 ];
 
+/// Those of them that name a user, or count one.
+const PERSONAL_KEYS: [&str; 4] = [
+    "content:last:*",
+    "recent_events:*",
+    "content_users:*",
+    "user_engagement:*",
+];
+
 /// One user: its name, and what it may do as an ACL says it (without a password).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -36,14 +47,12 @@ pub struct User {
 
 /// The users. `prefix` is `redis.prefix`, `eng:` by default.
 #[must_use]
-pub fn users(prefix: &str) -> [User; 3] {
-    let keys = |mark: &str| {
-        let all: Vec<String> = READER_KEYS
-            .iter()
-            .map(|key| format!("{mark}{key}"))
-            .collect();
+pub fn users(prefix: &str) -> [User; 4] {
+    let marked = |mark: &str, keys: &[&str]| {
+        let all: Vec<String> = keys.iter().map(|key| format!("{mark}{key}")).collect();
         all.join(" ")
     };
+    let keys = |mark: &str| marked(mark, &READER_KEYS);
     let common = "resetchannels -@all +@connection +ping +info";
     [
         User {
@@ -58,6 +67,13 @@ pub fn users(prefix: &str) -> [User; 3] {
             name: OPERATOR,
             rules: format!(
                 "~{prefix}* %R~content:count:* {common} +@read +@transaction +eval +hset -@dangerous +info"
+            ),
+        },
+        User {
+            name: ERASER,
+            rules: format!(
+                "{} ~{prefix}erase:* {common} +@read +@transaction +unlink +xdel +copy +pfadd -@dangerous +info",
+                marked("~", &PERSONAL_KEYS)
             ),
         },
         User {
@@ -91,8 +107,9 @@ mod tests {
 
     #[test]
     fn readers_cannot_write_and_see_no_state() {
-        let [_, _, reader] = users("eng:");
+        let [.., eraser, reader] = users("eng:");
         assert!(!reader.rules.contains("eng:") && !reader.rules.contains("+@write"));
+        assert!(!eraser.rules.contains("~eng:*") && !eraser.rules.contains("+@write"));
         assert!(
             reader
                 .rules

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broker;
+mod erase;
+mod generate;
 mod lag;
 mod letters;
 mod offline;
