@@ -1,7 +1,7 @@
 # Engage. `make help` lists every target; README.md says what they are for.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build images validate-deploy chaos chaos-quick operations check-points demo up down status test test-unit test-secure drill lint secrets sbom fuzz bench bench-quick clean
+.PHONY: help setup build images validate-deploy chaos chaos-quick operations bench-backfill check-points demo up down status test test-unit test-secure drill lint secrets sbom fuzz bench bench-quick clean
 
 DURATION ?=
 RATE ?=
@@ -74,6 +74,13 @@ chaos: setup ## Faults by seed under mixed load, then the proof; MINUTES=60 SEED
 operations: ## A rolling restart, and one, four and two replicas of each sink, under load; ROLLING_RATE=1000 rows a second
 	cargo build --release --locked --workspace --bins --features faults --target-dir target/chaos
 	cargo test --release --locked --workspace --features faults --target-dir target/chaos --test operations -- --test-threads=1 --nocapture
+
+bench-backfill: setup ## A backfill in rows a second, beside a plain Python script and beside a live stream; ROWS=1000000 LIVE=1000
+	cargo build --release --locked --workspace --bins --features faults --target-dir target/chaos
+	@test -x target/python/bin/python || python3 -m venv target/python
+	target/python/bin/pip install --quiet --disable-pip-version-check "psycopg[binary]" clickhouse-connect
+	BACKFILL_PYTHON=$(CURDIR)/target/python/bin/python BACKFILL_ROWS=$(or $(ROWS),1000000) BACKFILL_LIVE_RATE=$(or $(LIVE),1000) \
+	  cargo test --release --locked --workspace --features faults --target-dir target/chaos --test operations -- --test-threads=1 --nocapture backfill
 
 chaos-quick: ## Every fault point in every service, every class of fault once, then each rule broken: 14 minutes with seed 4
 	cargo build --locked --workspace --bins --features faults

@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS {database}.events_enriched
     src_committed_at    DateTime64(6, 'UTC') CODEC(Delta(8), ZSTD(1)),
     ingested_at         DateTime64(6, 'UTC') DEFAULT now64(6) CODEC(Delta(8), ZSTD(1)),
     INDEX by_position   (src_partition, src_offset) TYPE minmax GRANULARITY 1,
+    INDEX by_commit     src_commit_lsn TYPE minmax GRANULARITY 1,
     INDEX by_event      event_id TYPE minmax GRANULARITY 1,
     INDEX one_event     event_id TYPE bloom_filter(0.01) GRANULARITY 4
 )

@@ -24,7 +24,7 @@ pub use connector::{ConnectSettings, config as connector_config};
 pub use error::PlatformError;
 pub use keeper::{Keeper, Look};
 pub use plan::{Change, Component, Plan, Problem, inspect, plan};
-pub use postgres::DatabaseSettings;
+pub use postgres::{DatabaseSettings, PUBLICATION};
 pub use settings::{Schema, Settings};
 pub use slot_state::{SlotState, WalStatus};
 pub use topics::{TopicSettings, TopicSpec};

@@ -9,7 +9,7 @@ use crate::plan::{Action, Component, Plan};
 use crate::{PlatformError, Schema};
 
 /// The publication that Debezium reads. Created without `truncate`, which cannot be mirrored.
-pub(crate) const PUBLICATION: &str = "engage_cdc";
+pub const PUBLICATION: &str = "engage_cdc";
 /// Written by Debezium every few seconds, so that an idle database does not hold its slot back.
 pub(crate) const HEARTBEAT_TABLE: &str = "engage_heartbeat";
 

@@ -113,10 +113,8 @@ fn backfill(config: &Config, ctx: &Context) -> Option<Source> {
     let condition = ctx.health.condition("backfill");
     condition.ready();
     let stop = ctx.lifecycle.soft();
-    Some(Source {
-        beside: Beside::watch(&kafka.connection, &kafka.group_id, topic, stop),
-        condition,
-    })
+    let beside = Beside::watch(&kafka.connection, &kafka.group_id, topic, stop);
+    Some(Source::new(beside, condition))
 }
 
 fn share(

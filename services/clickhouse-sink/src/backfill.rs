@@ -17,17 +17,22 @@ use stream::metrics::EVENTS_CONSUMED_TOTAL;
 use stream::probe::Most;
 use stream::resume::source_position;
 use stream::{LaneError, LaneHandle, Record};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::batch::Batch;
 use crate::intake;
-use crate::memory::Share;
 use crate::sink::Sink;
 
-/// What is read at once: a live batch that comes meanwhile waits for it.
+/// What is read at once: a live batch that comes meanwhile waits for it. Each question and each insert costs the server more
+/// than its rows do, so that few large portions are several times as fast as many small ones.
 const MOST: Most = Most {
-    records: 4096,
-    bytes: 512 * 1024,
+    records: 8192,
+    bytes: 3 * 1024 * 1024,
 };
+/// Partitions that write a portion at the same time, which bounds what is held of them: each holds at most [`MOST`] twice.
+const TURNS: usize = 2;
+/// Before a partition that found no turn tries again.
+const BUSY: Duration = Duration::from_millis(20);
 /// Before a record that must wait for live ones is looked at again.
 const HELD: Duration = Duration::from_millis(500);
 /// Before something that failed is tried again.
@@ -39,6 +44,19 @@ pub struct Source {
     pub beside: Beside,
     /// Not ready once a partition of it has stopped.
     pub condition: Condition,
+    turns: Arc<Semaphore>,
+}
+
+impl Source {
+    /// Of the partitions of one process.
+    #[must_use]
+    pub fn new(beside: Beside, condition: Condition) -> Self {
+        Self {
+            beside,
+            condition,
+            turns: Arc::new(Semaphore::new(TURNS)),
+        }
+    }
 }
 
 /// One partition of it, as long as the live one is owned.
@@ -68,7 +86,7 @@ pub(crate) struct Portion {
     /// Source position of its last record.
     before: Option<Position>,
     /// Given back when it is written.
-    _memory: Share,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Backfill {
@@ -114,16 +132,20 @@ impl Backfill {
         beside.map_or(0, |beside| beside.end(self.partition))
     }
 
-    /// What may be written now, when everything live below `done` is in the table. `None`: nothing, or told to stop.
+    /// What may be written now, when everything live below `done` is in the table. `None`: nothing, or not at once.
     pub(crate) async fn gather(
         &mut self,
         sink: &Sink,
         handle: &LaneHandle,
         done: i64,
     ) -> Option<Portion> {
-        let memory = handle.stopping();
-        let memory = memory.run_until_cancelled(sink.memory.share()).await?;
-        match self.portion(sink, handle, done, memory).await {
+        let turns = sink.backfill.as_ref().map(|source| &source.turns)?;
+        // the live lane must not wait for another partition's portion
+        let Ok(turn) = Arc::clone(turns).try_acquire_owned() else {
+            self.not_before = Instant::now() + BUSY;
+            return None;
+        };
+        match self.portion(sink, handle, done, turn).await {
             Ok(portion) => portion,
             Err(error) => {
                 self.failed(sink, error);
@@ -159,7 +181,7 @@ impl Backfill {
         sink: &Sink,
         handle: &LaneHandle,
         done: i64,
-        mut memory: Share,
+        turn: OwnedSemaphorePermit,
     ) -> Result<Option<Portion>, LaneError> {
         let Some(topic) = self.beside.as_ref().map(|it| Arc::clone(it.topic())) else {
             return Ok(None);
@@ -188,9 +210,6 @@ impl Backfill {
             self.accept(sink, record, ticket.as_ref(), &mut batch)
                 .await?;
             before = source_position(record);
-            if !memory.covers(&sink.memory, batch.bytes()) {
-                break;
-            }
         }
         if batch.next().is_none() {
             self.not_before = Instant::now() + HELD;
@@ -199,7 +218,7 @@ impl Backfill {
         Ok(Some(Portion {
             batch,
             before,
-            _memory: memory,
+            _turn: turn,
         }))
     }
 

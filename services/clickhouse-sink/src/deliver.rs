@@ -9,10 +9,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engagement::event::Lane;
 use service::Backoff;
 use service::traces::{Context, InContext as _, SpanContext};
-use stream::checkpoint::Stored;
+use stream::checkpoint::{Checkpoint, Stored};
 use stream::dead_letter::{Reject, RejectBudget};
 use stream::trace::Watched;
 use stream::{LaneError, LaneHandle};
@@ -21,7 +20,7 @@ use crate::batch::Batch;
 use crate::delivery::{Delivery, Step};
 use crate::error::{Reaction, ServerError};
 use crate::fence::Fence;
-use crate::owner::Owner;
+use crate::owner::{Owner, Since};
 use crate::plan::{Held, Planned, plan};
 use crate::server::TableError;
 use crate::sink::{Sink, spend};
@@ -37,6 +36,8 @@ pub struct Deliverer {
     suspicious: bool,
     /// A row that the table must hold, unless retention has taken it.
     stored: Option<Stored>,
+    /// Behind what this lane, or the owner before it, has done for certain.
+    since: Option<Since>,
     /// Live changes below this LSN may stand in the table by a backfill, under positions of its own.
     backfilled: u64,
     backoff: Backoff,
@@ -53,13 +54,14 @@ enum Trouble {
 }
 
 impl Deliverer {
-    /// For a partition that was just assigned; `stored` is what its commit says of the table.
+    /// For a partition that was just assigned, as its commit says.
     #[must_use]
-    pub fn new(sink: Arc<Sink>, partition: i32, stored: Option<Stored>) -> Self {
+    pub fn new(sink: Arc<Sink>, partition: i32, committed: &Checkpoint) -> Self {
         Self {
             owner: Owner::Unknown,
             suspicious: false,
-            stored,
+            stored: committed.stored,
+            since: Since::committed(committed),
             backfilled: 0,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             refused: RejectBudget::default(),
@@ -82,6 +84,7 @@ impl Deliverer {
         span: Option<&SpanContext>,
     ) -> Result<bool, LaneError> {
         batch.compare_by_id(self.backfilled);
+        self.owner.prepare(&mut self.since, batch.entries());
         let mut delivery = self.begin(batch);
         loop {
             let outcome = match delivery.next() {
@@ -105,6 +108,7 @@ impl Deliverer {
         self.backoff.reset();
         self.stored = witness::among(delivery.held(batch.entries())).or(self.stored);
         self.backfilled = self.backfilled.max(batch.backfilled());
+        self.since = Since::after(batch.entries()).or(self.since);
         self.visible(batch, delivery.buried_entries(), watched, span);
         tracing::debug!(
             partition = self.partition,
@@ -173,14 +177,11 @@ impl Deliverer {
             checked.map_err(|error| self.trouble(error))?;
             self.suspicious = false;
         }
-        let highest = self.sink.writer.highest(partition).await;
-        let highest = highest.map_err(|error| self.trouble(error))?;
-        self.is_same_table(&highest).await?;
-        if highest.keys().any(|(lane, _)| *lane == Lane::Backfill) {
-            let backfilled = self.sink.writer.backfilled(partition).await;
-            self.backfilled = backfilled.map_err(|error| self.trouble(error))?;
-        }
-        Ok(Owner::Holds(fence, highest))
+        self.is_same_table().await?;
+        let reached = self.sink.writer.reached(partition, self.since).await;
+        let reached = reached.map_err(|error| self.trouble(error))?;
+        self.backfilled = self.backfilled.max(reached.backfilled);
+        Ok(Owner::Holds(fence, reached))
     }
 
     async fn insert(

@@ -10,6 +10,7 @@ use stream::checkpoint::Stored;
 
 use crate::batch::Batch;
 use crate::error::{Reaction, ServerError};
+use crate::owner::{Reached, Since};
 use crate::plan::{Held, Known};
 use crate::row::{EventIdType, Key};
 use crate::sql;
@@ -21,47 +22,48 @@ use crate::write::Writer;
 const IDS_PER_QUERY: usize = 4096;
 
 impl Writer {
-    /// The highest position of each lane and epoch that the table holds of a source partition.
+    /// How far a source partition was written by what was committed at or after `since`, or by everything.
     ///
     /// # Errors
     /// The server does not answer cleanly.
-    pub async fn highest(&self, partition: i32) -> Result<HashMap<(Lane, u8), i64>, ServerError> {
-        let answer = self.http().ask(self.table().highest(partition)).await?;
-        let mut reader = Reader::new("the highest positions", &answer.body);
-        let mut highest = HashMap::new();
-        while !reader.is_empty() {
-            let (lane, epoch, offset) = (reader.text()?, reader.u8()?, reader.i64()?);
-            if let Ok(lane) = lane.parse() {
-                highest.insert((lane, epoch), offset);
-            }
-        }
-        Ok(highest)
-    }
-
-    /// The LSN below which live changes of a partition may stand in the table by a backfill.
-    ///
-    /// # Errors
-    /// The server does not answer cleanly.
-    pub async fn backfilled(&self, partition: i32) -> Result<u64, ServerError> {
-        let answer = self.http().ask(self.table().backfilled(partition)).await?;
-        Reader::new("the rows of backfills", &answer.body).u64()
-    }
-
-    /// What became of a witness; `held` is what [`Writer::highest`] said.
-    ///
-    /// # Errors
-    /// The server does not answer cleanly.
-    pub async fn standing(
+    pub async fn reached(
         &self,
         partition: i32,
-        stored: &Stored,
-        held: &HashMap<(Lane, u8), i64>,
-    ) -> Result<Standing, ServerError> {
+        since: Option<Since>,
+    ) -> Result<Reached, ServerError> {
+        let from = since.map_or(0, |since| since.commit_lsn);
+        let answer = self
+            .http()
+            .ask(self.table().reached(partition, from))
+            .await?;
+        let mut reader = Reader::new("the highest positions", &answer.body);
+        let mut reached = Reached {
+            since,
+            ..Reached::default()
+        };
+        while !reader.is_empty() {
+            let (lane, epoch) = (reader.text()?, reader.u8()?);
+            let (offset, commit_lsn) = (reader.i64()?, reader.u64()?);
+            let Ok(lane) = lane.parse() else { continue };
+            reached.highest.insert((lane, epoch), offset);
+            if lane == Lane::Backfill {
+                reached.backfilled = reached.backfilled.max(commit_lsn);
+            }
+        }
+        Ok(reached)
+    }
+
+    /// What became of a witness.
+    ///
+    /// # Errors
+    /// The server does not answer cleanly.
+    pub async fn standing(&self, partition: i32, stored: &Stored) -> Result<Standing, ServerError> {
         let answer = self.http().ask(self.table().holds(stored)).await?;
         if Reader::new("the witness", &answer.body).u64()? > 0 {
             return Ok(Standing::Present);
         }
-        let highest = witness::highest(held, partition);
+        let held = self.reached(partition, None).await?.highest;
+        let highest = witness::highest(&held, partition);
         if witness::is_reached(highest, stored)
             || witness::was_dropped(self.oldest_month().await?, stored)
             || self.has_expired(stored).await?

@@ -76,8 +76,9 @@ pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneErr
     let committed = handle
         .committed()
         .and_then(|commit| commit.metadata.parse::<Checkpoint>().ok());
-    let stored = committed.and_then(|checkpoint| checkpoint.stored);
-    let mut deliverer = Deliverer::new(Arc::clone(&sink), handle.partition(), stored);
+    let known = committed.unwrap_or_default();
+    let stored = known.stored;
+    let mut deliverer = Deliverer::new(Arc::clone(&sink), handle.partition(), &known);
     if !deliverer.open(&handle).await? {
         return Ok(());
     }

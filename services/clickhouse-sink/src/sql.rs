@@ -149,23 +149,14 @@ impl Table {
         )
     }
 
-    /// The highest positions of one partition: `src_lane`, `src_epoch`, `max(src_offset)`.
+    /// How far one partition was written by changes that were committed at or above an LSN (0: by all): `src_lane`, `src_epoch`,
+    /// `max(src_offset)`, `max(src_commit_lsn)`. The index of commits leaves out all parts of the table that are older.
     #[must_use]
-    pub fn highest(&self, partition: i32) -> String {
+    pub fn reached(&self, partition: i32, commit_lsn: u64) -> String {
         format!(
-            "SELECT CAST(src_lane, 'String'), src_epoch, max(src_offset) FROM {} WHERE src_partition = {partition} \
-             GROUP BY src_lane, src_epoch FORMAT RowBinary",
+            "SELECT CAST(src_lane, 'String'), src_epoch, max(src_offset), max(src_commit_lsn) FROM {} \
+             WHERE src_partition = {partition} AND src_commit_lsn >= {commit_lsn} GROUP BY src_lane, src_epoch FORMAT RowBinary",
             self.quoted(),
-        )
-    }
-
-    /// The highest LSN at which a backfill has read a row of one partition; 0 where there is none.
-    #[must_use]
-    pub fn backfilled(&self, partition: i32) -> String {
-        format!(
-            "SELECT max(src_commit_lsn) FROM {} WHERE src_partition = {partition} AND src_lane = {} FORMAT RowBinary",
-            self.quoted(),
-            literal(Lane::Backfill.name()),
         )
     }
 
@@ -389,19 +380,14 @@ mod tests {
              AND event_ts BETWEEN fromUnixTimestamp64Micro(toInt64(5), 'UTC') AND fromUnixTimestamp64Micro(toInt64(6), 'UTC') \
              AND src_lane = 'live' AND src_epoch = 2 FORMAT RowBinary"
         );
-        assert!(
-            table()
-                .highest(7)
-                .contains("WHERE src_partition = 7 GROUP BY src_lane, src_epoch")
-        );
     }
 
     #[test]
-    fn what_a_backfill_has_written_is_asked_for_by_its_lane() {
+    fn how_far_a_partition_was_written_is_asked_from_a_commit_on() {
         assert_eq!(
-            table().backfilled(7),
-            "SELECT max(src_commit_lsn) FROM `engagement`.`events_enriched` WHERE src_partition = 7 AND src_lane = 'backfill' \
-             FORMAT RowBinary"
+            table().reached(7, 99),
+            "SELECT CAST(src_lane, 'String'), src_epoch, max(src_offset), max(src_commit_lsn) FROM `engagement`.`events_enriched` \
+             WHERE src_partition = 7 AND src_commit_lsn >= 99 GROUP BY src_lane, src_epoch FORMAT RowBinary"
         );
     }
 

@@ -292,7 +292,7 @@ mod tests {
                 Some(Bytes::from(ticket)),
             );
             record.headers.push(header);
-            let intake = judge(&record, &mut Reader::new(), &shape, wants);
+            let intake = judge(&record, &mut Reader::new(), "crm", &shape, wants);
             assert_eq!(matches!(intake, Intake::Send(_)), is_sent, "{sinks}");
         }
     }

@@ -9,11 +9,12 @@ use std::hash::{Hash, Hasher};
 
 use clickhouse_sink::delivery::{Delivery, Step};
 use clickhouse_sink::fence::Fence;
-use clickhouse_sink::owner::Owner;
+use clickhouse_sink::owner::{Owner, Reached, Since};
 use clickhouse_sink::plan::{Entry, Held, plan};
 use clickhouse_sink::row::EventIdType;
 use engagement::event::{Lane, Position};
 use stream::Committed;
+use stream::checkpoint::Checkpoint;
 
 use crate::actions::SinkAction;
 use crate::group::Group;
@@ -30,6 +31,7 @@ pub(crate) struct Row {
     position: Position,
     src_row: u8,
     pub(crate) change: usize,
+    commit_lsn: u64,
 }
 
 /// Where an insert is.
@@ -150,9 +152,11 @@ impl Table {
         held
     }
 
-    fn highest(&self) -> HashMap<(Lane, u8), i64> {
+    /// Of what was committed there or later; of everything.
+    fn highest(&self, since: Option<Since>) -> HashMap<(Lane, u8), i64> {
         let mut highest = HashMap::new();
-        for Row { position, .. } in &self.rows {
+        let from = since.map_or(0, |since| since.commit_lsn);
+        for Row { position, .. } in self.rows.iter().filter(|row| row.commit_lsn >= from) {
             let at = highest
                 .entry((position.lane, position.epoch))
                 .or_insert(position.offset);
@@ -174,6 +178,7 @@ impl Table {
 pub(crate) struct Running {
     pub(crate) cursor: Cursor,
     owner: Owner,
+    since: Option<Since>,
     batch: Vec<(Entry, usize)>,
     /// Something was taken since the last batch was closed.
     taken: bool,
@@ -189,9 +194,11 @@ impl Running {
     pub(crate) fn open(up: &Upstream<'_>, committed: Option<&Committed>) -> Opened<Self> {
         let (cursor, fresh) = Cursor::resolve(up, committed)?;
         let first = fresh.then(|| (cursor.next, cursor.checkpoint().to_string()));
+        let known = committed.and_then(|commit| commit.metadata.parse::<Checkpoint>().ok());
         let running = Self {
             cursor,
             owner: Owner::Unknown,
+            since: known.and_then(|known| Since::committed(&known)),
             batch: Vec::new(),
             taken: false,
             delivery: None,
@@ -239,7 +246,13 @@ impl Running {
         match delivery.next() {
             Step::Resolve { settle } => {
                 if settle && matches!(self.owner, Owner::Unknown) {
-                    self.owner = Owner::Holds(table.take(member, up), table.highest());
+                    let fence = table.take(member, up);
+                    let reached = Reached {
+                        since: self.since,
+                        highest: table.highest(self.since),
+                        backfilled: 0,
+                    };
+                    self.owner = Owner::Holds(fence, reached);
                     self.delivery = Some(delivery);
                     return Outcome::On;
                 }
@@ -255,6 +268,7 @@ impl Running {
                     position: self.batch[planned.entry].0.position,
                     src_row: planned.src_row,
                     change: self.batch[planned.entry].1,
+                    commit_lsn: self.batch[planned.entry].0.commit_lsn,
                 });
                 table.inserts.push(Insert {
                     by: member,
@@ -279,6 +293,7 @@ impl Running {
                 if up.keeps(Rule::EffectFirst) {
                     self.note();
                 }
+                self.since = Since::after(&self.entries()).or(self.since);
                 self.batch.clear();
                 return Outcome::On;
             }
@@ -303,8 +318,9 @@ impl Running {
         if self.batch.is_empty() {
             return;
         }
-        let mut delivery = Delivery::new(matches!(self.owner, Owner::Unknown));
         let entries = self.entries();
+        self.owner.prepare(&mut self.since, &entries);
+        let mut delivery = Delivery::new(matches!(self.owner, Owner::Unknown));
         if !self.owner.may_have_written(&entries) {
             delivery.resolved(plan(&entries, Held::default(), delivery.buried_entries()));
         }
@@ -504,14 +520,19 @@ impl Hash for Running {
         self.cursor.hash(state);
         match &self.owner {
             Owner::Unknown => None::<Fence>.hash(state),
-            Owner::Holds(fence, highest) => {
-                (Some(fence), highest.get(&(Lane::Live, 0))).hash(state);
+            Owner::Holds(fence, reached) => {
+                (
+                    Some(fence),
+                    reached.since,
+                    reached.highest.get(&(Lane::Live, 0)),
+                )
+                    .hash(state);
             }
         }
         for (entry, change) in &self.batch {
             (entry.position, change).hash(state);
         }
-        (self.taken, self.waits, self.frozen).hash(state);
+        (self.since, self.taken, self.waits, self.frozen).hash(state);
         (&self.noted, &self.late_letters).hash(state);
         if let Some(delivery) = &self.delivery {
             format!("{delivery:?}").hash(state);

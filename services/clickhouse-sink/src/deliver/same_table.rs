@@ -3,9 +3,6 @@
 //! A running lane meets the doubt by itself: each insert writes its rows only while the table holds the witness, so nothing
 //! is added to a table that was emptied. Invariant: a witness that was given up is never taken for a proof again.
 
-use std::collections::HashMap;
-
-use engagement::event::Lane;
 use stream::checkpoint::Stored;
 use stream::{LaneError, LaneHandle};
 
@@ -25,7 +22,7 @@ impl Deliverer {
     /// The table lacks what was written into it, or cannot be used.
     pub async fn open(&mut self, handle: &LaneHandle) -> Result<bool, LaneError> {
         let opened = loop {
-            let Err(trouble) = self.look().await else {
+            let Err(trouble) = self.is_same_table().await else {
                 break Ok(true);
             };
             match self.waits(trouble, handle).await {
@@ -38,24 +35,11 @@ impl Deliverer {
         opened
     }
 
-    async fn look(&mut self) -> Result<(), Trouble> {
-        if self.stored.is_none() {
-            return Ok(());
-        }
-        let held = self.sink.writer.highest(self.partition).await;
-        let held = held.map_err(|error| self.trouble(error))?;
-        self.is_same_table(&held).await
-    }
-
-    /// `held`: the highest positions that the table holds of this partition.
-    pub(super) async fn is_same_table(
-        &mut self,
-        held: &HashMap<(Lane, u8), i64>,
-    ) -> Result<(), Trouble> {
+    pub(super) async fn is_same_table(&mut self) -> Result<(), Trouble> {
         let (partition, Some(stored)) = (self.partition, self.stored) else {
             return Ok(());
         };
-        let standing = self.sink.writer.standing(partition, &stored, held).await;
+        let standing = self.sink.writer.standing(partition, &stored).await;
         match standing.map_err(|error| self.trouble(error))? {
             Standing::Present => Ok(()),
             Standing::Passed => {

@@ -1,8 +1,10 @@
-//! What the table holds of a batch is asked of the batch's own times, however large the table is.
+//! What the table holds of a batch is asked of the batch's own times, and how far a partition was written of what was
+//! committed lately, however large the table is.
 
 use std::time::{Duration, Instant};
 
 use clickhouse_sink::batch::{Batch, Span};
+use clickhouse_sink::owner::Since;
 use clickhouse_sink::plan::Entry;
 use clickhouse_sink::row::EventIdType;
 use engagement::event::Micros;
@@ -24,9 +26,10 @@ fn event_ts(offset: i64) -> Micros {
 /// Every second row of [`PARTITION`] is missing.
 async fn fill(database: &Database) {
     let sql = format!(
-        "INSERT INTO {} (event_id, content_id, event_ts, deleted, src_row, revision, src_lane, src_epoch, src_partition, src_offset) \
+        "INSERT INTO {} (event_id, content_id, event_ts, deleted, src_row, revision, src_lane, src_epoch, src_partition, src_offset, \
+         src_commit_lsn) \
          SELECT number, 'c', fromUnixTimestamp64Micro({} + number * {EVERY}, 'UTC'), 0, 1, 5, 'live', 0, number % 16, \
-         if(number % 16 = {PARTITION}, intDiv(number, 16), cityHash64(number) % 25000) \
+         if(number % 16 = {PARTITION}, intDiv(number, 16), cityHash64(number) % 25000), number \
          FROM numbers({ROWS}) WHERE number % 32 != {PARTITION}",
         database.table(),
         EVENT_TS.0,
@@ -72,4 +75,32 @@ async fn a_batch_in_doubt_costs_rows_of_its_own_times_and_finds_what_is_there() 
         .rows_read(&writer.table().read_back(&whenever))
         .await;
     assert!(cost > 300_000, "{cost} rows read whatever the times are");
+}
+
+#[tokio::test]
+async fn a_lane_that_goes_on_costs_rows_of_what_was_committed_since() {
+    let (database, writer) = writer("reached").await;
+    fill(&database).await;
+    let newest = u64::try_from(ROWS).unwrap();
+    let since = Since {
+        epoch: 0,
+        commit_lsn: newest - 2000,
+    };
+    let of_all = writer.reached(PARTITION, None).await.unwrap();
+    let of_late = writer.reached(PARTITION, Some(since)).await.unwrap();
+    assert_eq!(of_late.highest, of_all.highest);
+    assert_eq!(of_late.highest.len(), 1);
+    let cost = async |from| {
+        let sql = writer.table().reached(PARTITION, from);
+        database.rows_read(&sql).await
+    };
+    let (late, all) = (cost(since.commit_lsn).await, cost(0).await);
+    assert!(late < 20_000, "{late} of {ROWS} rows read");
+    assert!(all > 300_000, "{all} rows read from the beginning");
+    let nothing = Since {
+        commit_lsn: newest,
+        ..since
+    };
+    let reached = writer.reached(PARTITION, Some(nothing)).await.unwrap();
+    assert_eq!((reached.highest.len(), reached.backfilled), (0, 0));
 }

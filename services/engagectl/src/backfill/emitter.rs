@@ -1,8 +1,11 @@
 //! Writes pages into the lane topic, in order, and notes them when the broker has all of them.
 //!
-//! Invariant: a page is noted only after every record of it is acknowledged, and nothing else is in flight then.
+//! Invariant: a page is noted only after every record of it is acknowledged, and nothing else is in flight then. What is
+//! written and not noted is found in the topic by whoever resumes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engagement::enrich::Place;
@@ -14,11 +17,14 @@ use stream::backfill::{BACKFILL, Ticket};
 use stream::headers::{CONTENT_TYPE, ENGAGEMENT_SOURCE};
 use stream::{OutRecord, Producer, ProducerLane, SendError};
 
-use super::ledger::{Entry, Found, Run};
+use super::ledger::{Entry, Found, Note, Run};
 use super::log::{Log, key_of, unsent};
 use super::route;
 use super::rows::Row;
 use super::source::Read;
+
+/// Pages are noted so often: each time nothing may be in flight, which costs as much as a page does.
+const NOTED: Duration = Duration::from_millis(500);
 
 /// What all records of one snapshot have in common.
 pub(super) struct Moment {
@@ -35,6 +41,9 @@ pub(super) struct Emitter {
     schema: Schema,
     lanes: Vec<Chain>,
     found: Found,
+    /// The last page of each range that is written and not noted.
+    unnoted: BTreeMap<u32, Note>,
+    noted: Instant,
     /// Records acknowledged by this process.
     pub(super) written: u64,
     /// Events that are too large to be written, with their size.
@@ -75,12 +84,14 @@ impl Emitter {
             schema,
             lanes,
             found,
+            unnoted: BTreeMap::new(),
+            noted: Instant::now(),
             written: 0,
             too_large: Vec::new(),
         })
     }
 
-    /// Writes a page and notes it.
+    /// Writes a page, and notes it with others now and then.
     pub(super) async fn emit(
         &mut self,
         run: &mut Run,
@@ -96,11 +107,24 @@ impl Emitter {
                 self.send(run, range, row, at).await?;
             }
         }
+        let note = run.advance(&read.page, &self.ends());
+        self.unnoted.insert(range, note);
+        if self.noted.elapsed() >= NOTED {
+            self.note_pages(run).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the broker has everything, and notes it.
+    pub(super) async fn note_pages(&mut self, run: &Run) -> Result<(), Failure> {
         for chain in &mut self.lanes {
             chain.lane.drained().await.map_err(|error| unsent(&error))?;
         }
-        let note = run.advance(&read.page, &self.ends());
-        self.note(run, range, Entry::Note(note)).await
+        for (range, note) in std::mem::take(&mut self.unnoted) {
+            self.note(run, range, Entry::Note(note)).await?;
+        }
+        self.noted = Instant::now();
+        Ok(())
     }
 
     async fn note(&self, run: &Run, range: u32, entry: Entry) -> Result<(), Failure> {

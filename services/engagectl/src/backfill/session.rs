@@ -123,6 +123,7 @@ impl Session {
             self.emitter.emit(&mut self.run, read, &moment).await?;
             self.progress.noted(self.run.rows());
         }
+        self.emitter.note_pages(&self.run).await?;
         if self.stop.is_cancelled() || Instant::now() >= until {
             readers.abort_all();
             return Ok(());

@@ -2,6 +2,7 @@
 //! doubled, and what comes in must keep coming out.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backfill;
 mod rolling;
 mod scale;
 mod world;

@@ -64,10 +64,19 @@ impl World {
 
     /// The load ends; every sink must then hold exactly what Postgres holds, each event once.
     pub(crate) async fn ends_equal(self) {
+        self.ends_equal_in(&verify::Sink::ALL).await;
+    }
+
+    /// The same of some sinks.
+    pub(crate) async fn ends_equal_in(self, sinks: &[verify::Sink]) {
         let Self { arena, load, _dir } = self;
         load.stop().await;
         let sources = verify::Sources::from(&arena.addresses);
-        let report = verify::settle(&sources, Duration::from_secs(300)).await;
+        let options = verify::Options {
+            sinks: sinks.iter().copied().collect(),
+            ..verify::Options::default()
+        };
+        let report = verify::settle_with(&sources, &options, Duration::from_secs(300)).await;
         let report = report.unwrap();
         assert!(report.is_equal(), "{report}");
         assert!(report.events > 0, "{report}");

@@ -1,10 +1,11 @@
-//! A time that ClickHouse has lost comes back from Postgres: killed, resumed, run twice, under a live stream.
+//! A time that ClickHouse has lost comes back from Postgres: killed, interrupted, its database gone, resumed, run twice, under a
+//! live stream.
 //!
 //! It does not wait for the live stream (`--behind`), so that a busy machine makes it slow, not endless.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use e2e::World;
@@ -18,7 +19,7 @@ use stream::scan::Scanner;
 use tokio_util::sync::CancellationToken;
 
 /// Rows of the time that is lost.
-const PAST: i64 = 16_000;
+const PAST: i64 = 40_000;
 const CONTENTS: i64 = 40;
 
 fn engagectl(world: &World) -> Command {
@@ -63,7 +64,7 @@ async fn write_past(world: &World) {
         ),
         format!(
             "INSERT INTO engagement_events (content_id, event_type, event_ts, duration_ms, device) \
-             SELECT md5('past' || (n % {CONTENTS} + 1))::uuid, 'play', now() - interval '2 days' + n * interval '100 ms', n, 'past' \
+             SELECT md5('past' || (n % {CONTENTS} + 1))::uuid, 'play', now() - interval '2 days' + n * interval '50 ms', n, 'past' \
              FROM generate_series(1, {PAST}) n"
         ),
         format!(
@@ -105,10 +106,7 @@ async fn rows(world: &World, device: &str) -> i64 {
 
 /// How often each event stands in the lane topic, for one run.
 async fn written(world: &World, run: i64) -> BTreeMap<String, usize> {
-    let settings = KafkaSettings {
-        bootstrap_servers: world.addresses().kafka.clone(),
-        ..KafkaSettings::default()
-    };
+    let settings = settings(world);
     let read = move || {
         let scanner = Scanner::open(&settings, "engage-test", "engagement.backfill.v1").unwrap();
         let (spans, mut found) = (scanner.spans().unwrap(), BTreeMap::new());
@@ -127,7 +125,7 @@ async fn written(world: &World, run: i64) -> BTreeMap<String, usize> {
 }
 
 #[tokio::test]
-async fn a_backfill_killed_three_times_resumed_and_run_again_under_a_live_stream_leaves_every_sink_exact()
+async fn a_backfill_ended_six_times_resumed_run_again_and_read_from_the_earliest_under_a_live_stream_leaves_every_sink_exact()
  {
     let world = World::start(Schema::Uuid).await;
     write_past(&world).await;
@@ -144,7 +142,7 @@ async fn a_backfill_killed_three_times_resumed_and_run_again_under_a_live_stream
         stop.clone(),
     ));
     world.wait_for_rows(&progress, 500).await;
-    let run = killed_three_times(&world).await;
+    let run = ended_early(&world).await;
     let mut command = engagectl(&world);
     command.args([
         "backfill",
@@ -175,33 +173,97 @@ async fn a_backfill_killed_three_times_resumed_and_run_again_under_a_live_stream
     let (code, said) = ran(command).await;
     assert!([0, 75].contains(&code), "{code}: {said}");
     stop.cancel();
-    stream.await.unwrap().unwrap();
+    stream.await.unwrap();
     world
         .every_sink_equals_postgres(Duration::from_secs(300))
         .await;
     assert_eq!(rows(&world, "past").await, PAST);
-    let generated = i64::try_from(progress.inserted()).unwrap();
-    let table = format!("{}.events_enriched", world.addresses().clickhouse_database);
-    let all = format!("SELECT count() - uniqExact(event_id) FROM {table}");
-    assert_eq!(
-        world.clickhouse(&all).await.trim(),
-        "0",
-        "no event is there twice"
-    );
-    assert!(generated > 500);
+    no_event_is_there_twice(&world).await;
+
+    // what a backfill brought and what came live, read again from the beginning
+    world.terminate("clickhouse-sink");
+    let mut command = engagectl(&world);
+    command.args([
+        "reset",
+        "--group",
+        "clickhouse-sink",
+        "--to-earliest",
+        "--execute",
+    ]);
+    let (code, said) = ran(command).await;
+    assert_eq!(code, 0, "{said}");
+    world.restart("clickhouse-sink");
+    let what = "the sink has read everything again";
+    world.eventually(what, || has_read_everything(&world)).await;
+    world
+        .every_sink_equals_postgres(Duration::from_secs(300))
+        .await;
+    no_event_is_there_twice(&world).await;
+    assert!(progress.inserted() > 500);
 }
 
-/// Begins a run over everything, kills it three times in the middle, and says which it is.
-async fn killed_three_times(world: &World) -> i64 {
+/// Whether the commits of clickhouse-sink have reached the ends of the live topic.
+async fn has_read_everything(world: &World) -> Option<()> {
+    let settings = settings(world);
+    let ask = move || {
+        let scanner =
+            Scanner::open(&settings, "clickhouse-sink", "engagement.enriched.v1").unwrap();
+        let spans = scanner.spans().unwrap();
+        let partitions: Vec<i32> = spans.iter().map(|span| span.partition).collect();
+        let committed = scanner.committed(&partitions).unwrap();
+        spans
+            .iter()
+            .all(|span| span.to == 0 || committed.get(&span.partition) == Some(&span.to))
+    };
+    tokio::task::spawn_blocking(ask)
+        .await
+        .unwrap()
+        .then_some(())
+}
+
+fn settings(world: &World) -> KafkaSettings {
+    KafkaSettings {
+        bootstrap_servers: world.addresses().kafka.clone(),
+        ..KafkaSettings::default()
+    }
+}
+
+async fn no_event_is_there_twice(world: &World) {
+    let table = format!("{}.events_enriched", world.addresses().clickhouse_database);
+    let twice = format!("SELECT count() - uniqExact(event_id) FROM {table}");
+    assert_eq!(world.clickhouse(&twice).await.trim(), "0");
+}
+
+/// How a run ends before it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Killed,
+    Interrupted,
+    InterruptedTwice,
+    PostgresGone,
+}
+
+const ENDINGS: [Ending; 6] = [
+    Ending::Killed,
+    Ending::Interrupted,
+    Ending::Killed,
+    Ending::PostgresGone,
+    Ending::Killed,
+    Ending::InterruptedTwice,
+];
+
+/// Begins a run over everything, ends it in the middle in each of these ways, and says which it is.
+async fn ended_early(world: &World) -> i64 {
     let (mut run, mut seen) = (None, 0);
-    for _ in 0..3 {
+    for ending in ENDINGS {
         let mut command = engagectl(world);
-        command.args(["backfill", "--yes", "--rate", "1000/s", "--behind", "5m"]);
+        command.args(["backfill", "--yes", "--rate", "2000/s", "--behind", "5m"]);
         match run {
             None => command.args(["--start", "-3d"]),
             Some(run) => command.arg("--resume").arg(i64::to_string(&run)),
         };
-        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let child = child.unwrap();
         let (id, rows) = world
             .eventually("more rows of the run", || async {
                 let runs = runs(world).await;
@@ -210,19 +272,53 @@ async fn killed_three_times(world: &World) -> i64 {
                 (rows > seen).then_some((newest["run"].as_i64()?, rows))
             })
             .await;
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(rows < PAST, "{rows} rows before it was killed");
+        end(world, child, ending, id).await;
+        assert!(rows < PAST, "{rows} rows before it was {ending:?}");
         (run, seen) = (Some(id), rows);
     }
     run.unwrap()
 }
 
-async fn generate(
-    url: String,
-    progress: Progress,
-    stop: CancellationToken,
-) -> Result<(), sqlx::Error> {
+async fn end(world: &World, mut child: Child, ending: Ending, run: i64) {
+    let interrupt = |child: &Child| {
+        let pid = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    };
+    match ending {
+        Ending::Killed => child.kill().unwrap(),
+        Ending::Interrupted => interrupt(&child),
+        Ending::InterruptedTwice => {
+            interrupt(&child);
+            interrupt(&child);
+        }
+        Ending::PostgresGone => world.stack().postgres().kill9().await.unwrap(),
+    }
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+    let output = output.await.unwrap();
+    if ending == Ending::PostgresGone {
+        world.stack().postgres().start().await.unwrap();
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let (code, next) = (
+        output.status.code(),
+        format!("engagectl backfill --resume {run}"),
+    );
+    match ending {
+        Ending::Killed => assert_eq!(code, None, "{said}"),
+        // both signals may arrive as one
+        Ending::Interrupted | Ending::InterruptedTwice => assert_eq!(code, Some(75), "{said}"),
+        Ending::PostgresGone => {
+            assert_eq!(code, Some(69), "{said}");
+            assert!(said.contains("Postgres went away"), "{said}");
+        }
+    }
+    if ending != Ending::Killed {
+        assert!(said.contains(&next), "{ending:?}: {said}");
+    }
+}
+
+/// The live stream; it goes on after Postgres was away.
+async fn generate(url: String, progress: Progress, stop: CancellationToken) {
     let options = Options {
         rate: "200/s".parse().unwrap(),
         burst: 0,
@@ -233,7 +329,13 @@ async fn generate(
         schema: Schema::Uuid,
         ..Options::default()
     };
-    engagectl::generator::run(url, options, progress, stop).await
+    while !stop.is_cancelled() {
+        let (progress, stop) = (progress.clone(), stop.clone());
+        let written = engagectl::generator::run(url.clone(), options, progress, stop);
+        if written.await.is_err() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
 }
 
 #[tokio::test]
