@@ -158,14 +158,18 @@ async fn conclude(
                 .remedy("stop it (the application, a backfill), then give the same command again"),
         );
     }
-    let receipt = receipt::signed(outcome.said(&key.hash(person)), key);
+    let receipt = receipt::signed(&outcome.said(&key.hash(person)), key);
     let ends = log.ends_of_events().await?;
+    let below = ends
+        .below
+        .iter()
+        .map(|(partition, end)| (partition.to_string(), *end));
     let erased = Entry::Erased(Erased {
         run: outcome.run.clone(),
         user_id: person.id().to_owned(),
         at: outcome.ended.to_string(),
         enriched: ends.topic,
-        below: ends.below,
+        below: below.collect(),
         receipt: receipt.clone(),
     });
     log.note(person, &erased).await?;

@@ -158,7 +158,11 @@ fn redrive(topics: &TopicSettings) -> Vec<Rule> {
 fn erase(topics: &TopicSettings) -> Vec<Rule> {
     let user = "engagectl-erase";
     let looked_at = ["Read", "DescribeConfigs"];
-    let mut rules = vec![topic(user, &topics.erasures, &["Read", "Write", "DescribeConfigs"])];
+    let mut rules = vec![topic(
+        user,
+        &topics.erasures,
+        &["Read", "Write", "DescribeConfigs"],
+    )];
     for name in [&topics.cdc, &topics.enriched, &topics.backfill] {
         rules.push(topic(user, name, &looked_at));
     }
@@ -286,7 +290,9 @@ mod tests {
 
     #[test]
     fn who_erases_writes_no_topic_that_a_service_reads() {
-        let own = all().into_iter().filter(|rule| rule.user == "engagectl-erase");
+        let own = all()
+            .into_iter()
+            .filter(|rule| rule.user == "engagectl-erase");
         for rule in own.filter(|rule| rule.name != "engagement.erasures.v1") {
             assert!(!rule.operations.contains(&"Write"), "{rule:?}");
         }

@@ -50,7 +50,8 @@ mod tests {
     fn who_erases_sees_whose_rows_they_are_and_cannot_add_any() {
         let text = statements();
         let more = ["INSERT", "TRUNCATE", "ALL ", "SELECT ON", "UPDATE ON"];
-        let own = |line: &&str| line.starts_with("GRANT") && line.ends_with(&format!("TO {ERASER};"));
+        let own =
+            |line: &&str| line.starts_with("GRANT") && line.ends_with(&format!("TO {ERASER};"));
         let own: Vec<&str> = text.lines().filter(own).collect();
         assert!(!own.is_empty());
         for line in own {

@@ -93,12 +93,7 @@ impl Analytics {
         Ok(())
     }
 
-    async fn wait(
-        &self,
-        table: &Table,
-        person: &Person,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
+    async fn wait(&self, table: &Table, person: &Person, deadline: Instant) -> Result<(), Failure> {
         let sql = format!(
             "SELECT count(), max(latest_fail_reason) FROM system.mutations WHERE database = '{}' AND table = '{}' \
              AND NOT is_done AND position(command, '{}') > 0 FORMAT TSV",
@@ -125,7 +120,9 @@ impl Analytics {
                     "ClickHouse is still rewriting table {}",
                     table.name
                 ))
-                .remedy("it goes on by itself; run the same command again, with a longer --within"));
+                .remedy(
+                    "it goes on by itself; run the same command again, with a longer --within",
+                ));
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -193,7 +190,10 @@ fn statement(name: &str, table: &Table, condition: &str) -> String {
         .iter()
         .map(|column| format!("{column} = NULL"))
         .collect();
-    format!("ALTER TABLE {name} UPDATE {} WHERE {condition}", blank.join(", "))
+    format!(
+        "ALTER TABLE {name} UPDATE {} WHERE {condition}",
+        blank.join(", ")
+    )
 }
 
 fn literal(text: &str) -> String {

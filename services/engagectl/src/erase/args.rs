@@ -34,12 +34,12 @@ Without --execute it only looks, and says what it found where. With it: Postgres
 passed what was changed there; then ClickHouse, the keys of Redis, and a record for readers of your own on engagement.erasures.v1;
 then it searches everywhere again, and signs a receipt. A run that was killed goes on when the command is given again, and one that
 is through finds nothing. What Kafka still holds goes with its retention: the receipt says when.
+Exit codes: 0 nothing is left (or nothing was asked to go); 75 not through yet: run it again; 78 the receipt is not what was signed.
 
 Examples:
   engagectl erase --user 6f9619ff-8b86-d011-b42d-00c04fc964ff                        what is there
   engagectl erase --user 6f9619ff-8b86-d011-b42d-00c04fc964ff --postgres null --execute --receipt erased.json
-  engagectl erase --verify erased.json --public-key erase.pub
-Exit codes: 0 nothing is left (or nothing was asked to go); 75 not through yet: run it again; 78 the receipt is not what was signed.")]
+  engagectl erase --verify erased.json --public-key erase.pub")]
 pub struct EraseArgs {
     /// The user, as `engagement_events.user_id` has it.
     #[arg(long, value_name = "ID", required_unless_present = "verify")]
@@ -82,7 +82,8 @@ mod tests {
 
     fn parse(words: &[&str]) -> Result<EraseArgs, String> {
         let line = Line::try_parse_from([&["erase"], words].concat());
-        line.map(|line| line.args).map_err(|error| error.to_string())
+        line.map(|line| line.args)
+            .map_err(|error| error.to_string())
     }
 
     #[test]

@@ -126,7 +126,10 @@ impl Cache {
         person: &Person,
         then: Then,
     ) -> RedisResult<u64> {
-        let kind: String = cmd("TYPE").arg(key).query_async(&mut self.connection).await?;
+        let kind: String = cmd("TYPE")
+            .arg(key)
+            .query_async(&mut self.connection)
+            .await?;
         if kind == "stream" && !named {
             return self.stream(key, person, then).await;
         }
@@ -137,13 +140,19 @@ impl Cache {
                 _ => false,
             };
         if found && then == Then::Remove {
-            let _: u64 = cmd("UNLINK").arg(key).query_async(&mut self.connection).await?;
+            let _: u64 = cmd("UNLINK")
+                .arg(key)
+                .query_async(&mut self.connection)
+                .await?;
         }
         Ok(u64::from(found && kind != "none"))
     }
 
     async fn string(&mut self, key: &str, person: &Person) -> RedisResult<bool> {
-        let bytes: Option<Vec<u8>> = cmd("GET").arg(key).query_async(&mut self.connection).await?;
+        let bytes: Option<Vec<u8>> = cmd("GET")
+            .arg(key)
+            .query_async(&mut self.connection)
+            .await?;
         match bytes {
             Some(bytes) if bytes.starts_with(HYPERLOGLOG) => self.may_count(key, person).await,
             Some(bytes) => Ok(person.is_in(&bytes)),
@@ -171,7 +180,10 @@ impl Cache {
     }
 
     async fn hash(&mut self, key: &str, person: &Person) -> RedisResult<bool> {
-        let values: Vec<Vec<u8>> = cmd("HVALS").arg(key).query_async(&mut self.connection).await?;
+        let values: Vec<Vec<u8>> = cmd("HVALS")
+            .arg(key)
+            .query_async(&mut self.connection)
+            .await?;
         Ok(values.iter().any(|value| person.is_in(value)))
     }
 
@@ -195,7 +207,11 @@ impl Cache {
             let found: Vec<&String> = found.map(|(id, _)| id).collect();
             count += found.len() as u64;
             if then == Then::Remove && !found.is_empty() {
-                let _: u64 = cmd("XDEL").arg(key).arg(found).query_async(&mut self.connection).await?;
+                let _: u64 = cmd("XDEL")
+                    .arg(key)
+                    .arg(found)
+                    .query_async(&mut self.connection)
+                    .await?;
             }
         }
     }

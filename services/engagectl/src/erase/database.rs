@@ -36,7 +36,9 @@ impl Database {
     /// It does not answer (69), or the table has no users (78).
     pub(super) async fn open(settings: &DatabaseSettings) -> Result<Self, Failure> {
         let url = settings.url.expose_secret();
-        let mut connection = PgConnection::connect(url).await.map_err(|e| unanswered(&e))?;
+        let mut connection = PgConnection::connect(url)
+            .await
+            .map_err(|e| unanswered(&e))?;
         let sql = "SELECT attname::text, format_type(atttypid, NULL), attnotnull FROM pg_attribute \
                    WHERE attrelid = to_regclass($1) AND attname = ANY($2) AND NOT attisdropped";
         let found = sqlx::query(sql)
@@ -73,11 +75,15 @@ impl Database {
             .fetch_one(&mut self.connection)
             .await;
         found.map(Person::new).map_err(|error| {
-            let code = error.as_database_error().and_then(|error| error.code());
+            let code = error
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code);
             if code.is_some_and(|code| NO_VALUE.contains(&&*code)) {
                 let kind = self.kind();
-                return Failure::usage(format!("--user is no {kind}, and {TABLE}.user_id holds nothing else"))
-                    .remedy("give the id as the application has written it");
+                return Failure::usage(format!(
+                    "--user is no {kind}, and {TABLE}.user_id holds nothing else"
+                ))
+                .remedy("give the id as the application has written it");
             }
             unanswered(&error)
         })
@@ -106,12 +112,13 @@ impl Database {
     /// # Errors
     /// A column may not be NULL (64).
     pub(super) fn allows(&self, what: InPostgres) -> Result<(), Failure> {
-        let user = self.columns.iter().find(|column| column.name == PERSONAL[0]);
+        let user = self
+            .columns
+            .iter()
+            .find(|column| column.name == PERSONAL[0]);
         if what == InPostgres::Null && user.is_some_and(|column| column.not_null) {
-            return Err(
-                Failure::usage(format!("{TABLE}.user_id may not be NULL"))
-                    .remedy("give --postgres delete"),
-            );
+            return Err(Failure::usage(format!("{TABLE}.user_id may not be NULL"))
+                .remedy("give --postgres delete"));
         }
         Ok(())
     }
@@ -138,9 +145,12 @@ impl Database {
 
     /// The end of the log, which covers everything that was committed so far.
     pub(super) async fn position(&mut self) -> Result<i64, Failure> {
-        self.number("SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint", None)
-            .await
-            .map(Option::unwrap_or_default)
+        self.number(
+            "SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint",
+            None,
+        )
+        .await
+        .map(Option::unwrap_or_default)
     }
 
     /// Up to where the connector has confirmed what it has written; `None` where there is no such slot, and nothing is captured.
@@ -165,7 +175,10 @@ impl Database {
     }
 
     fn kind(&self) -> &str {
-        let user = self.columns.iter().find(|column| column.name == PERSONAL[0]);
+        let user = self
+            .columns
+            .iter()
+            .find(|column| column.name == PERSONAL[0]);
         user.map_or("text", |column| &column.kind)
     }
 

@@ -50,7 +50,10 @@ impl Log {
     }
 
     /// The dead letters of all services that name the person.
-    pub(super) async fn letters(&self, person: &Person) -> Result<Vec<dead_letter::Place>, Failure> {
+    pub(super) async fn letters(
+        &self,
+        person: &Person,
+    ) -> Result<Vec<dead_letter::Place>, Failure> {
         let found = Arc::new(Mutex::new(Vec::new()));
         let (into, person) = (Arc::clone(&found), person.clone());
         crate::dlq::each(&self.settings, move |letter| {
@@ -106,10 +109,13 @@ impl Log {
         };
         let sent = producer.send_acked(&record).await;
         sent.map(drop).map_err(|error| {
-            Failure::unavailable(format!("the broker does not take a record of {}", self.erasures))
-                .cause(error.to_string())
-                .remedy("grant its user what `engagectl access kafka` lists for engagectl-erase")
-                .next("engagectl check")
+            Failure::unavailable(format!(
+                "the broker does not take a record of {}",
+                self.erasures
+            ))
+            .cause(error.to_string())
+            .remedy("grant its user what `engagectl access kafka` lists for engagectl-erase")
+            .next("engagectl check")
         })
     }
 

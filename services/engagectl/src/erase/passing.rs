@@ -59,10 +59,16 @@ mod tests {
 
     #[test]
     fn who_lacks_records_is_named_and_only_of_those_asked_about() {
-        let groups = [group("a", &[Some(10), Some(4)]), group("b", &[Some(0), Some(0)])];
+        let groups = [
+            group("a", &[Some(10), Some(4)]),
+            group("b", &[Some(0), Some(0)]),
+        ];
         assert_eq!(behind(&groups, &["a"], &ends(&[10, 5])), [("a".into(), 1)]);
         assert_eq!(behind(&groups, &["a"], &ends(&[10, 4])), []);
-        assert_eq!(behind(&groups, &["a", "b"], &ends(&[10, 4])), [("b".into(), 14)]);
+        assert_eq!(
+            behind(&groups, &["a", "b"], &ends(&[10, 4])),
+            [("b".into(), 14)]
+        );
         let other = Ends {
             topic: "u".into(),
             ..ends(&[50, 50])
@@ -72,7 +78,10 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_group_that_is_not_there_and_everybody_for_one_that_has_read_only_part() {
-        assert_eq!(behind(&[group("a", &[None, None])], &["a"], &ends(&[5, 5])), []);
+        assert_eq!(
+            behind(&[group("a", &[None, None])], &["a"], &ends(&[5, 5])),
+            []
+        );
         let part = group("a", &[Some(5), None]);
         assert_eq!(behind(&[part], &["a"], &ends(&[5, 5])), [("a".into(), 5)]);
     }

@@ -142,11 +142,14 @@ mod tests {
         let user = "6F9619FF-8B86-D011-B42D-00C04FC964FF";
         let key = private_key(&config(1)).unwrap();
         let hash = key.hash(&Person::new(user.to_lowercase()));
-        let receipt = signed(outcome(0).said(&hash), &key).to_string();
+        let receipt = signed(&outcome(0).said(&hash), &key).to_string();
         std::fs::write(&path, &receipt).unwrap();
 
         let text = checked(&config(1), &["--user", user], &path).unwrap();
-        assert!(text.contains("run r1") && text.contains("30 found, 0 left"), "{text}");
+        assert!(
+            text.contains("run r1") && text.contains("30 found, 0 left"),
+            "{text}"
+        );
         let codes = |config: &Config, words: &[&str]| {
             checked(config, words, &path).map_err(|error| error.exit().code())
         };

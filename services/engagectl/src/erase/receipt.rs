@@ -79,8 +79,8 @@ impl Outcome {
 }
 
 /// The receipt with its signature.
-pub(super) fn signed(said: Value, key: &PrivateKey) -> Value {
-    let signature = key.sign(&compact(&said));
+pub(super) fn signed(said: &Value, key: &PrivateKey) -> Value {
+    let signature = key.sign(&compact(said));
     json!({
         "receipt": said,
         "signature": {
@@ -213,7 +213,10 @@ pub(super) mod tests {
         let said = outcome(0).said("abc");
         assert_eq!(said["complete"], true);
         assert_eq!(said["stores"][0]["action"], "null");
-        assert_eq!((&said["stores"][1]["found"], &said["stores"][1]["left"]), (&30.into(), &0.into()));
+        assert_eq!(
+            (&said["stores"][1]["found"], &said["stores"][1]["left"]),
+            (&30.into(), &0.into())
+        );
         assert_eq!(said["stores"][2]["place"], "content:last:{id}");
         assert_eq!(said["dead_letters"][0], "engagement.dlq.enricher/3/17");
         assert_eq!(said["user_hmac_sha256"], "abc");
@@ -232,7 +235,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_signed_receipt_is_verified_also_when_it_was_printed_another_way() {
-        let receipt = signed(outcome(0).said("abc"), &key(1));
+        let receipt = signed(&outcome(0).said("abc"), &key(1));
         let public = key(1).public();
         for text in [receipt.to_string(), format!("{receipt:#}\n")] {
             assert_eq!(verified(&text, &public).unwrap(), receipt["receipt"]);
@@ -266,7 +269,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_change_of_anything_that_is_said_is_found() {
-        let receipt = signed(outcome(0).said("abc"), &key(1));
+        let receipt = signed(&outcome(0).said("abc"), &key(1));
         let mut paths = Vec::new();
         leaves(&receipt["receipt"], "/receipt", &mut paths);
         assert!(paths.len() > 15, "{paths:?}");
@@ -286,7 +289,7 @@ pub(super) mod tests {
 
         #[test]
         fn no_other_signature_is_taken(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let mut receipt = signed(outcome(0).said("abc"), &key(1));
+            let mut receipt = signed(&outcome(0).said("abc"), &key(1));
             receipt["signature"]["value"] = json!(STANDARD.encode(bytes));
             let error = verified(&receipt.to_string(), &key(1).public());
             prop_assert_eq!(error, Err(ReceiptError::Signature));

@@ -96,9 +96,10 @@ impl Found {
     #[must_use]
     pub(super) fn since(mut self, noted: &Noted) -> Self {
         for place in &mut self.places {
-            let same = noted.0.iter().find(|(store, name, _)| {
-                (store.as_str(), name) == (place.store, &place.name)
-            });
+            let same = noted
+                .0
+                .iter()
+                .find(|(store, name, _)| (store.as_str(), name) == (place.store, &place.name));
             place.count = place.count.max(same.map_or(0, |(_, _, count)| *count));
         }
         self

@@ -136,11 +136,16 @@ impl Stores {
         loop {
             match self.database.captured(&self.slot).await? {
                 None => {
-                    eprintln!("there is no slot {}: nothing captures this database", self.slot);
+                    eprintln!(
+                        "there is no slot {}: nothing captures this database",
+                        self.slot
+                    );
                     break;
                 }
                 Some(captured) if captured >= position => break,
-                Some(_) => wait(deadline, "the connector has not confirmed what was changed").await?,
+                Some(_) => {
+                    wait(deadline, "the connector has not confirmed what was changed").await?;
+                }
             }
         }
         let changes = self.log.ends_of_changes().await?;

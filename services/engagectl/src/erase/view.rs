@@ -27,7 +27,11 @@ fn plan_text(found: &Found) -> String {
     let mut text = String::new();
     // writing to a String cannot fail
     for place in &found.places {
-        let _ = writeln!(text, "{:<10}  {:<34} {:>8}", place.store, place.name, place.count);
+        let _ = writeln!(
+            text,
+            "{:<10}  {:<34} {:>8}",
+            place.store, place.name, place.count
+        );
     }
     letters(&found.letters, &mut text);
     let _ = match found.total() {
@@ -54,20 +58,30 @@ pub(super) fn summary(outcome: &Outcome) -> String {
     for kept in &outcome.kept {
         let _ = match kept.gone_by {
             Some(at) => writeln!(text, "kafka       {:<34} gone by {at}", kept.topic),
-            None => writeln!(text, "kafka       {:<34} kept for ever: its retention has no end", kept.topic),
+            None => writeln!(
+                text,
+                "kafka       {:<34} kept for ever: its retention has no end",
+                kept.topic
+            ),
         };
     }
     letters(&outcome.after.letters, &mut text);
     let _ = match outcome.is_complete() {
         true => writeln!(text, "erased"),
-        false => writeln!(text, "not through: something wrote the user again meanwhile; run the same command again"),
+        false => writeln!(
+            text,
+            "not through: something wrote the user again meanwhile; run the same command again"
+        ),
     };
     text
 }
 
 fn letters(letters: &[LetterPlace], text: &mut String) {
     for place in letters {
-        let _ = writeln!(text, "kafka       {place} is a dead letter that names the user");
+        let _ = writeln!(
+            text,
+            "kafka       {place} is a dead letter that names the user"
+        );
     }
     for command in purge(letters) {
         let _ = writeln!(text, "            older letters go with it: {command}");

@@ -110,12 +110,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), sqlx::Error> {
     let mut writer = Writer::connect(&url, options.schema).await?;
-    let script = Script::new(
-        options.seed,
-        options.mix,
-        options.changes,
-        options.contents,
-    );
+    let script = Script::new(options.seed, options.mix, options.changes, options.contents);
     writer.write_contents(0, script.contents()).await?;
     let mut generator = Generator {
         writer,

@@ -242,7 +242,11 @@ mod tests {
         assert!(added > 20, "{added}");
         let of_added = |row: &&EventRow| row.content.is_some_and(|index| index >= 30);
         assert!(batch.rows.iter().filter(of_added).count() > 100);
-        let slugs: BTreeSet<&str> = batch.contents.values().map(|row| row.slug.as_str()).collect();
+        let slugs: BTreeSet<&str> = batch
+            .contents
+            .values()
+            .map(|row| row.slug.as_str())
+            .collect();
         assert_eq!(slugs.len(), batch.contents.len());
     }
 

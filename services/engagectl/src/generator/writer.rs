@@ -72,7 +72,8 @@ impl Writer {
         let keys = self.insert(&batch.rows).await?;
         self.remember(keys);
         if !batch.updated.is_empty() {
-            let correct = "UPDATE engagement_events SET duration_ms = coalesce(duration_ms, 0) + 1000";
+            let correct =
+                "UPDATE engagement_events SET duration_ms = coalesce(duration_ms, 0) + 1000";
             self.change(correct, &batch.updated).await?;
         }
         if !batch.deleted.is_empty() {
@@ -94,9 +95,17 @@ impl Writer {
         sqlx::query(AssertSqlSafe(insert))
             .bind(&keys)
             .bind(rows.iter().map(|(_, r)| r.slug.clone()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(_, r)| r.title.clone()).collect::<Vec<_>>())
+            .bind(
+                rows.iter()
+                    .map(|(_, r)| r.title.clone())
+                    .collect::<Vec<_>>(),
+            )
             .bind(rows.iter().map(|(_, r)| r.content_type).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(_, r)| r.length_seconds).collect::<Vec<_>>())
+            .bind(
+                rows.iter()
+                    .map(|(_, r)| r.length_seconds)
+                    .collect::<Vec<_>>(),
+            )
             .execute(&mut self.connection)
             .await?;
         for ((index, _), key) in rows.iter().zip(keys) {
@@ -155,7 +164,10 @@ impl Writer {
         };
         let keys: Vec<String> = numbers.iter().filter_map(key).collect();
         // events are numbered in both layouts; by the key's own type its index serves
-        let sql = format!("{what} WHERE {} = ANY($1::text[]::bigint[])", self.event_key);
+        let sql = format!(
+            "{what} WHERE {} = ANY($1::text[]::bigint[])",
+            self.event_key
+        );
         sqlx::query(AssertSqlSafe(sql))
             .bind(keys)
             .execute(&mut self.connection)

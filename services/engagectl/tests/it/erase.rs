@@ -45,11 +45,23 @@ impl World {
 
     async fn start() -> Self {
         let needs = Needs::none().postgres().kafka().redis().clickhouse();
-        let stack = Stack::builder().needs(needs).private().start().await.unwrap();
+        let stack = Stack::builder()
+            .needs(needs)
+            .private()
+            .start()
+            .await
+            .unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("key.pem"), key()).unwrap();
         let world = Self { stack, dir };
-        let init = ["init", "--yes", "--skip", "connect", "--set", "topics.partitions=4"];
+        let init = [
+            "init",
+            "--yes",
+            "--skip",
+            "connect",
+            "--set",
+            "topics.partitions=4",
+        ];
         let made = world.tool(&init).output().unwrap();
         assert!(made.status.success(), "{}", texts(&made).1);
         let derived = "CREATE TABLE engagement.per_user (user_id String, events UInt64) ENGINE = MergeTree ORDER BY user_id";
@@ -162,7 +174,9 @@ impl World {
     /// What the topic of erasures says of a user.
     async fn announced(&self, user: &str) -> Vec<Value> {
         let records = self.records(ERASURES).await;
-        let own = records.iter().filter(|record| record.key.as_deref() == Some(user.as_bytes()));
+        let own = records
+            .iter()
+            .filter(|record| record.key.as_deref() == Some(user.as_bytes()));
         own.map(|record| serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap())
             .collect()
     }
@@ -226,7 +240,10 @@ fn found(receipt: &Value, place: &str) -> (u64, u64) {
     let stores = receipt["stores"].as_array().unwrap();
     let store = stores.iter().find(|store| store["place"] == place);
     let store = store.unwrap_or_else(|| panic!("no {place} in {receipt:#}"));
-    (store["found"].as_u64().unwrap(), store["left"].as_u64().unwrap())
+    (
+        store["found"].as_u64().unwrap(),
+        store["left"].as_u64().unwrap(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,18 +257,31 @@ async fn a_person_is_gone_from_every_store_and_a_signed_receipt_says_so_and_the_
     let plan = world.json(&erase);
     assert_eq!(plan["executed"], false);
     assert_eq!(plan["dead_letters"].as_array().unwrap().len(), 1);
-    assert_eq!(world.held(&user, &user).await, [2, 2, 2, 5], "a plan erases nothing");
+    assert_eq!(
+        world.held(&user, &user).await,
+        [2, 2, 2, 5],
+        "a plan erases nothing"
+    );
     assert!(world.announced(&user).await.is_empty());
     let (code, error) = world.refused(&[&erase[..], &["--execute"]].concat());
     assert!(code == 64 && error.contains("--postgres null"), "{error}");
 
     let file = world.file("receipt.json");
     let execute = ["--postgres", "null", "--execute", "--receipt", &file];
-    let output = world.tool(&[&erase[..], &execute].concat()).output().unwrap();
+    let output = world
+        .tool(&[&erase[..], &execute].concat())
+        .output()
+        .unwrap();
     let (out, err) = texts(&output);
     assert!(output.status.success(), "{err}");
-    assert!(out.contains("engagement_events                         2 found, 0 left"), "{out}");
-    assert!(out.contains("engagectl dlq purge --service enricher --to-offset 2:"), "{out}");
+    assert!(
+        out.contains("engagement_events                         2 found, 0 left"),
+        "{out}"
+    );
+    assert!(
+        out.contains("engagectl dlq purge --service enricher --to-offset 2:"),
+        "{out}"
+    );
     assert_eq!(world.held(&user, &user).await, [0, 0, 0, 0]);
     assert_eq!(world.held(&neighbour, &user).await, [1, 1, 1, 4]);
     let blank = "user_id IS NULL AND device IS NULL AND raw_payload IS NULL";
@@ -263,7 +293,11 @@ async fn a_person_is_gone_from_every_store_and_a_signed_receipt_says_so_and_the_
     let blanked = format!(
         "SELECT count() FROM engagement.events_enriched WHERE {blank} AND event_id BETWEEN {first} AND {last}"
     );
-    assert_eq!(world.clickhouse(&blanked).await, "2", "blanked, not deleted");
+    assert_eq!(
+        world.clickhouse(&blanked).await,
+        "2",
+        "blanked, not deleted"
+    );
 
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(!text.contains(&user), "a receipt names nobody");
@@ -276,11 +310,17 @@ async fn a_person_is_gone_from_every_store_and_a_signed_receipt_says_so_and_the_
     assert_eq!(said["dead_letters"].as_array().unwrap().len(), 1);
 
     let announced = world.announced(&user).await;
-    let kinds: Vec<&str> = announced.iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> = announced
+        .iter()
+        .map(|entry| entry["kind"].as_str().unwrap())
+        .collect();
     assert_eq!(kinds, ["begun", "erased"]);
     assert_eq!(announced[1]["below"].as_object().unwrap().len(), 4);
     assert_eq!(announced[1]["receipt"], receipt);
-    assert!(world.records("engagement.enriched.v1").await.is_empty(), "the chain is not touched");
+    assert!(
+        world.records("engagement.enriched.v1").await.is_empty(),
+        "the chain is not touched"
+    );
 
     // no server's own tables name the person either
     let _ = world.clickhouse("SYSTEM FLUSH LOGS").await;
@@ -291,7 +331,10 @@ async fn a_person_is_gone_from_every_store_and_a_signed_receipt_says_so_and_the_
     assert_eq!(world.clickhouse(&named).await.replace('\n', " "), "0 0");
 
     let again = world.json(&[&erase[..], &["--execute"]].concat());
-    assert_eq!(found(&again["receipt"], "engagement.events_enriched"), (0, 0));
+    assert_eq!(
+        found(&again["receipt"], "engagement.events_enriched"),
+        (0, 0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -306,18 +349,31 @@ async fn a_receipt_is_verified_and_one_that_was_changed_or_is_about_another_user
     assert!(code == 64 && error.contains("there already"), "{error}");
 
     let verify = ["erase", "--verify", &file];
-    assert_eq!(world.json(&[&verify[..], &["--user", &user]].concat()), receipt["receipt"]);
+    assert_eq!(
+        world.json(&[&verify[..], &["--user", &user]].concat()),
+        receipt["receipt"]
+    );
     let other = ["--user", "11111111-1111-1111-1111-111111111111"];
     assert_eq!(world.refused(&[&verify[..], &other].concat()).0, 78);
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replacen("\"left\": 0", "\"left\": 1", 1)).unwrap();
     let (code, error) = world.refused(&verify);
-    assert!(code == 78 && error.contains("not what was signed"), "{error}");
+    assert!(
+        code == 78 && error.contains("not what was signed"),
+        "{error}"
+    );
 
     // whoever has the public key alone can check, too
     let public = world.file("public.pem");
     let made = Command::new("openssl")
-        .args(["pkey", "-pubout", "-in", &world.file("key.pem"), "-out", &public])
+        .args([
+            "pkey",
+            "-pubout",
+            "-in",
+            &world.file("key.pem"),
+            "-out",
+            &public,
+        ])
         .status();
     if made.is_ok_and(|status| status.success()) {
         std::fs::write(&file, text).unwrap();
@@ -340,7 +396,14 @@ async fn a_run_that_is_killed_anywhere_goes_on_and_its_receipt_says_what_there_w
     ] {
         let (user, neighbour) = (user(), user());
         world.fill(&user, &neighbour).await;
-        let words = ["erase", "--user", &user, "--postgres", postgres, "--execute"];
+        let words = [
+            "erase",
+            "--user",
+            &user,
+            "--postgres",
+            postgres,
+            "--execute",
+        ];
         kill_at(world.tool(&words), reached);
         // on a busy machine the last of them comes too late
         let through = world.announced(&user).await;
@@ -350,14 +413,30 @@ async fn a_run_that_is_killed_anywhere_goes_on_and_its_receipt_says_what_there_w
         let receipt = through.map_or(receipt, |mut erased| erased["receipt"].take());
         let said = &receipt["receipt"];
         assert_eq!(world.held(&user, &user).await, [0, 0, 0, 0], "{reached}");
-        assert_eq!(world.held(&neighbour, &user).await, [1, 1, 1, 4], "{reached}");
-        assert_eq!(found(said, "engagement_events"), (2, 0), "{reached}: {said:#}");
-        assert_eq!(found(said, "engagement.events_enriched"), (2, 0), "{reached}");
+        assert_eq!(
+            world.held(&neighbour, &user).await,
+            [1, 1, 1, 4],
+            "{reached}"
+        );
+        assert_eq!(
+            found(said, "engagement_events"),
+            (2, 0),
+            "{reached}: {said:#}"
+        );
+        assert_eq!(
+            found(said, "engagement.events_enriched"),
+            (2, 0),
+            "{reached}"
+        );
         assert_eq!(found(said, "recent_events:{id}"), (2, 0), "{reached}");
         let announced = world.announced(&user).await;
         assert_eq!(announced.last().unwrap()["kind"], "erased", "{reached}");
         let left = world.json(&words);
-        assert_eq!(found(&left["receipt"], "engagement_events"), (0, 0), "{reached}");
+        assert_eq!(
+            found(&left["receipt"], "engagement_events"),
+            (0, 0),
+            "{reached}"
+        );
     }
 }
 

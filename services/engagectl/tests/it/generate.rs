@@ -61,7 +61,9 @@ impl Database {
     async fn rows(&self) -> Vec<String> {
         let (event, content) = (self.schema.event_key(), self.schema.content_key());
         let mut rows = self
-            .texts(&format!("SELECT e::text FROM engagement_events e ORDER BY {event}"))
+            .texts(&format!(
+                "SELECT e::text FROM engagement_events e ORDER BY {event}"
+            ))
             .await;
         let contents = format!(
             "SELECT ({content}, slug, title, content_type, length_seconds)::text FROM content ORDER BY slug"
@@ -113,7 +115,11 @@ const EVERYTHING: [&str; 18] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_seed_and_options_leave_the_same_rows_and_another_seed_others() {
     let mut dumps = Vec::new();
-    for (schema, seed) in [(Schema::Uuid, "5"), (Schema::Uuid, "5"), (Schema::Uuid, "6")] {
+    for (schema, seed) in [
+        (Schema::Uuid, "5"),
+        (Schema::Uuid, "5"),
+        (Schema::Uuid, "6"),
+    ] {
         let database = Database::new(schema).await;
         let words = [&EVERYTHING[..], &["--rate", "1000/s", "--seed", seed]].concat();
         let report = report(&database.generate(&words).output().unwrap());
@@ -157,7 +163,13 @@ async fn it_ends_by_saying_which_rate_it_reached_and_why_not_the_one_wanted() {
     assert!(out.contains("300 rows in"), "{out}");
 
     let words = ["--rate", "50000000/s", "--burst", "10", "-o", "json"];
-    let behind = report(&database.generate(&words).arg("--duration=10ms").output().unwrap());
+    let behind = report(
+        &database
+            .generate(&words)
+            .arg("--duration=10ms")
+            .output()
+            .unwrap(),
+    );
     assert!(behind["achieved_per_second"].as_f64().unwrap() < 50_000_000.0);
     assert!(behind["behind"].is_string(), "{behind}");
 }
@@ -166,7 +178,14 @@ async fn it_ends_by_saying_which_rate_it_reached_and_why_not_the_one_wanted() {
 async fn a_run_after_another_one_uses_its_contents_again() {
     let database = Database::new(Schema::Uuid).await;
     for _ in 0..2 {
-        let words = ["--rate", "100/s", "--contents", "30", "--content-churn", "0.1"];
+        let words = [
+            "--rate",
+            "100/s",
+            "--contents",
+            "30",
+            "--content-churn",
+            "0.1",
+        ];
         let output = database.generate(&words).output().unwrap();
         assert!(output.status.success(), "{}", texts(&output).1);
     }
