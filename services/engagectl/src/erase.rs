@@ -52,35 +52,40 @@ pub(crate) async fn run(config: &Config, args: &EraseArgs, output: Output) -> Re
         print(&proof::check(config, args, path, output)?);
         return Ok(());
     }
-    let Some(user) = &args.user else {
-        return Err(Failure::usage("--user is missing"));
-    };
-    let key = match args.execute {
-        true => Some(ready(config, args)?),
-        false => None,
-    };
+    match (&args.user, args.execute) {
+        (None, _) => Err(Failure::usage("--user is missing")),
+        (Some(user), false) => look(config, user, output).await,
+        (Some(user), true) => carry_out(config, args, user, output).await,
+    }
+}
+
+async fn look(config: &Config, user: &str, output: Output) -> Result<(), Failure> {
+    let mut database = Database::open(&config.database).await?;
+    let person = database.person(user).await?;
+    let mut stores = Stores::open(config, database, Log::new(config), &new_run()).await?;
+    print(&view::plan(&stores.search(&person).await?, output));
+    Ok(())
+}
+
+async fn carry_out(
+    config: &Config,
+    args: &EraseArgs,
+    user: &str,
+    output: Output,
+) -> Result<(), Failure> {
+    let key = ready(config, args)?;
     let mut database = Database::open(&config.database).await?;
     let person = database.person(user).await?;
     let log = Log::new(config);
-    let open = match key {
-        Some(_) => log.open_run(&person).await?,
-        None => None,
-    };
-    let run = open
-        .as_ref()
-        .map_or_else(|| uuid::Uuid::now_v7().to_string(), |open| open.run.clone());
+    let open = log.open_run(&person).await?;
+    let run = open.as_ref().map_or_else(new_run, |open| open.run.clone());
     let mut stores = Stores::open(config, database, log, &run).await?;
     let found = stores.search(&person).await?;
-    let Some(key) = key else {
-        print(&view::plan(&found, output));
-        return Ok(());
-    };
     let what = decided(args.postgres, &found)?;
     stores.database.allows(what)?;
     let begun = begin(&stores.log, &person, (run, open), &found).await?;
-    let after = stores
-        .erase(&person, what, Instant::now() + args.within)
-        .await?;
+    let deadline = Instant::now() + args.within;
+    let after = stores.erase(&person, what, deadline).await?;
     let ended = Micros(clock::now());
     let outcome = Outcome {
         kept: stores.log.kept(&after.letters, ended).await?,
@@ -94,6 +99,11 @@ pub(crate) async fn run(config: &Config, args: &EraseArgs, output: Output) -> Re
     };
     let receipt = conclude(&stores.log, &person, &outcome, &key).await?;
     hand_over(&outcome, &receipt, args.receipt.as_deref(), output)
+}
+
+/// It is also the salt of the hashes that statements name.
+fn new_run() -> String {
+    uuid::Uuid::now_v7().to_string()
 }
 
 /// The key, if everything is there that a receipt needs at the end.
