@@ -17,7 +17,7 @@ pub struct GenArgs {
     /// Rows written at once at the start (environment: BURST_MODE=true with BURST_COUNT).
     #[arg(long, value_name = "ROWS")]
     pub burst: Option<u64>,
-    /// When to end, for example `60s`; without it, Ctrl-C ends.
+    /// When to end, for example `60s`; rows that are late by then are still written. Without it, Ctrl-C ends.
     #[arg(long, value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,
     /// The same seed and options write the same rows; the same times, too, with --start-at.

@@ -160,7 +160,8 @@ impl Cache {
         }
     }
 
-    /// Whether adding the person to a copy would change nothing. It says yes, too, where others hide the difference.
+    /// Whether adding the person to a copy, which lives within one transaction, would change nothing. It says yes, too, where others
+    /// hide the difference.
     async fn may_count(&mut self, key: &str, person: &Person) -> RedisResult<bool> {
         let (copied, changed): (i64, i64) = pipe()
             .atomic()

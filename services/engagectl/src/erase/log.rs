@@ -129,6 +129,27 @@ impl Log {
         self.ends(&self.enriched).await
     }
 
+    /// Where the topic of backfills ends.
+    pub(super) async fn ends_of_backfills(&self) -> Result<Ends, Failure> {
+        self.ends(&self.backfill).await
+    }
+
+    /// What a group has committed of the topic of backfills.
+    pub(super) async fn committed_of_backfills(
+        &self,
+        group: &str,
+    ) -> Result<BTreeMap<i32, i64>, Failure> {
+        self.scan_as(group, &self.backfill, |scanner| {
+            let spans = scanner.spans()?;
+            let partitions: Vec<i32> = spans.iter().map(|span| span.partition).collect();
+            if partitions.is_empty() {
+                return Ok(BTreeMap::new());
+            }
+            scanner.committed(&partitions)
+        })
+        .await
+    }
+
     async fn ends(&self, topic: &str) -> Result<Ends, Failure> {
         let spans = self.scan(topic, Scanner::spans).await?;
         let below = spans.iter().map(|span| (span.partition, span.to));
@@ -198,9 +219,18 @@ impl Log {
         topic: &str,
         ask: impl FnOnce(&Scanner) -> Result<T, LaneError> + Send + 'static,
     ) -> Result<T, Failure> {
-        let (settings, topic) = (self.settings.clone(), topic.to_owned());
+        self.scan_as(NAME, topic, ask).await
+    }
+
+    async fn scan_as<T: Send + 'static>(
+        &self,
+        group: &str,
+        topic: &str,
+        ask: impl FnOnce(&Scanner) -> Result<T, LaneError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (settings, group, topic) = (self.settings.clone(), group.to_owned(), topic.to_owned());
         let answer = tokio::task::spawn_blocking(move || {
-            let scanner = Scanner::open(&settings, NAME, &topic)?;
+            let scanner = Scanner::open(&settings, &group, &topic)?;
             ask(&scanner)
         })
         .await;

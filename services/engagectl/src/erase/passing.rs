@@ -29,6 +29,15 @@ pub(super) fn behind(groups: &[Group], names: &[&str], ends: &Ends) -> Vec<(Stri
     lacking.collect()
 }
 
+/// The records below these ends that a group has not committed; a partition without a commit is nobody's.
+pub(super) fn unread(ends: &Ends, committed: &BTreeMap<i32, i64>) -> i64 {
+    let lacks = ends.below.iter().filter_map(|(partition, end)| {
+        let at = committed.get(partition)?;
+        Some((end - at).max(0))
+    });
+    lacks.sum()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -84,6 +93,13 @@ mod tests {
         );
         let part = group("a", &[Some(5), None]);
         assert_eq!(behind(&[part], &["a"], &ends(&[5, 5])), [("a".into(), 5)]);
+    }
+
+    #[test]
+    fn what_nobody_reads_is_not_unread() {
+        let committed = [(0, 4), (1, 9)].into();
+        assert_eq!(unread(&ends(&[5, 5, 5]), &committed), 1);
+        assert_eq!(unread(&ends(&[5, 5]), &BTreeMap::new()), 0);
     }
 
     proptest! {

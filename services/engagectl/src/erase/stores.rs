@@ -13,7 +13,7 @@ use super::args::InPostgres;
 use super::cache::Cache;
 use super::database::Database;
 use super::log::Log;
-use super::passing::{Ends, behind};
+use super::passing::{Ends, behind, unread};
 use super::person::Person;
 use super::search::{Found, Place};
 use crate::config::{Config, Groups};
@@ -154,7 +154,26 @@ impl Stores {
         let events = self.log.ends_of_events().await?;
         let (clickhouse, redis) = (self.groups.clickhouse.clone(), self.groups.redis.clone());
         self.until_passed(&[&clickhouse, &redis], &events, deadline)
-            .await
+            .await?;
+        self.until_backfills_passed(&clickhouse, deadline).await
+    }
+
+    /// What a backfill has read before the change and written.
+    async fn until_backfills_passed(&self, group: &str, deadline: Instant) -> Result<(), Failure> {
+        if group.is_empty() {
+            return Ok(());
+        }
+        let ends = self.log.ends_of_backfills().await?;
+        loop {
+            let committed = self.log.committed_of_backfills(group).await?;
+            match unread(&ends, &committed) {
+                0 => return Ok(()),
+                lacks => {
+                    let why = format!("{group} has {lacks} records of a backfill to read");
+                    wait(deadline, &why).await?;
+                }
+            }
+        }
     }
 
     async fn until_passed(

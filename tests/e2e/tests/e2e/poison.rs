@@ -25,9 +25,7 @@ async fn a_poison_record_is_dead_lettered_with_its_bytes_and_the_stream_goes_on(
         .produce("cdc.public.engagement_events", &key, poison.as_bytes())
         .await;
 
-    let letter = world
-        .dead_letter(LETTERS, poison.as_bytes())
-        .await;
+    let letter = world.dead_letter(LETTERS, poison.as_bytes()).await;
     assert_eq!(
         letter.header("__connect.errors.topic").as_deref(),
         Some("cdc.public.engagement_events")
