@@ -13,6 +13,8 @@ use super::search::{Found, Kept, Place};
 
 /// The form of a receipt.
 const VERSION: u32 = 1;
+/// Dead letters that are named; of more, only how many.
+const LETTERS: usize = 1000;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -54,7 +56,8 @@ impl Outcome {
                 })
             })
             .collect();
-        let letters: Vec<String> = self.after.letters.iter().map(ToString::to_string).collect();
+        let letters = self.after.letters.iter().take(LETTERS);
+        let letters: Vec<String> = letters.map(ToString::to_string).collect();
         json!({
             "version": VERSION,
             "run": self.run,
@@ -64,6 +67,7 @@ impl Outcome {
             "complete": self.is_complete(),
             "stores": stores,
             "dead_letters": letters,
+            "dead_letters_found": self.after.letters.len(),
             "expiring": self.kept.iter().map(Kept::value).collect::<Vec<_>>(),
             "announced_on": self.topic,
         })
