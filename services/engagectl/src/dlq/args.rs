@@ -73,10 +73,11 @@ pub struct StatsArgs {
 /// Options of `dlq show`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+The bytes are shown as text where they are UTF-8, otherwise in hex. They may hold personal data.
+
 Example:
   engagectl dlq show 3:17 --service enricher                     the letter at partition 3, offset 17
-  engagectl dlq show cdc.public.engagement_events/3/42           the letters of that record, of whatever service
-The bytes are shown as text where they are UTF-8, otherwise in hex. They may hold personal data.")]
+  engagectl dlq show cdc.public.engagement_events/3/42           the letters of that record, of whatever service")]
 pub struct ShowArgs {
     /// Partition and offset of the letter (`3:17`), or topic, partition and offset of the letter or of its record
     /// (`cdc.public.engagement_events/3/42`).
@@ -90,9 +91,10 @@ pub struct ShowArgs {
 /// Options of `dlq export`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Keys, values and headers are in base64 and may hold personal data. Marks of earlier redrives are left out.
+
 Example:
-  engagectl dlq export --service enricher > letters.jsonl
-Keys, values and headers are in base64 and may hold personal data. Marks of earlier redrives are left out.")]
+  engagectl dlq export --service enricher > letters.jsonl")]
 pub struct ExportArgs {
     #[command(flatten)]
     pub(super) filter: FilterArgs,
@@ -105,11 +107,12 @@ A letter of the enricher goes back to its partition of the change topic, and wha
 keeps no ids. A letter of clickhouse-sink or of a webhook endpoint goes to that one reader only. A letter that was sent is marked
 and not sent again; Ctrl-C or a kill leaves a run that the same command continues.
 
+Exit codes: 0 all was sent, or nothing was to be; 75 stopped before the end, run it again; 78 a letter could not be sent, was
+given up again, or was dropped.
+
 Example:
   engagectl dlq redrive --service webhook-forwarder.crm --since -1d              what would be sent
-  engagectl dlq redrive --service webhook-forwarder.crm --since -1d --execute    send it
-Exit codes: 0 all was sent, or nothing was to be; 75 stopped before the end, run it again; 78 a letter could not be sent, was
-given up again, or was dropped.")]
+  engagectl dlq redrive --service webhook-forwarder.crm --since -1d --execute    send it")]
 pub struct RedriveArgs {
     #[command(flatten)]
     pub(super) filter: FilterArgs,
