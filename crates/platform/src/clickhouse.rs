@@ -138,7 +138,11 @@ pub(crate) async fn execute(
         .map(drop)
 }
 
-pub(crate) async fn query(
+/// What the server answers to one statement, within 30 s. `step` says in words what it is for.
+///
+/// # Errors
+/// It cannot be reached, or answers with an exception.
+pub async fn query(
     settings: &ClickHouseSettings,
     step: &str,
     sql: &str,

@@ -22,7 +22,7 @@ mod slot;
 mod slot_state;
 mod topics;
 
-pub use clickhouse::{ClickHouseSettings, EventIdType};
+pub use clickhouse::{ClickHouseSettings, EventIdType, query as run_in_clickhouse};
 pub use connector::trouble::Trouble;
 pub use connector::worker::{ConnectorState, Worker, connector_state, worker};
 pub use connector::{ConnectSettings, config as connector_config};

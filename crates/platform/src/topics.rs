@@ -36,6 +36,8 @@ pub struct TopicSettings {
     pub backfill: String,
     /// Plans and progress of backfills; one partition.
     pub backfill_runs: String,
+    /// Whose data `engagectl erase` removes, for readers that are not ours; one partition.
+    pub erasures: String,
     /// Partitions of all of them. It cannot be changed later without a migration.
     pub partitions: i32,
     /// Copies of each partition; 3 on a cluster.
@@ -50,6 +52,7 @@ impl Default for TopicSettings {
             enriched: "engagement.enriched.v1".into(),
             backfill: "engagement.backfill.v1".into(),
             backfill_runs: "engagement.backfill.runs".into(),
+            erasures: "engagement.erasures.v1".into(),
             partitions: 16,
             replication: 1,
         }
@@ -80,6 +83,11 @@ impl TopicSettings {
             self.deleting(&self.enriched, 7, 16 * MIB),
             self.deleting(&self.backfill, 3, 16 * MIB),
             self.compacted(&self.backfill_runs, 1, MIB),
+            // as long as what is erased may still be read in the enriched topic
+            TopicSpec {
+                partitions: 1,
+                ..self.deleting(&self.erasures, 7, MIB)
+            },
         ];
         for service in [
             "enricher",

@@ -1,6 +1,7 @@
 //! The command line: every word a user can type, with its help.
 
 pub(crate) mod examples;
+mod generate;
 mod lineage;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ pub use crate::backfill::BackfillArgs;
 pub use crate::completions::CompletionsArgs;
 pub use crate::dlq::DlqCommand;
 pub use crate::doctor::DoctorArgs;
+pub use crate::erase::EraseArgs;
 use crate::generator::Rate;
 pub use crate::lag::LagArgs;
 pub use crate::rebuild::{RebuildClickhouseArgs, RebuildCommand, RebuildRedisArgs};
@@ -21,6 +23,7 @@ pub use crate::settings::ConfigCommand;
 pub use crate::tail::TailArgs;
 pub use crate::top::TopArgs;
 pub use crate::verify::VerifyArgs;
+pub use generate::GenArgs;
 pub use lineage::{AdoptArgs, Adopted, LineageCommand, ShowArgs};
 
 /// One tool for operators of Engage.
@@ -98,6 +101,8 @@ pub enum Command {
     /// A store that was lost, made anew: the aggregates in Redis, the table in ClickHouse.
     #[command(subcommand)]
     Rebuild(RebuildCommand),
+    /// A person out of every store: look, and with --execute erase, and sign a receipt.
+    Erase(EraseArgs),
     /// Where a consumer group goes on: print old and new offsets, and with --execute write them.
     Reset(ResetArgs),
     /// Write a marked row every few seconds and read it back from each sink; metrics on port 9107 (or ADMIN_ADDR).
@@ -176,42 +181,6 @@ pub struct CheckArgs {
     /// Leave a component out; may be repeated.
     #[arg(long, value_enum, value_name = "COMPONENT")]
     pub skip: Vec<Skip>,
-}
-
-/// Options of `gen`.
-#[derive(Debug, Args)]
-#[command(after_help = examples::GEN)]
-pub struct GenArgs {
-    /// Rows a second, for example `500/s` or `30000/min` (environment: GENERATION_RATE, rows a minute).
-    #[arg(long, value_name = "RATE")]
-    pub rate: Option<Rate>,
-    /// Rows written at once at the start (environment: BURST_MODE=true with BURST_COUNT).
-    #[arg(long, value_name = "ROWS")]
-    pub burst: Option<u64>,
-    /// When to end, for example `60s`; without it, Ctrl-C ends.
-    #[arg(long, value_parser = humantime::parse_duration)]
-    pub duration: Option<Duration>,
-    /// The same seed writes the same rows.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// How many contents events refer to.
-    #[arg(long, default_value_t = 200)]
-    pub contents: usize,
-    /// How strongly few contents attract most events: 0 = evenly, 1 = Zipf.
-    #[arg(long, default_value_t = 1.0)]
-    pub skew: f64,
-    /// Share of events that all go to one content, 0 to 1.
-    #[arg(long, default_value_t = 0.0, value_parser = ratio)]
-    pub hot_key: f64,
-    /// Share of NULL durations, 0 to 1; a tenth of it is the share of NULL contents.
-    #[arg(long, default_value_t = 0.05, value_parser = ratio)]
-    pub null_ratio: f64,
-    /// Share of events whose time lies up to an hour back, 0 to 1.
-    #[arg(long, default_value_t = 0.01, value_parser = ratio)]
-    pub late_ratio: f64,
-    /// Share of events that are corrected by an update, 0 to 1.
-    #[arg(long, default_value_t = 0.0, value_parser = ratio)]
-    pub update_ratio: f64,
 }
 
 /// Options of `trace`.
@@ -331,17 +300,6 @@ pub struct UpArgs {
 /// Where `up`, `down` and `status` keep data, logs and process numbers.
 pub const UP_DIR: &str = ".devstack/up";
 
-fn ratio(text: &str) -> Result<f64, String> {
-    let value: f64 = text
-        .parse()
-        .map_err(|_| format!("{text:?} is no number between 0 and 1"))?;
-    if (0.0..=1.0).contains(&value) {
-        Ok(value)
-    } else {
-        Err(format!("{value} is not between 0 and 1"))
-    }
-}
-
 #[cfg(test)]
 mod named;
 
@@ -354,10 +312,5 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_ratio_above_one_is_refused_in_words() {
-        assert!(ratio("1.5").unwrap_err().contains("between 0 and 1"));
     }
 }

@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::canary::CanarySettings;
 use crate::cli::Cli;
+use crate::erase::EraseSettings;
 
 /// One section for each server.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -35,6 +36,8 @@ pub struct Config {
     pub jaeger: JaegerSettings,
     /// The canary.
     pub canary: CanarySettings,
+    /// Erasing persons.
+    pub erase: EraseSettings,
 }
 
 /// Where Jaeger is.
@@ -132,6 +135,7 @@ pub const ENV: &[EnvKey] = &[
     EnvKey::plain("KAFKA_CONTENT_TOPIC", "topics.content"),
     EnvKey::plain("KAFKA_ENRICHED_TOPIC", "topics.enriched"),
     EnvKey::plain("KAFKA_BACKFILL_TOPIC", "topics.backfill"),
+    EnvKey::plain("KAFKA_ERASURES_TOPIC", "topics.erasures"),
     EnvKey::plain("CONNECT_URL", "connect.url"),
     EnvKey::plain("CLICKHOUSE_URL", "clickhouse.url"),
     EnvKey::plain("CLICKHOUSE_USER", "clickhouse.user"),
@@ -151,6 +155,7 @@ pub const ENV: &[EnvKey] = &[
     EnvKey::plain("CANARY_EVERY", "canary.every"),
     EnvKey::plain("CANARY_WITHIN", "canary.within"),
     EnvKey::plain("CANARY_RECEIVER", "canary.receiver"),
+    EnvKey::secret("ERASE_KEY", "erase.key"),
 ];
 
 impl Config {

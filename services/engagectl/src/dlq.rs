@@ -16,6 +16,8 @@ mod topics;
 use std::collections::BTreeMap;
 
 use service::Failure;
+use stream::KafkaSettings;
+use stream::dead_letter::Letter;
 use tokio_util::sync::CancellationToken;
 
 pub use args::{
@@ -43,6 +45,18 @@ pub(crate) async fn open(config: &Config) -> Result<BTreeMap<String, u64>, Failu
         }
     }
     Ok(counts)
+}
+
+/// Hands every letter of every service to `look`; reads only.
+///
+/// # Errors
+/// The broker does not answer (69).
+pub(crate) async fn each(
+    kafka: &KafkaSettings,
+    look: impl FnMut(Letter) + Send + 'static,
+) -> Result<(), Failure> {
+    let all = Filter::of(&FilterArgs::default(), service::clock::now())?;
+    topics::visit(kafka, &all, look).await
 }
 
 /// Carries out one of the verbs. `stop` ends a redrive after the letter under way.

@@ -1,4 +1,4 @@
-//! `engagectl gen`: options from the command line and the environment, progress while it writes.
+//! `engagectl gen`: options from the command line and the environment, progress while it writes, the rate at its end.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use secrecy::ExposeSecret;
 use service::Failure;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::GenArgs;
+use crate::cli::{GenArgs, Output};
 use crate::config::Config;
-use crate::generator::{self, Mix, Options, Progress, Rate};
+use crate::generator::{self, Changes, Mix, Options, Progress, Rate};
 
 const DEFAULT_RATE: &str = "100/s";
 
@@ -21,6 +21,7 @@ const DEFAULT_RATE: &str = "100/s";
 pub(crate) async fn run(
     config: &Config,
     args: &GenArgs,
+    output: Output,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let options = options(config, args, |name| std::env::var(name).ok())?;
@@ -32,16 +33,19 @@ pub(crate) async fn run(
     ended.cancel();
     let _ = watching.await;
     outcome.map_err(|e| {
-        Failure::unavailable("cannot write to Postgres")
-            .cause(e)
-            .remedy("correct DATABASE_URL, or create the tables")
-            .next("engagectl init")
+        Failure::unavailable(format!(
+            "cannot write to Postgres, after {} rows",
+            progress.inserted()
+        ))
+        .cause(e)
+        .remedy("correct DATABASE_URL, or create the tables")
+        .next("engagectl init")
     })?;
-    eprintln!(
-        "{} rows inserted, {} updated",
-        progress.inserted(),
-        progress.updated()
-    );
+    let counts = progress.counts();
+    crate::init::print(&match output {
+        Output::Table => generator::report_text(&counts, options.rate),
+        Output::Json => format!("{:#}\n", generator::report_value(&counts, options.rate)),
+    });
     Ok(())
 }
 
@@ -60,10 +64,19 @@ fn options(
             hot_key: args.hot_key,
             null_ratio: args.null_ratio,
             late_ratio: args.late_ratio,
+            disorder_ratio: args.disorder_ratio,
+            poison_ratio: args.poison_ratio,
         },
-        update_ratio: args.update_ratio,
+        changes: Changes {
+            update_ratio: args.update_ratio,
+            delete_ratio: args.delete_ratio,
+            content_churn: args.content_churn,
+        },
         contents: args.contents,
         schema: config.database.schema,
+        start_at: args
+            .start_at
+            .map(|moment| moment.micros(service::clock::now()).0),
     })
 }
 
@@ -162,6 +175,30 @@ mod tests {
                 .per_second(),
             7.0
         );
+    }
+
+    #[test]
+    fn what_happens_to_rows_and_contents_is_asked_for_by_option() {
+        let none = parse(&[], &[]).unwrap();
+        assert!(!none.changes.touch_rows() && none.changes.content_churn == 0.0);
+        assert!(none.mix.poison_ratio == 0.0 && none.start_at.is_none());
+        let all = [
+            "--delete-ratio",
+            "0.1",
+            "--content-churn",
+            "0.2",
+            "--poison-ratio",
+            "0.3",
+            "--start-at",
+            "2026-01-08T00:00:00Z",
+        ];
+        let all = parse(&all, &[]).unwrap();
+        assert_eq!(
+            (all.changes.delete_ratio, all.changes.content_churn),
+            (0.1, 0.2)
+        );
+        assert_eq!(all.mix.poison_ratio, 0.3);
+        assert_eq!(all.start_at, Some(1_767_830_400_000_000));
     }
 
     #[test]

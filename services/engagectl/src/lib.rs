@@ -13,6 +13,7 @@ pub mod config;
 pub mod demo;
 pub mod dlq;
 pub mod doctor;
+pub mod erase;
 mod expression;
 pub mod freshness;
 mod generate;
@@ -68,7 +69,7 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         Command::Access(args) => {
             init::print(&access::text(&Config::load(&cli)?, args.server, cli.output));
         }
-        Command::Gen(args) => generate::run(&Config::load(&cli)?, args, stop).await?,
+        Command::Gen(args) => generate::run(&Config::load(&cli)?, args, cli.output, stop).await?,
         Command::Verify(args) => {
             return Box::pin(verify::run(&Config::load(&cli)?, args, cli.output)).await;
         }
@@ -96,6 +97,9 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         }
         Command::Rebuild(command) => {
             return Box::pin(rebuild::run(&Config::load(&cli)?, command, cli.output)).await;
+        }
+        Command::Erase(args) => {
+            Box::pin(erase::run(&Config::load(&cli)?, args, cli.output)).await?;
         }
         Command::Reset(args) => {
             return Box::pin(reset::run(&Config::load(&cli)?, args, cli.output)).await;

@@ -8,7 +8,7 @@ use crate::authority::{Authority, SERVERS};
 use crate::secrets::Secrets;
 
 /// Everybody in Kafka. `stranger` may nothing, `half` may read the topic of the sinks but has no group.
-pub(crate) const KAFKA: [&str; 9] = [
+pub(crate) const KAFKA: [&str; 10] = [
     "connect",
     "enricher",
     "clickhouse-sink",
@@ -16,6 +16,7 @@ pub(crate) const KAFKA: [&str; 9] = [
     "webhook-forwarder",
     "canary",
     "engagectl",
+    "engagectl-erase",
     "stranger",
     "half",
 ];
@@ -87,12 +88,13 @@ fn kafka_rules(topics: &TopicSettings) -> Vec<KafkaRule> {
 /// `half` may everything the aggregator may, but on other keys.
 fn redis_users(secrets: &mut Secrets) -> Vec<String> {
     let mut lines = vec!["user default off".to_owned()];
-    let [aggregator, operator, rebuild, reader] = redis::users("eng:");
+    let [aggregator, operator, rebuild, eraser, reader] = redis::users("eng:");
     let other = aggregator.rules.replace("~eng:*", "~other:*");
     let all = [
         (aggregator.name, aggregator.rules),
         (operator.name, operator.rules),
         (rebuild.name, rebuild.rules),
+        (eraser.name, eraser.rules),
         (reader.name, reader.rules),
         ("half", other),
     ];

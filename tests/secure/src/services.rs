@@ -7,7 +7,7 @@ use crate::world::Places;
 /// Names and values; later ones go before earlier ones.
 pub(crate) type Environment = Vec<(String, String)>;
 
-/// What this program needs, `engagectl` as its operator.
+/// What this program needs, `engagectl` as its operator, `engagectl-erase` as who erases persons.
 pub(crate) fn environment(program: &str, places: &Places) -> Environment {
     let mut all = kafka(program, places);
     match program {
@@ -25,6 +25,13 @@ pub(crate) fn environment(program: &str, places: &Places) -> Environment {
             all.push(path("ENGAGE_CONFIG", &places.config));
             all.extend(clickhouse("engagectl", places));
             all.extend(redis("engagectl", places));
+        }
+        "engagectl-erase" => {
+            all.extend(file("DATABASE_URL", places, "url-engage_erase"));
+            all.extend(file("ERASE_KEY", places, "erase-key"));
+            all.push(path("ENGAGE_CONFIG", &places.config));
+            all.extend(clickhouse("engagectl_erase", places));
+            all.extend(redis("engagectl-erase", places));
         }
         "canary" => {
             all.extend(file("DATABASE_URL", places, "url-engage_canary"));

@@ -114,6 +114,7 @@ impl World {
             "engage_enricher",
             "engage_reader",
             "engage_canary",
+            "engage_erase",
             "nobody",
         ];
         for role in roles {
@@ -123,7 +124,14 @@ impl World {
         }
         let admin = self.stack.postgres().admin_url.clone();
         places.secrets.keep("url-postgres", &admin);
-        for user in ["redis-aggregator", "engagectl", "engage-reader", "half"] {
+        let redis_users = [
+            "redis-aggregator",
+            "engagectl",
+            "engagectl-erase",
+            "engage-reader",
+            "half",
+        ];
+        for user in redis_users {
             let password = places.secrets.value(&format!("redis-{user}"));
             let url = login(&places.redis, user, password);
             places.secrets.keep(&format!("url-redis-{user}"), &url);
@@ -132,6 +140,7 @@ impl World {
         let signing = places.secrets.draw("signing")[..44].to_owned();
         places.secrets.keep("webhook", &format!("whsec_{signing}"));
         places.secrets.draw("wrong");
+        places.secrets.keep("erase-key", &signing_key());
         let connect = places.secrets.file("connect.properties");
         let text = format!(
             "[topics]\npartitions = {PARTITIONS}\n[database]\nowner = 'engage'\n[connect]\n\
@@ -156,7 +165,13 @@ impl World {
         assert_eq!(created.code, 0, "{}", created.said);
         self.as_superuser(&platform::access::postgres::statements())
             .await;
-        for role in ["engage_enricher", "engage_reader", "engage_canary"] {
+        let roles = [
+            "engage_enricher",
+            "engage_reader",
+            "engage_canary",
+            "engage_erase",
+        ];
+        for role in roles {
             let password = secret(role);
             self.as_superuser(&format!("ALTER ROLE {role} PASSWORD '{password}'"))
                 .await;
@@ -258,6 +273,12 @@ impl World {
         self.run("engagectl", arguments, variables).await
     }
 
+    /// Runs `engagectl` as who erases persons.
+    pub async fn erase(&self, arguments: &[&str]) -> Outcome {
+        let user = "engagectl-erase";
+        self.run_as(("engagectl", user), arguments, &[]).await
+    }
+
     /// Runs a program to its end, with these variables before its own; an empty value takes one away.
     ///
     /// # Panics
@@ -268,10 +289,19 @@ impl World {
         arguments: &[&str],
         variables: &[(&str, String)],
     ) -> Outcome {
+        self.run_as((name, name), arguments, variables).await
+    }
+
+    async fn run_as(
+        &self,
+        (name, user): (&str, &str),
+        arguments: &[&str],
+        variables: &[(&str, String)],
+    ) -> Outcome {
         let mut command = Command::new(program(name));
         command
             .args(arguments)
-            .envs(environment(name, &self.places))
+            .envs(environment(user, &self.places))
             .stdin(Stdio::null())
             .kill_on_drop(true);
         for (key, value) in variables {
@@ -377,4 +407,11 @@ impl Places {
 
 fn login(url: &str, user: &str, password: &str) -> String {
     url.replacen("://", &format!("://{user}:{password}@"), 1)
+}
+
+/// An Ed25519 key as openssl writes it; it protects nothing.
+fn signing_key() -> String {
+    let label = "PRIVATE KEY";
+    let body = format!("MC4CAQAwBQYDK2VwBCIEI{}", "A".repeat(43));
+    format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
 }

@@ -1,6 +1,7 @@
-//! ClickHouse: a user for the sink, one for the operator's tool, one for whoever reads the views.
+//! ClickHouse: a user for the sink, one for the operator's tool, one for erasing persons, one for whoever reads the views.
 //!
-//! Invariant: the sink can neither create, alter nor delete; the reader sees the views' rows and nothing else of the server.
+//! Invariant: the sink can neither create, alter nor delete; the reader sees the views' rows and nothing else of the server; only
+//! who erases may change rows.
 
 use std::fmt::Write as _;
 
@@ -8,6 +9,8 @@ use std::fmt::Write as _;
 pub const SINK: &str = "clickhouse_sink";
 /// Creates the tables, adds columns that they lack, and compares.
 pub const OPERATOR: &str = "engagectl";
+/// Erases persons (`engagectl erase`).
+pub const ERASER: &str = "engagectl_erase";
 /// Reads.
 pub const READER: &str = "engage_reader";
 
@@ -22,7 +25,7 @@ pub struct User {
 
 /// The users of that database.
 #[must_use]
-pub fn users(database: &str) -> [User; 3] {
+pub fn users(database: &str) -> [User; 4] {
     let grants = |all: &[&str]| -> Vec<String> {
         let with = |grant: &&str| format!("GRANT {}", grant.replace("{db}", database));
         all.iter().map(with).collect()
@@ -54,6 +57,15 @@ pub fn users(database: &str) -> [User; 3] {
             ]),
         },
         User {
+            name: ERASER,
+            grants: grants(&[
+                "SELECT, ALTER UPDATE, ALTER DELETE ON {db}.*",
+                "SELECT ON system.columns",
+                "SELECT ON system.tables",
+                "SELECT ON system.mutations",
+            ]),
+        },
+        User {
             name: READER,
             grants: grants(&["SELECT ON {db}.*"]),
         },
@@ -79,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_sink_writes_its_two_tables_and_can_change_nothing_else() {
-        let [sink, _, reader] = users("media");
+        let [sink, operator, _, reader] = users("media");
         let writing: Vec<_> = sink
             .grants
             .iter()
@@ -96,6 +108,7 @@ mod tests {
                 .iter()
                 .any(|word| all.contains(word))
         );
+        assert!(!operator.grants.join(" ").contains("ALTER"));
         assert_eq!(reader.grants, ["GRANT SELECT ON media.*"]);
     }
 }

@@ -70,6 +70,7 @@ pub fn rules(topics: &TopicSettings) -> Vec<Rule> {
     rules.extend(canary(topics));
     rules.extend(operator(topics));
     rules.extend(redrive(topics));
+    rules.extend(erase(topics));
     rules
 }
 
@@ -153,6 +154,32 @@ fn redrive(topics: &TopicSettings) -> Vec<Rule> {
     rules
 }
 
+/// Who carries out `erase`: it looks where a person is, waits for the services, and writes to the topic of erasures only.
+fn erase(topics: &TopicSettings) -> Vec<Rule> {
+    let user = "engagectl-erase";
+    let looked_at = ["Read", "DescribeConfigs"];
+    let mut rules = vec![topic(
+        user,
+        &topics.erasures,
+        &["Read", "Write", "DescribeConfigs"],
+    )];
+    for name in [&topics.cdc, &topics.enriched, &topics.backfill] {
+        rules.push(topic(user, name, &looked_at));
+    }
+    for service in ["enricher"].into_iter().chain(SINKS) {
+        rules.push(topic(user, &dead_letter::topic(service), &looked_at));
+        rules.push(Rule {
+            operations: vec!["Describe"],
+            ..groups(user, service)
+        });
+    }
+    rules.push(Rule {
+        operations: vec!["Describe"],
+        ..groups(user, "engagectl-")
+    });
+    rules
+}
+
 fn topic(user: &str, name: &str, operations: &[&'static str]) -> Rule {
     Rule {
         user: user.into(),
@@ -221,6 +248,7 @@ mod tests {
         let redrive = "engagectl-redrive";
         assert_eq!(writers("engagement.enriched.v1"), ["enricher", redrive]);
         assert_eq!(writers("engagement.backfill.v1"), ["engagectl"]);
+        assert_eq!(writers("engagement.erasures.v1"), ["engagectl-erase"]);
         assert_eq!(
             writers("cdc.public.engagement_events"),
             ["connect", redrive]
@@ -257,6 +285,16 @@ mod tests {
                 Resource::Group => ["Describe"],
             };
             assert_eq!(rule.operations, allowed, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn who_erases_writes_no_topic_that_a_service_reads() {
+        let own = all()
+            .into_iter()
+            .filter(|rule| rule.user == "engagectl-erase");
+        for rule in own.filter(|rule| rule.name != "engagement.erasures.v1") {
+            assert!(!rule.operations.contains(&"Write"), "{rule:?}");
         }
     }
 

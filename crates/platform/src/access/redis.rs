@@ -1,4 +1,5 @@
-//! Redis: a user for the aggregator, one for the operator's tool, one for a rebuild, one for whoever reads the keys meant for readers.
+//! Redis: a user for the aggregator, one for the operator's tool, one for a rebuild, one for erasing persons, one for whoever reads
+//! the keys meant for readers.
 //!
 //! Invariant: nobody may empty the server, change its configuration or see other keys; the reader sees no state of ours.
 
@@ -10,6 +11,8 @@ pub const AGGREGATOR: &str = "redis-aggregator";
 pub const OPERATOR: &str = "engagectl";
 /// Carries out `engagectl rebuild redis`: a user of its own, because it writes what otherwise only the aggregator writes.
 pub const REBUILD: &str = "engagectl-rebuild";
+/// Takes a person out of the keys for readers (`engagectl erase`).
+pub const ERASER: &str = "engagectl-erase";
 /// Reads what is meant for readers.
 pub const READER: &str = "engage-reader";
 
@@ -27,6 +30,14 @@ const READER_KEYS: [&str; 10] = [
     "user_engagement:*",
 ];
 
+/// Those of them that name a user, or count one.
+const PERSONAL_KEYS: [&str; 4] = [
+    "content:last:*",
+    "recent_events:*",
+    "content_users:*",
+    "user_engagement:*",
+];
+
 /// One user: its name, and what it may do as an ACL says it (without a password).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -38,14 +49,12 @@ pub struct User {
 
 /// The users. `prefix` is `redis.prefix`, `eng:` by default.
 #[must_use]
-pub fn users(prefix: &str) -> [User; 4] {
-    let keys = |mark: &str| {
-        let all: Vec<String> = READER_KEYS
-            .iter()
-            .map(|key| format!("{mark}{key}"))
-            .collect();
+pub fn users(prefix: &str) -> [User; 5] {
+    let marked = |mark: &str, keys: &[&str]| {
+        let all: Vec<String> = keys.iter().map(|key| format!("{mark}{key}")).collect();
         all.join(" ")
     };
+    let keys = |mark: &str| marked(mark, &READER_KEYS);
     let common = "resetchannels -@all +@connection +ping +info";
     let writing = format!(
         "~{prefix}* {} {common} +@read +@write +@transaction +eval +evalsha +script|load +script|exists -@dangerous +info \
@@ -66,6 +75,13 @@ pub fn users(prefix: &str) -> [User; 4] {
         User {
             name: REBUILD,
             rules: writing,
+        },
+        User {
+            name: ERASER,
+            rules: format!(
+                "{} ~{prefix}erase:* {common} +@read +@transaction +unlink +xdel +copy +pfadd -@dangerous +info",
+                marked("~", &PERSONAL_KEYS)
+            ),
         },
         User {
             name: READER,
@@ -98,8 +114,9 @@ mod tests {
 
     #[test]
     fn readers_cannot_write_and_see_no_state() {
-        let [.., reader] = users("eng:");
+        let [.., eraser, reader] = users("eng:");
         assert!(!reader.rules.contains("eng:") && !reader.rules.contains("+@write"));
+        assert!(!eraser.rules.contains("~eng:*") && !eraser.rules.contains("+@write"));
         assert!(
             reader
                 .rules

@@ -38,9 +38,13 @@ Examples:
   engagectl -o json access kafka";
 
 pub(super) const GEN: &str = "\
+Users play, pause, play again and finish; what they watch adds up to no more than the content's length. At the end it says what
+rate was achieved and, if that is less than wanted, why.
+
 Examples:
   engagectl gen --rate 500/s --duration 60s
-  engagectl gen --burst 100000 --rate 30000/min --seed 7 --hot-key 0.3 --update-ratio 0.05";
+  engagectl gen --burst 100000 --rate 500000/min --seed 7 --hot-key 0.3 --update-ratio 0.05 --delete-ratio 0.01
+  engagectl -o json gen --rate 100/s --duration 30s --poison-ratio 0.01 --content-churn 0.001 | jq .achieved_per_second";
 
 pub(super) const TRACE: &str = "\
 Spans are shown where Jaeger (JAEGER_URL) has the trace; everything else comes from Postgres, Kafka and the sinks.

@@ -115,9 +115,9 @@ fn options(args: &DemoArgs, addresses: &Addresses) -> Options {
         duration: args.duration,
         seed: 1,
         mix: Mix::default(),
-        update_ratio: 0.0,
         contents: CONTENTS,
         schema: addresses.schema,
+        ..Options::default()
     }
 }
 

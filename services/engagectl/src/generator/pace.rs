@@ -8,10 +8,22 @@ use std::time::Duration;
 pub struct Rate(f64);
 
 impl Rate {
+    /// So many rows a second.
+    #[must_use]
+    pub fn per(second: u32) -> Self {
+        Self(f64::from(second))
+    }
+
     /// Rows per second.
     #[must_use]
     pub fn per_second(self) -> f64 {
         self.0
+    }
+
+    /// When a row is due, by its number from 0; at once where nothing is.
+    #[must_use]
+    pub fn at(self, number: u64) -> Duration {
+        Duration::try_from_secs_f64(number as f64 / self.0).unwrap_or_default()
     }
 
     /// How many rows should have been written after `elapsed`.
@@ -85,5 +97,8 @@ mod tests {
     fn what_is_due_follows_the_clock_not_the_number_of_calls() {
         let rate: Rate = "100/s".parse().unwrap();
         assert_eq!(rate.due(Duration::from_millis(250)), 25);
+        assert_eq!(rate.at(25), Duration::from_millis(250));
+        let nothing: Rate = "0".parse().unwrap();
+        assert_eq!(nothing.at(25), Duration::ZERO);
     }
 }

@@ -1,11 +1,17 @@
-//! Writes generated rows into Postgres, one committed statement per batch.
+//! Writes generated rows into Postgres, one committed statement for each kind of change of a batch.
+//!
+//! Invariant: rows get their numbers in the order of the script, and only what Postgres has committed is counted.
+
+use std::collections::VecDeque;
 
 use platform::Schema;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
-use super::rows::{ContentRow, EventRow};
+use super::contents::ContentRow;
+use super::rows::EventRow;
+use super::script::{Batch, REMEMBERED};
 
-/// A connection to the source database and the contents that events refer to.
+/// A connection to the source database, the contents that events refer to, and the newest rows.
 #[derive(Debug)]
 pub struct Writer {
     connection: PgConnection,
@@ -13,6 +19,9 @@ pub struct Writer {
     event_key: &'static str,
     content_key: &'static str,
     contents: Vec<String>,
+    /// The keys of the newest rows; the first of them is row number `oldest`.
+    keys: VecDeque<String>,
+    oldest: u64,
 }
 
 impl Writer {
@@ -31,45 +40,85 @@ impl Writer {
             event_key: schema.event_key(),
             content_key: schema.content_key(),
             contents: Vec::new(),
+            keys: VecDeque::new(),
+            oldest: 0,
         })
     }
 
-    /// Inserts the contents that are missing and reads back every key, so that events can refer to them.
+    /// Inserts these contents, or gives them title and length again where they have others, so that events can refer to them
+    /// by their place from `first` on.
     ///
     /// # Errors
     /// What Postgres answered.
-    pub async fn seed_contents(&mut self, rows: &[ContentRow]) -> Result<usize, sqlx::Error> {
+    pub async fn write_contents(
+        &mut self,
+        first: usize,
+        rows: &[ContentRow],
+    ) -> Result<(), sqlx::Error> {
+        let numbered = rows.iter().enumerate();
+        let numbered: Vec<_> = numbered.map(|(n, row)| (first + n, row)).collect();
+        self.upsert(&numbered).await
+    }
+
+    /// Writes one batch: contents, new rows, corrections, deletions, each in a transaction of its own.
+    ///
+    /// # Errors
+    /// What Postgres answered; nothing of that statement is written then.
+    pub async fn write(&mut self, batch: &Batch) -> Result<(), sqlx::Error> {
+        if !batch.contents.is_empty() {
+            let changed: Vec<_> = batch.contents.iter().map(|(n, row)| (*n, row)).collect();
+            self.upsert(&changed).await?;
+        }
+        let keys = self.insert(&batch.rows).await?;
+        self.remember(keys);
+        if !batch.updated.is_empty() {
+            let correct =
+                "UPDATE engagement_events SET duration_ms = coalesce(duration_ms, 0) + 1000";
+            self.change(correct, &batch.updated).await?;
+        }
+        if !batch.deleted.is_empty() {
+            let delete = "DELETE FROM engagement_events";
+            self.change(delete, &batch.deleted).await?;
+        }
+        Ok(())
+    }
+
+    async fn upsert(&mut self, rows: &[(usize, &ContentRow)]) -> Result<(), sqlx::Error> {
         let (key, key_type) = (self.content_key, self.key_type);
         let insert = format!(
-            "INSERT INTO content ({key}, slug, title, content_type, length_seconds, publish_ts) \
+            "INSERT INTO content AS old ({key}, slug, title, content_type, length_seconds, publish_ts) \
              SELECT k::{key_type}, s, t, c, l, now() FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[]) \
-             AS r(k, s, t, c, l) ON CONFLICT DO NOTHING"
+             AS r(k, s, t, c, l) ON CONFLICT ({key}) DO UPDATE SET title = excluded.title, length_seconds = excluded.length_seconds \
+             WHERE (old.title, old.length_seconds) IS DISTINCT FROM (excluded.title, excluded.length_seconds)"
         );
+        let keys: Vec<String> = rows.iter().map(|(_, r)| self.key_text(r.key)).collect();
         sqlx::query(AssertSqlSafe(insert))
+            .bind(&keys)
+            .bind(rows.iter().map(|(_, r)| r.slug.clone()).collect::<Vec<_>>())
             .bind(
                 rows.iter()
-                    .map(|r| self.key_text(r.key))
+                    .map(|(_, r)| r.title.clone())
                     .collect::<Vec<_>>(),
             )
-            .bind(rows.iter().map(|r| r.slug.clone()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|r| r.title.clone()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|r| r.content_type).collect::<Vec<_>>())
-            .bind(rows.iter().map(|r| r.length_seconds).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, r)| r.content_type).collect::<Vec<_>>())
+            .bind(
+                rows.iter()
+                    .map(|(_, r)| r.length_seconds)
+                    .collect::<Vec<_>>(),
+            )
             .execute(&mut self.connection)
             .await?;
-        let select = format!("SELECT {key}::text FROM content ORDER BY slug LIMIT 100000");
-        let found = sqlx::query(AssertSqlSafe(select))
-            .fetch_all(&mut self.connection)
-            .await?;
-        self.contents = found.iter().map(|row| row.get(0)).collect();
-        Ok(self.contents.len())
+        for ((index, _), key) in rows.iter().zip(keys) {
+            match self.contents.get_mut(*index) {
+                Some(known) => *known = key,
+                None => self.contents.push(key),
+            }
+        }
+        Ok(())
     }
 
     /// Inserts one batch in one transaction and returns the new keys as text.
-    ///
-    /// # Errors
-    /// What Postgres answered; nothing of the batch is written then.
-    pub async fn insert(&mut self, rows: &[EventRow]) -> Result<Vec<String>, sqlx::Error> {
+    async fn insert(&mut self, rows: &[EventRow]) -> Result<Vec<String>, sqlx::Error> {
         let key_type = self.key_type;
         let insert = format!(
             "INSERT INTO engagement_events (content_id, user_id, event_type, event_ts, duration_ms, device, raw_payload) \
@@ -98,16 +147,28 @@ impl Writer {
         Ok(inserted.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Adds one second to the duration of the given events: a correction, as a platform would make it.
-    ///
-    /// # Errors
-    /// What Postgres answered.
-    pub async fn update(&mut self, keys: &[String]) -> Result<(), sqlx::Error> {
-        let update = format!(
-            "UPDATE engagement_events SET duration_ms = coalesce(duration_ms, 0) + 1000 WHERE {}::text = ANY($1)",
+    /// As many as a batch may name: those of the script, and the rows of the batch itself.
+    fn remember(&mut self, keys: Vec<String>) {
+        let kept = REMEMBERED + keys.len();
+        self.keys.extend(keys);
+        let excess = self.keys.len().saturating_sub(kept);
+        self.keys.drain(..excess);
+        self.oldest += excess as u64;
+    }
+
+    /// `what` is a statement that lacks its condition.
+    async fn change(&mut self, what: &str, numbers: &[u64]) -> Result<(), sqlx::Error> {
+        let key = |number: &u64| {
+            let at = usize::try_from(number.checked_sub(self.oldest)?).ok()?;
+            self.keys.get(at).cloned()
+        };
+        let keys: Vec<String> = numbers.iter().filter_map(key).collect();
+        // events are numbered in both layouts; by the key's own type its index serves
+        let sql = format!(
+            "{what} WHERE {} = ANY($1::text[]::bigint[])",
             self.event_key
         );
-        sqlx::query(AssertSqlSafe(update))
+        sqlx::query(AssertSqlSafe(sql))
             .bind(keys)
             .execute(&mut self.connection)
             .await

@@ -3,6 +3,8 @@
 
 mod broker;
 mod doctor;
+mod erase;
+mod generate;
 mod lag;
 mod letters;
 mod offline;

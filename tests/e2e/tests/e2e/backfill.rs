@@ -325,9 +325,9 @@ async fn generate(url: String, progress: Progress, stop: CancellationToken) {
         duration: None,
         seed: 23,
         mix: Mix::default(),
-        update_ratio: 0.0,
         contents: 50,
         schema: Schema::Uuid,
+        ..Options::default()
     };
     while !stop.is_cancelled() {
         let (progress, stop) = (progress.clone(), stop.clone());

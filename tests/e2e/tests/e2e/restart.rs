@@ -60,9 +60,9 @@ async fn generate(
         duration: None,
         seed: 11,
         mix: Mix::default(),
-        update_ratio: 0.0,
         contents: 50,
         schema: Schema::Bigint,
+        ..Options::default()
     };
     engagectl::generator::run(url, options, progress, stop).await
 }

@@ -34,19 +34,7 @@ async fn no_store_lets_anybody_in_without_tls() {
 #[tokio::test]
 async fn roles_that_read_in_postgres_neither_write_nor_see_more() {
     let world = World::shared().await;
-    let refused = async |role: &str, sql: &str| {
-        let mut connection = PgConnection::connect(&world.postgres_url(role))
-            .await
-            .unwrap();
-        let answer = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-            .execute(&mut connection)
-            .await;
-        let error = answer.expect_err(sql);
-        assert!(
-            error.to_string().contains("permission denied"),
-            "{role}: {sql}: {error}"
-        );
-    };
+    let refused = async |role: &str, sql: &str| refused(world, role, sql).await;
     refused("engage_enricher", "SELECT * FROM engagement_events").await;
     refused("engage_enricher", "DELETE FROM content").await;
     refused("engage_reader", "UPDATE engagement_events SET device = 'x'").await;
@@ -55,6 +43,67 @@ async fn roles_that_read_in_postgres_neither_write_nor_see_more() {
     refused("engage_canary", "SELECT title FROM content").await;
     refused("engage_canary", "DELETE FROM engagement_events").await;
     refused("engage_canary", "UPDATE content SET title = 'x'").await;
+}
+
+async fn refused(world: &World, role: &str, sql: &str) {
+    let mut connection = PgConnection::connect(&world.postgres_url(role))
+        .await
+        .unwrap();
+    let answer = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(&mut connection)
+        .await;
+    let error = answer.expect_err(sql);
+    assert!(
+        error.to_string().contains("permission denied"),
+        "{role}: {sql}: {error}"
+    );
+}
+
+#[tokio::test]
+async fn the_users_of_erase_take_a_person_out_of_every_store_and_neither_add_nor_see_more() {
+    let world = World::shared().await;
+    let (content, user) = (
+        "6f9619ff-8b86-d011-b42d-000000000001",
+        "6f9619ff-8b86-d011-b42d-00c04fc964ff",
+    );
+    let event = format!(
+        "INSERT INTO content (id, slug, title, content_type, length_seconds, publish_ts) \
+         VALUES ('{content}', 'erased', 'Erased', 'video', 60, now()); \
+         INSERT INTO engagement_events (content_id, user_id, event_type, duration_ms) VALUES ('{content}', '{user}', 'play', 1000)"
+    );
+    let mut owner = PgConnection::connect(&world.postgres_url("engage"))
+        .await
+        .unwrap();
+    sqlx::raw_sql(AssertSqlSafe(event))
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let words = [
+        "erase",
+        "--user",
+        user,
+        "--postgres",
+        "null",
+        "--execute",
+        "--within",
+        "2m",
+    ];
+    let erased = world.erase(&words).await;
+    assert_eq!(erased.code, 0, "{}", erased.said);
+    assert!(
+        erased.said.contains("\"complete\": true"),
+        "{}",
+        erased.said
+    );
+    assert!(erased.said.contains("services: they have passed it"));
+    for sql in [
+        "SELECT device FROM engagement_events",
+        "INSERT INTO engagement_events (event_type) VALUES ('play')",
+        "UPDATE engagement_events SET duration_ms = 1",
+        "SELECT id FROM content",
+    ] {
+        refused(world, "engage_erase", sql).await;
+    }
 }
 
 #[tokio::test]
