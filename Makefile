@@ -52,6 +52,7 @@ test: ## Everything CI runs: format, lints, docs, licences, unit, integration an
 	cargo test --locked --workspace --features faults --doc
 	cargo test --locked --workspace --features faults --lib --bins --test it --no-fail-fast
 	cargo test --locked --workspace --features faults --test e2e
+	cargo test --locked --workspace --features faults --test repair -- --test-threads=1
 	cargo test --locked --workspace --features faults --test traces
 	cargo test --locked --workspace --features faults --test secure
 	cargo test --locked --workspace --features faults --test monitoring

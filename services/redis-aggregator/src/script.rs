@@ -191,17 +191,17 @@ pub(crate) struct Said {
     pub(crate) emitted: Vec<Vec<Value>>,
 }
 
-fn bad(what: String) -> ParsingError {
+fn bad(what: &str) -> ParsingError {
     ParsingError::from(format!("the script's answer has {what}"))
 }
 
 impl FromRedisValue for Said {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let Value::Array(mut parts) = value else {
-            return Err(bad("another shape".into()));
+            return Err(bad("another shape"));
         };
         if parts.len() < 4 {
-            return Err(bad("too few parts".into()));
+            return Err(bad("too few parts"));
         }
         let emitted = parts.drain(4..).next();
         let verdict = match String::from_redis_value_ref(&parts[0])?.as_str() {
@@ -209,7 +209,7 @@ impl FromRedisValue for Said {
             "ALREADY" => Verdict::Already,
             "GAP" => Verdict::Gap,
             "WIPED" => Verdict::Wiped,
-            other => return Err(bad(format!("an unknown verdict {other:?}"))),
+            other => return Err(bad(&format!("an unknown verdict {other:?}"))),
         };
         Ok(Self {
             verdict,
@@ -226,7 +226,7 @@ impl FromRedisValue for Answer {
         let applied = if said.verdict == Verdict::Wiped {
             None
         } else {
-            Some(said.stored.parse().map_err(bad)?)
+            Some(said.stored.parse().map_err(|what: String| bad(&what))?)
         };
         Ok(Self {
             verdict: said.verdict,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use devstack::program_beside_test;
 use e2e::World;
-use engagectl::generator::{Mix, Options, Progress};
+use engagectl::generator::{Changes, Mix, Options, Progress};
 use platform::Schema;
 use redis::aio::MultiplexedConnection;
 use tokio_util::sync::CancellationToken;
@@ -82,9 +82,13 @@ async fn generate(
         duration: None,
         seed: 31,
         mix: Mix::default(),
-        update_ratio: 0.05,
+        changes: Changes {
+            update_ratio: 0.05,
+            ..Changes::default()
+        },
         contents: 60,
         schema: Schema::Uuid,
+        ..Options::default()
     };
     engagectl::generator::run(url, options, progress, stop).await
 }
