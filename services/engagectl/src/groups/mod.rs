@@ -22,8 +22,8 @@ use crate::config::Config;
 const ASK: Duration = Duration::from_secs(5);
 /// Offsets after a commit among which the first record is looked for; others hold none (markers, compaction).
 const GAP: i64 = 64;
-/// Groups of webhook endpoints begin like this.
-const ENDPOINTS: &str = "webhook-forwarder.";
+/// How the second group of a webhook endpoint ends, which reads what backfills bring.
+const BACKFILL: &str = ".backfill";
 
 /// The groups of the pipeline, and the topic that each reads.
 #[derive(Clone, Debug)]
@@ -33,7 +33,10 @@ pub(crate) struct Watched {
     name: &'static str,
     cdc: String,
     enriched: String,
+    backfill: String,
     enricher: String,
+    /// What the groups of webhook endpoints begin with.
+    endpoints: String,
     readers: BTreeSet<String>,
 }
 
@@ -91,13 +94,15 @@ impl Group {
 impl Watched {
     /// The groups of a configuration; `name` is only shown to the broker.
     pub(crate) fn of(config: &Config, name: &'static str) -> Self {
-        let readers = ["clickhouse-sink".to_owned(), config.groups.redis.clone()];
+        let readers = [&config.groups.clickhouse, &config.groups.redis].map(String::clone);
         Self {
             kafka: config.kafka.clone(),
             name,
             cdc: config.topics.cdc.clone(),
             enriched: config.topics.enriched.clone(),
+            backfill: config.topics.backfill.clone(),
             enricher: config.groups.enricher.clone(),
+            endpoints: format!("{}.", config.groups.webhooks),
             readers: readers
                 .into_iter()
                 .chain(config.canary.groups.iter().cloned())
@@ -122,25 +127,41 @@ impl Watched {
             .iter()
             .map(|group| (group.name().to_owned(), members(group)))
             .collect();
-        let (cdc, enriched) = (ends(&asking, &self.cdc)?, ends(&asking, &self.enriched)?);
-        let endpoints = members.keys().filter(|name| name.starts_with(ENDPOINTS));
+        let mut logs = BTreeMap::new();
+        for topic in [&self.cdc, &self.enriched, &self.backfill] {
+            logs.insert(topic, ends(&asking, topic)?);
+        }
+        let exists = |name: &&String| !logs[self.topic_of(name)].is_empty();
+        let endpoints = members.keys().filter(|name| self.is_endpoint(name));
+        // nobody has made a backfill yet, or the topic may not be seen
+        let endpoints = endpoints.filter(|name| !name.ends_with(BACKFILL) || exists(name));
         let readers: BTreeSet<&String> = self.readers.iter().chain(endpoints).collect();
-        let readers = readers
-            .into_iter()
-            .map(|group| (group, &self.enriched, &enriched));
-        let enricher = std::iter::once((&self.enricher, &self.cdc, &cdc));
-        let all = enricher
-            .filter(|(name, ..)| !name.is_empty())
-            .chain(readers);
-        all.map(|(group, topic, ends)| {
+        let enricher = Some(&self.enricher).filter(|name| !name.is_empty());
+        let all = enricher.into_iter().chain(readers);
+        all.map(|group| {
+            let topic = self.topic_of(group);
             Ok(Group {
                 name: group.clone(),
                 topic: topic.clone(),
                 members: members.get(group).cloned().unwrap_or_default(),
-                partitions: places(&self.kafka, group, topic, ends)?,
+                partitions: places(&self.kafka, group, topic, &logs[topic])?,
             })
         })
         .collect()
+    }
+
+    fn is_endpoint(&self, group: &str) -> bool {
+        group.starts_with(&self.endpoints)
+    }
+
+    /// What a group reads.
+    fn topic_of(&self, group: &str) -> &String {
+        let endpoint = group.strip_prefix(&self.endpoints);
+        match endpoint.and_then(|name| name.strip_suffix(BACKFILL)) {
+            Some(_) => &self.backfill,
+            None if group == self.enricher => &self.cdc,
+            None => &self.enriched,
+        }
     }
 }
 
@@ -251,5 +272,19 @@ mod tests {
         let watched = Watched::of(&Config::default(), "x").and(["mine".into(), "enricher".into()]);
         let readers: Vec<&str> = watched.readers.iter().map(String::as_str).collect();
         assert_eq!(readers, ["clickhouse-sink", "mine", "redis-aggregator"]);
+    }
+
+    #[test]
+    fn each_group_is_watched_on_the_topic_that_it_reads() {
+        let watched = Watched::of(&Config::default(), "x");
+        for (group, topic) in [
+            ("enricher", "cdc.public.engagement_events"),
+            ("clickhouse-sink", "engagement.enriched.v1"),
+            ("webhook-forwarder.crm", "engagement.enriched.v1"),
+            ("webhook-forwarder.crm.backfill", "engagement.backfill.v1"),
+            ("webhook-forwarder.backfill", "engagement.enriched.v1"),
+        ] {
+            assert_eq!(watched.topic_of(group), topic, "{group}");
+        }
     }
 }
