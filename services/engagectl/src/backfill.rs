@@ -88,7 +88,8 @@ pub(crate) async fn run(
         )
         .next(resume_command(id)));
     }
-    compare(config, compared, output).await
+    let compared = compare(config, compared, output).await;
+    compared.map_err(|failure| failure.next(resume_command(id)))
 }
 
 fn resume_command(id: RunId) -> String {

@@ -248,9 +248,10 @@ const ENDINGS: [Ending; 6] = [
     Ending::Killed,
     Ending::Interrupted,
     Ending::Killed,
-    Ending::PostgresGone,
-    Ending::Killed,
     Ending::InterruptedTwice,
+    Ending::Killed,
+    // last: what was read before may be all that is left to write, so that it is missed by the comparison only
+    Ending::PostgresGone,
 ];
 
 /// Begins a run over everything, ends it in the middle in each of these ways, and says which it is.
@@ -310,7 +311,7 @@ async fn end(world: &World, mut child: Child, ending: Ending, run: i64) {
         Ending::Interrupted | Ending::InterruptedTwice => assert_eq!(code, Some(75), "{said}"),
         Ending::PostgresGone => {
             assert_eq!(code, Some(69), "{said}");
-            assert!(said.contains("Postgres went away"), "{said}");
+            assert!(said.contains("Postgres"), "{said}");
         }
     }
     if ending != Ending::Killed {
