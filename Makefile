@@ -103,7 +103,7 @@ lint: secrets ## Format, clippy, rustdoc, licence and secret checks, warnings ar
 	$$($(PROVISION) --print cargo-deny) --offline --log-level error check bans licenses sources
 
 secrets: ## Look for secrets in the files of the repository beside those known in .secrets.baseline
-	@git ls-files -z | xargs -0 -n 200 -P 2 $$($(PROVISION) --print detect-secrets-hook) --no-verify --baseline .secrets.baseline
+	@git ls-files -z ':!.secrets.baseline' | xargs -0 -n 200 -P 2 deploy/provision/secrets.sh $$($(PROVISION) --print detect-secrets-hook)
 
 sbom: ## What every service is made of (CycloneDX, JSON), into target/sbom
 	@$(PROVISION) --sbom
