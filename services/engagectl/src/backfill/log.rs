@@ -21,6 +21,7 @@ use super::ledger::{Entry, Found, Run, Runs, end_key, note_key, plan_key};
 use super::route;
 use super::throttle::{Bound, CADENCE, Reading};
 use crate::config::Config;
+use crate::kafka::{self, unanswered};
 
 /// The name under which this tool reads.
 const GROUP: &str = "engagectl-backfill";
@@ -190,7 +191,7 @@ impl Log {
         for partition in 0..partitions {
             let end = tail::End::of(partition);
             let asked = probe.tail(&self.enriched, partition, tail::WANTED, end);
-            let end = asked.await.map_err(|error| unanswered(&error))?.records;
+            let end = asked.await.map_err(unanswered)?.records;
             let last = end.highest().map_err(|error| {
                 Failure::repair(format!(
                     "topic {} partition {partition}: {error}",
@@ -217,7 +218,7 @@ impl Log {
         });
         for partition in 0..partitions {
             let asked = probe.tail(&self.cdc, partition, PROOF, Vec::new()).await;
-            let records = asked.map_err(|error| unanswered(&error))?.records;
+            let records = asked.map_err(unanswered)?.records;
             let wrong = records.iter().find_map(|record| {
                 let what = route::contradiction(record, &parser, partitions, schema)?;
                 Some((record.offset, what))
@@ -239,7 +240,7 @@ impl Log {
     pub(super) async fn gauge(&self) -> Result<Gauge, Failure> {
         let (settings, group) = (self.settings.clone(), self.clickhouse.clone());
         let (enriched, lane) = (self.enriched.clone(), self.lane.clone());
-        off_the_runtime(move || {
+        kafka::ask(move || {
             Ok(Gauge {
                 live: Arc::new(Scanner::open(&settings, &group, &enriched)?),
                 lane: Arc::new(Scanner::open(&settings, &group, &lane)?),
@@ -255,7 +256,7 @@ impl Log {
         ask: impl FnOnce(&Scanner) -> Result<T, LaneError> + Send + 'static,
     ) -> Result<T, Failure> {
         let (settings, group, topic) = (self.settings.clone(), group.to_owned(), topic.to_owned());
-        off_the_runtime(move || {
+        kafka::ask(move || {
             let scanner = Scanner::open(&settings, &group, &topic)?;
             ask(&scanner)
         })
@@ -273,7 +274,7 @@ impl Gauge {
     /// How far the live stream is behind, and what the sink has not read of the backfill.
     pub(super) async fn reading(&self, now: Micros, bound: Bound) -> Result<Reading, Failure> {
         let live = Arc::clone(&self.live);
-        let (beyond_stop, beyond_go) = off_the_runtime(move || {
+        let (beyond_stop, beyond_go) = kafka::ask(move || {
             Ok((
                 is_behind(&live, now, bound.0)?,
                 is_behind(&live, now, bound.go())?,
@@ -290,7 +291,7 @@ impl Gauge {
     /// Records of the lane topic that the sink has not committed.
     pub(super) async fn unread(&self) -> Result<u64, Failure> {
         let lane = Arc::clone(&self.lane);
-        off_the_runtime(move || {
+        kafka::ask(move || {
             let spans = lane.spans()?;
             let committed = lane.committed(&numbers(&spans))?;
             let unread = spans.iter().map(|span| {
@@ -328,15 +329,6 @@ fn event_of(record: &Record) -> Option<EnrichedEvent> {
     wire::decode(record.payload.as_deref()?, format).ok()
 }
 
-async fn off_the_runtime<T: Send + 'static>(
-    ask: impl FnOnce() -> Result<T, LaneError> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(ask).await {
-        Ok(answer) => answer.map_err(|error| unanswered(&error)),
-        Err(_) => Err(Failure::internal("a question to the broker panicked")),
-    }
-}
-
 /// The key and the entry of a run's plan.
 pub(super) fn plan(run: &Run) -> (String, Entry) {
     (plan_key(run.spec.run), Entry::Plan(run.spec.clone()))
@@ -350,12 +342,6 @@ pub(super) fn key_of(run: &Run, range: u32) -> String {
 /// The key of a run's end.
 pub(super) fn key_of_end(run: &Run) -> String {
     end_key(run.spec.run)
-}
-
-pub(super) fn unanswered(error: &LaneError) -> Failure {
-    Failure::unavailable(error.to_string())
-        .remedy("check KAFKA_BOOTSTRAP_SERVERS and that the broker runs")
-        .next("engagectl check")
 }
 
 /// A record that the broker has not taken.
