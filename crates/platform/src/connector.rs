@@ -152,10 +152,8 @@ async fn check_capture(
             format!("{fix}; then: curl -X POST '{}/{RESTART}'", connect.shown()),
         );
     }
-    let offsets: slot::Offsets = ask(connect, "offsets").await?;
-    let mut connection = settings.database.connect().await?;
-    let found = slot::read(&mut connection, &connect.slot).await?;
-    slot::judge(connect, offsets.delivered(), found.as_ref(), plan);
+    let (delivered, found) = slot::both(connect, &settings.database).await?;
+    slot::judge(connect, delivered, found.as_ref(), plan);
     Ok(())
 }
 

@@ -104,14 +104,8 @@ impl Keeper {
     /// # Errors
     /// Connect or Postgres does not answer.
     pub async fn loss(&self) -> Result<Option<Loss>, PlatformError> {
-        let offsets: slot::Offsets = ask(&self.connect, "offsets").await?;
-        let mut connection = self.database.connect().await?;
-        let found = slot::read(&mut connection, &self.connect.slot).await?;
-        Ok(slot::loss(
-            &self.connect,
-            offsets.delivered(),
-            found.as_ref(),
-        ))
+        let (delivered, found) = slot::both(&self.connect, &self.database).await?;
+        Ok(slot::loss(&self.connect, delivered, found.as_ref()))
     }
 
     async fn lost(&self) -> Result<Option<Look>, PlatformError> {

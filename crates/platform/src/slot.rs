@@ -7,9 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use crate::connector::worker::ask;
 use crate::plan::{Component, Plan};
 use crate::recovery::{MARGIN, Recovery};
-use crate::{ConnectSettings, PlatformError};
+use crate::{ConnectSettings, DatabaseSettings, PlatformError};
 
 /// Changes that nobody can deliver any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,10 +77,20 @@ impl Offsets {
     }
 }
 
-pub(crate) async fn read(
-    connection: &mut PgConnection,
-    name: &str,
-) -> Result<Option<Slot>, PlatformError> {
+/// What the connector has delivered, and its slot. The slot is looked at first: a connector that is at work delivers, notes that, and
+/// confirms it, in this order, so what the slot has confirmed is in what the connector notes a moment later. The other way round, a
+/// confirmation that comes between the two questions would look like a slot that was made anew.
+pub(crate) async fn both(
+    connect: &ConnectSettings,
+    database: &DatabaseSettings,
+) -> Result<(Option<Delivered>, Option<Slot>), PlatformError> {
+    let mut connection = database.connect().await?;
+    let found = read(&mut connection, &connect.slot).await?;
+    let offsets: Offsets = ask(connect, "offsets").await?;
+    Ok((offsets.delivered(), found))
+}
+
+async fn read(connection: &mut PgConnection, name: &str) -> Result<Option<Slot>, PlatformError> {
     let found: Option<(Option<String>, i64)> = sqlx::query_as(
         "SELECT wal_status, coalesce((confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, 0) \
          FROM pg_replication_slots WHERE slot_name = $1",

@@ -60,6 +60,12 @@ impl Beside {
         self.ends.borrow().get(at).copied().unwrap_or(0)
     }
 
+    /// Whether there was no such topic when it was last asked for, or it was not asked for yet: a place in it counts no more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.ends.borrow().is_empty()
+    }
+
     /// Waits until the topic ends elsewhere; for ever once nobody looks any more. Safe to cancel.
     pub async fn changed(&mut self) {
         if self.ends.changed().await.is_err() {

@@ -107,6 +107,10 @@ impl Backfill {
     /// Waits until there is something to read and this partition has its turn; for ever where nothing is read. Safe to cancel.
     pub(crate) async fn due(&mut self) {
         while self.turn.is_none() {
+            if self.beside.as_ref().is_some_and(Beside::is_gone) {
+                // positions of this topic begin anew with it, so those of the next one would prove a place in the last one
+                self.place = None;
+            }
             if self.has_more() {
                 tokio::time::sleep_until(self.not_before.into()).await;
                 let turn = Arc::clone(&self.turns).acquire_owned().await;
@@ -299,7 +303,8 @@ impl Backfill {
         rest
     }
 
-    fn failed(&mut self, sink: &Sink, error: LaneError) {
+    /// Reads again later, or not any more; the live lane goes on.
+    pub(crate) fn failed(&mut self, sink: &Sink, error: LaneError) {
         self.place = None;
         self.not_before = Instant::now() + FAILED;
         let partition = self.partition;

@@ -43,6 +43,8 @@ pub struct Deliverer {
     backoff: Backoff,
     /// Rows that the server refused, among those delivered.
     refused: RejectBudget,
+    /// The same of what a backfill brings, which says nothing about the stream.
+    refused_beside: RejectBudget,
 }
 
 /// Why a step was not done.
@@ -65,6 +67,7 @@ impl Deliverer {
             backfilled: 0,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             refused: RejectBudget::default(),
+            refused_beside: RejectBudget::default(),
             partition,
             sink,
         }
@@ -198,7 +201,7 @@ impl Deliverer {
         let Err(error) = self.send(delivery.rows(run), batch, fence).await else {
             delivery.inserted();
             for _ in 0..rows {
-                let _ = self.refused.note(false);
+                let _ = self.budget(batch).note(false);
             }
             return Ok(());
         };
@@ -257,7 +260,20 @@ impl Deliverer {
         // in the trace of the record, not in that of the batch
         let burying = self.sink.bury(&record, &reject);
         burying.with_context(Context::new()).await?;
-        spend(&mut self.refused, &record, &reject)
+        spend(self.budget(batch), &record, &reject)
+    }
+
+    fn budget(&mut self, batch: &Batch) -> &mut RejectBudget {
+        match batch.topic() {
+            None => &mut self.refused,
+            Some(_) => &mut self.refused_beside,
+        }
+    }
+
+    /// A batch was left in the middle, and the lane goes on with another one: what became of its last insert is not known.
+    pub fn gave_up(&mut self) {
+        self.owner = Owner::Unknown;
+        self.backoff.reset();
     }
 
     fn trouble(&self, error: impl Into<TableError>) -> Trouble {

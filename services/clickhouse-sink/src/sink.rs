@@ -186,7 +186,7 @@ impl Lane {
             match then {
                 Then::Continue => {}
                 Then::Beside => {
-                    if !self.beside().await? {
+                    if !self.beside().await {
                         return Ok(());
                     }
                 }
@@ -196,19 +196,24 @@ impl Lane {
         }
     }
 
-    /// Writes what may be written of the backfill, once. `false`: told to stop before that was done.
-    async fn beside(&mut self) -> Result<bool, LaneError> {
+    /// Writes what may be written of the backfill, once. `false`: told to stop before that was done. What is wrong with its records
+    /// is the backfill's alone; what is wrong with the table, the next live batch meets by itself.
+    async fn beside(&mut self) -> bool {
         let (sink, handle) = (&self.sink, &self.handle);
         let Some(mut portion) = self.backfill.gather(sink, handle, self.done).await else {
-            return Ok(true);
+            return true;
         };
         let watched = Watched::of(&self.group);
         let delivering = self.deliverer.deliver(handle, &mut portion.batch, watched);
-        if !delivering.await? {
-            return Ok(false);
+        match delivering.await {
+            Ok(true) => self.backfill.written(sink, handle, portion).await,
+            Ok(false) => return false,
+            Err(error) => {
+                self.deliverer.gave_up();
+                self.backfill.failed(sink, error);
+            }
         }
-        self.backfill.written(sink, handle, portion).await;
-        Ok(true)
+        true
     }
 
     async fn commit(&self, batch: &Batch, checkpoint: Checkpoint) {

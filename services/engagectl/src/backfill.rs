@@ -5,9 +5,12 @@
 mod args;
 mod emitter;
 mod fence;
+mod gauge;
 mod ledger;
 mod log;
+mod misfit;
 mod range;
+mod readers;
 mod route;
 mod rows;
 mod session;
@@ -16,7 +19,6 @@ mod throttle;
 mod view;
 mod whole;
 
-use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use ::verify::{Options, Sink};
@@ -31,11 +33,14 @@ pub(crate) use whole::{Whole, whole};
 use crate::Outcome;
 use crate::cli::Output;
 use crate::config::Config;
+use crate::confirm;
 use crate::generator::Rate;
 use crate::init::print;
 use emitter::Emitter;
+use gauge::Gauge;
 use ledger::{Entry, Finished, Run, RunId, Runs, Spec};
 use log::Log;
+use misfit::misfit;
 use range::Range;
 use rows::Wanted;
 use session::{Pace, Session};
@@ -63,24 +68,19 @@ pub(crate) async fn run(
         print(&view::list(&log.runs().await?, output));
         return Ok(Outcome(None));
     }
-    let range = given_range(args)?;
-    let mut source = Source::open(&config.database).await?;
-    let partitions = log.partitions().await?;
-    log.prove_route(partitions, config.database.schema).await?;
-    let runs = log.runs().await?;
-    let run = match (args.resume, range) {
-        (Some(id), _) => resumed(&runs, id, &source, &log, partitions)?,
-        (None, Some(range)) => planned(&mut source, &log, args, range, partitions).await?,
-        (None, None) => return Err(Failure::usage("--start is missing")),
+    let prepared = Box::pin(prepared(config, args, log, output, &stop));
+    let Some(prepared) = stop.run_until_cancelled(prepared).await else {
+        let interrupted = Failure::try_again("interrupted; nothing was written");
+        return Err(match args.resume {
+            Some(id) => interrupted.next(resume_command(id)),
+            None => interrupted,
+        });
     };
-    let size = size(&mut source, &run, args, &runs).await?;
-    print(&view::plan(&run, size, output));
-    if args.dry_run || !(args.yes || confirmed(size.rows)?) {
+    let Some(prepared) = prepared? else {
         return Ok(Outcome(None));
-    }
-    source.lock().await?;
-    let (id, compared) = (run.spec.run, run.spec.range);
-    let done = work(config, args, (source, log, run), size, stop).await;
+    };
+    let (id, spec) = (prepared.run.spec.run, prepared.run.spec.clone());
+    let done = work(config, args, prepared, stop).await;
     let done = done.map_err(|failure| failure.next(resume_command(id)))?;
     if !done {
         return Err(Failure::try_again(
@@ -88,8 +88,58 @@ pub(crate) async fn run(
         )
         .next(resume_command(id)));
     }
-    let compared = compare(config, compared, output).await;
+    if !spec.sinks.contains(&Addressee::Clickhouse) {
+        return Ok(Outcome(None));
+    }
+    let compared = compare(config, spec.range, output).await;
     compared.map_err(|failure| failure.next(resume_command(id)))
+}
+
+/// A run that was shown and agreed to, and everything that it needs.
+struct Prepared {
+    source: Source,
+    log: Log,
+    run: Run,
+    readers: Vec<String>,
+    size: Size,
+}
+
+/// Looks, plans, shows, asks, and takes the lock. `None`: nothing is to be written.
+async fn prepared(
+    config: &Config,
+    args: &BackfillArgs,
+    log: Log,
+    output: Output,
+    stop: &CancellationToken,
+) -> Result<Option<Prepared>, Failure> {
+    let range = given_range(args)?;
+    let mut source = Source::open(&config.database).await?;
+    let partitions = log.partitions().await?;
+    log.prove_route(partitions, config.database.schema).await?;
+    let runs = log.runs().await?;
+    let mut run = match (args.resume, range) {
+        (Some(id), _) => resumed(&runs, id, &source, &log).await?,
+        (None, Some(range)) => planned(&mut source, &log, args, range, partitions).await?,
+        (None, None) => return Err(Failure::usage("--start is missing")),
+    };
+    let readers = readers::of(config, &run.spec.sinks).await?;
+    let size = size(&mut source, &run, args, &runs).await?;
+    print(&view::plan(&run, size, output));
+    if args.dry_run || !(args.yes || confirmed(size.rows, stop).await?) {
+        return Ok(None);
+    }
+    source.lock().await?;
+    if let Some(id) = args.resume {
+        // another process may have gone on with it while this one was looking and asking
+        run = resumed(&log.runs().await?, id, &source, &log).await?;
+    }
+    Ok(Some(Prepared {
+        source,
+        log,
+        run,
+        readers,
+        size,
+    }))
 }
 
 fn resume_command(id: RunId) -> String {
@@ -141,66 +191,19 @@ async fn planned(
 }
 
 /// A run of former processes, if it still fits what is there now.
-fn resumed(
-    runs: &Runs,
-    id: RunId,
-    source: &Source,
-    log: &Log,
-    partitions: i32,
-) -> Result<Run, Failure> {
+async fn resumed(runs: &Runs, id: RunId, source: &Source, log: &Log) -> Result<Run, Failure> {
     let Some(run) = runs.get(id) else {
         return Err(
             Failure::usage(format!("there is no run {id}")).next("engagectl backfill --list")
         );
     };
-    let spec = &run.spec;
-    match misfit(spec, &source.database, &log.lane, partitions) {
+    let ends = log.ends(&log.lane).await?;
+    match misfit(run, &source.database, &log.lane, &ends) {
         None => Ok(run.clone()),
         Some((what, remedy)) => Err(Failure::repair(format!("run {id} cannot go on: {what}"))
             .remedy(remedy)
             .next("engagectl backfill --list")),
     }
-}
-
-/// Why a run cannot go on here, and what to do.
-fn misfit(
-    spec: &Spec,
-    database: &ledger::Database,
-    topic: &str,
-    partitions: i32,
-) -> Option<(String, &'static str)> {
-    let planned = &spec.database;
-    if (&planned.system, &planned.name) != (&database.system, &database.name) {
-        let what = format!(
-            "it belongs to database {} of system {}, this is {} of {}",
-            planned.name, planned.system, database.name, database.system
-        );
-        return Some((what, "correct DATABASE_URL, or start a new run"));
-    }
-    if planned.timeline != database.timeline {
-        let what = format!(
-            "the database was failed over since it was planned (timeline {} then, {} now)",
-            planned.timeline, database.timeline
-        );
-        return Some((
-            what,
-            "start a new run over the same range: what is there is not written twice",
-        ));
-    }
-    if spec.topic != topic {
-        let what = format!("it writes to {}, and {topic} is configured", spec.topic);
-        return Some((what, "correct KAFKA_BACKFILL_TOPIC, or start a new run"));
-    }
-    (spec.partitions != partitions).then(|| {
-        let what = format!(
-            "topic {topic} has {partitions} partitions, it was planned for {}",
-            spec.partitions
-        );
-        (
-            what,
-            "start a new run over the same range: what is there is not written twice",
-        )
-    })
 }
 
 async fn size(
@@ -228,14 +231,20 @@ async fn size(
     })
 }
 
-/// Writes what is left and waits until the sink has read it. `false`: told to stop.
+/// Writes what is left and waits until the sinks have read it. `false`: told to stop.
 async fn work(
     config: &Config,
     args: &BackfillArgs,
-    (source, log, run): (Source, Log, Run),
-    size: Size,
+    prepared: Prepared,
     stop: CancellationToken,
 ) -> Result<bool, Failure> {
+    let Prepared {
+        source,
+        log,
+        run,
+        readers,
+        size,
+    } = prepared;
     let (producer, begun) = (log.producer()?, Instant::now());
     if args.resume.is_none() {
         let (key, entry) = log::plan(&run);
@@ -256,7 +265,7 @@ async fn work(
     let schema = config.database.schema;
     let mut session = Session {
         emitter: Emitter::open(log.clone(), producer.clone(), schema, found).await?,
-        gauge: log.gauge().await?,
+        gauge: Gauge::open(&log, readers).await?,
         progress: Progress::new(run.rows(), size.rows),
         slot: config.connect.slot.clone(),
         pace: Pace::new(args.rate, args.behind),
@@ -283,7 +292,7 @@ async fn work(
         written: session.emitter.written,
     };
     eprintln!(
-        "{} rows written in {:.1} s, {} in all; read by the sink",
+        "{} rows written in {:.1} s, {} in all; read by the sinks",
         end.written, end.seconds, end.rows
     );
     let key = log::key_of_end(&session.run);
@@ -306,68 +315,11 @@ async fn compare(config: &Config, range: Range, output: Output) -> Result<Outcom
     Ok(Outcome(crate::verify::exit(&report)))
 }
 
-fn confirmed(rows: u64) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
+async fn confirmed(rows: u64, stop: &CancellationToken) -> Result<bool, Failure> {
+    if !confirm::can_ask() {
         return Err(Failure::usage("there is no terminal to ask on")
             .remedy("read the plan above, then confirm it by option")
             .next("engagectl backfill .. --yes"));
     }
-    eprint!("write these {rows} rows? [y/N] ");
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    std::io::stdin()
-        .read_line(&mut answer)
-        .map_err(|error| Failure::internal("cannot read the answer").cause(error))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn database(name: &str, timeline: i64) -> ledger::Database {
-        ledger::Database {
-            system: "7".into(),
-            timeline,
-            name: name.into(),
-        }
-    }
-
-    #[test]
-    fn a_run_goes_on_only_in_its_own_database_topic_and_partitions() {
-        let range = Range {
-            start: Micros(0),
-            end: Micros(10),
-        };
-        let spec = Spec {
-            run: 1,
-            database: database("engage", 1),
-            topic: "t".into(),
-            partitions: 16,
-            range,
-            content_id: None,
-            sinks: vec![Addressee::Clickhouse],
-            revision_lsn: 0,
-            horizon: 0,
-            ranges: range.split(1),
-            rows: 0,
-        };
-        let judge = |database: &ledger::Database, topic, partitions| {
-            misfit(&spec, database, topic, partitions).map(|(what, _)| what)
-        };
-        let own = database("engage", 1);
-        assert_eq!(judge(&own, "t", 16), None);
-        assert!(
-            judge(&database("other", 1), "t", 16)
-                .unwrap()
-                .contains("belongs to database")
-        );
-        assert!(
-            judge(&database("engage", 2), "t", 16)
-                .unwrap()
-                .contains("failed over")
-        );
-        assert!(judge(&own, "u", 16).unwrap().contains("is configured"));
-        assert!(judge(&own, "t", 8).unwrap().contains("planned for 16"));
-    }
+    confirm::confirmed(&format!("write these {rows} rows?"), stop).await
 }

@@ -59,6 +59,9 @@ pub(crate) async fn run(config: &Config, args: &EraseArgs, output: Output) -> Re
     }
 }
 
+/// What was asked to become of the rows in Postgres where there were none.
+const NOTHING: &str = "none";
+
 async fn look(config: &Config, user: &str, output: Output) -> Result<(), Failure> {
     let mut database = Database::open(&config.database).await?;
     let person = database.person(user).await?;
@@ -91,7 +94,8 @@ async fn carry_out(
         kept: stores.log.kept(&after.letters, ended).await?,
         begun: Micros(begun.at_us),
         ended,
-        postgres: what.name(),
+        // rows that came meanwhile were not asked to stay
+        postgres: args.postgres.map_or(NOTHING, InPostgres::name),
         before: found.since(&begun.found),
         after,
         topic: stores.log.erasures.clone(),

@@ -1,12 +1,14 @@
 //! `engagectl init`: shows what is missing, asks, creates it.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::Write as _;
 
 use platform::{Plan, PlatformError, Settings};
 use service::Failure;
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::{InitArgs, Output};
+use crate::confirm;
 
 /// Plans, shows the plan on standard output, and applies it where that is wanted.
 ///
@@ -17,6 +19,7 @@ pub(crate) async fn run(
     settings: &Settings,
     args: &InitArgs,
     output: Output,
+    stop: &CancellationToken,
 ) -> Result<(), Failure> {
     let plan = platform::plan(settings).await.map_err(failure)?;
     print(&render(&plan, output));
@@ -31,7 +34,7 @@ pub(crate) async fn run(
     if plan.changes.is_empty() || args.dry_run {
         return Ok(());
     }
-    if !args.yes && !confirmed(plan.changes.len())? {
+    if !args.yes && !confirmed(plan.changes.len(), stop).await? {
         return Ok(());
     }
     let total = plan.changes.len();
@@ -116,20 +119,15 @@ fn render_json(plan: &Plan) -> String {
     format!("{value:#}\n")
 }
 
-fn confirmed(count: usize) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
+async fn confirmed(count: usize, stop: &CancellationToken) -> Result<bool, Failure> {
+    if !confirm::can_ask() {
         return Err(Failure::usage(format!(
             "{count} changes are planned, and there is no terminal to ask on"
         ))
         .remedy("read the plan above, then confirm it by option")
         .next("engagectl init --yes"));
     }
-    eprint!("apply {count} changes? [y/N] ");
-    let mut answer = String::new();
-    std::io::stdin()
-        .read_line(&mut answer)
-        .map_err(|e| Failure::internal("cannot read the answer").cause(e))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    confirm::confirmed(&format!("apply {count} changes?"), stop).await
 }
 
 /// Results go to standard output; a closed pipe (`| head`) is no error of ours.

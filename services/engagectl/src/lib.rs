@@ -10,6 +10,7 @@ mod check;
 pub mod cli;
 mod completions;
 pub mod config;
+mod confirm;
 pub mod demo;
 pub mod dlq;
 pub mod doctor;
@@ -55,7 +56,8 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
     match &cli.command {
         Command::Init(args) => {
             let skip: Vec<_> = args.skip.iter().copied().map(Into::into).collect();
-            init::run(&Config::load(&cli)?.platform(&skip), args, cli.output).await?;
+            let settings = Config::load(&cli)?.platform(&skip);
+            init::run(&settings, args, cli.output, &stop).await?;
         }
         Command::Check(args) => {
             let skip: Vec<_> = args.skip.iter().copied().map(Into::into).collect();

@@ -1,12 +1,16 @@
 //! The process around [`engagectl::run`]: command line, signals, exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use engagectl::cli::{Cli, Command};
 use service::{Exit, Failure};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// How long the end waits for what still runs beside it.
+const AT_THE_END: Duration = Duration::from_secs(1);
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -28,7 +32,17 @@ fn main() -> ExitCode {
     if let Command::Canary(args) = &cli.command {
         return engagectl::canary::main(&cli, args);
     }
-    match run(cli) {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("engagectl: no runtime: {error}");
+            return Exit::Internal.into();
+        }
+    };
+    let ended = runtime.block_on(run(cli));
+    // a question that a server or a person has not answered holds nothing up
+    runtime.shutdown_timeout(AT_THE_END);
+    match ended {
         Ok(engagectl::Outcome(code)) => code.map_or(ExitCode::SUCCESS, ExitCode::from),
         Err(failure) => {
             eprintln!("{}", failure.render("engagectl"));
@@ -37,7 +51,6 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
 async fn run(cli: Cli) -> Result<engagectl::Outcome, Failure> {
     let stop = CancellationToken::new();
     let listen =

@@ -16,6 +16,7 @@ pub use args::ResetArgs;
 use crate::Outcome;
 use crate::cli::Output;
 use crate::config::Config;
+use crate::groups::Watched;
 pub(crate) use args::Target;
 use group::Group;
 use plan::{Kind, Plan};
@@ -31,9 +32,9 @@ pub(crate) async fn run(
 ) -> Result<Outcome, Failure> {
     let target = args.target()?;
     let kind = Kind::of(&args.group, &config.groups);
-    let topic = args.topic.clone().unwrap_or_else(|| match kind {
-        Kind::Enricher => config.topics.cdc.clone(),
-        _ => config.topics.enriched.clone(),
+    let topic = args.topic.clone().unwrap_or_else(|| {
+        let watched = Watched::of(config, "engagectl-reset");
+        watched.topic_of(&args.group).clone()
     });
     let group = Group::new(&config.kafka, &args.group, &topic);
     let plan = Plan {

@@ -2,16 +2,15 @@
 //!
 //! Invariant: it shares limits and breaker with the live one, and nothing that happens to it ends or stops that.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use service::Context;
-use stream::{LanesOptions, Status, lanes};
+use stream::{LanesOptions, RunError, Status, lanes};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Start;
-use crate::enrol::{Enrolment, enrol};
+use crate::enrol::{EnrolError, Enrolment, enrol};
 use crate::lane;
 use crate::runtime::Runtime;
 
@@ -48,16 +47,18 @@ impl Historical {
         ctx.health.readiness(name, move || ready.readiness());
         loop {
             let status = Status::new();
-            match self.attempt(&shown, &status, &stop).await {
+            let ended = match self.attempt(&shown, &status, &stop).await {
                 Ok(()) => return,
-                Err(error) => {
-                    shown.off();
-                    tracing::warn!(
-                        endpoint = self.runtime.endpoint.name,
-                        topic = self.options.topic,
-                        error,
-                        "backfills are not delivered, the live stream is"
-                    );
+                Err(ended) => ended,
+            };
+            self.report(&ended);
+            match ended {
+                Ended::NoTopic(_) => shown.off(),
+                Ended::Failed(why) => shown.broken(why),
+                // as the live one would: it goes on when the process is started again, after the repair
+                Ended::Stopped(why) => {
+                    shown.broken(why);
+                    return stop.cancelled().await;
                 }
             }
             let pause = tokio::time::sleep(AGAIN);
@@ -67,12 +68,22 @@ impl Historical {
         }
     }
 
+    fn report(&self, ended: &Ended) {
+        let (Ended::NoTopic(error) | Ended::Failed(error) | Ended::Stopped(error)) = ended;
+        let (endpoint, topic) = (&self.runtime.endpoint.name, &self.options.topic);
+        let what = "backfills are not delivered, the live stream is";
+        match ended {
+            Ended::Stopped(_) => tracing::error!(endpoint, topic, error, "{what}"),
+            _ => tracing::warn!(endpoint, topic, error, "{what}"),
+        }
+    }
+
     async fn attempt(
         &self,
         shown: &Shown,
         status: &Arc<Status>,
         stop: &CancellationToken,
-    ) -> Result<(), String> {
+    ) -> Result<(), Ended> {
         let enrolment = Enrolment {
             settings: self.options.settings.clone(),
             group: self.options.group.clone(),
@@ -82,12 +93,34 @@ impl Historical {
         };
         enrol(enrolment, stop)
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| Ended::of(&error))?;
         shown.on(status);
         let runtime = Arc::clone(&self.runtime);
         let work = move |handle| lane::run(Arc::clone(&runtime), handle);
         let ran = lanes::run(self.options.clone(), stop.clone(), Arc::clone(status), work).await;
-        ran.map_err(|error| error.to_string())
+        ran.map_err(|error| match error {
+            RunError::NoLaneLeft { .. } => Ended::Stopped(error.to_string()),
+            _ => Ended::Failed(error.to_string()),
+        })
+    }
+}
+
+/// Why the second consumer is not at work.
+enum Ended {
+    /// There is nothing to read, which is no trouble.
+    NoTopic(String),
+    /// It cannot begin, or the broker is away.
+    Failed(String),
+    /// Each of its lanes has stopped, and names what is to be repaired.
+    Stopped(String),
+}
+
+impl Ended {
+    fn of(error: &EnrolError) -> Self {
+        match error {
+            EnrolError::Broker(RunError::MissingTopic { .. }) => Self::NoTopic(error.to_string()),
+            EnrolError::Broker(_) | EnrolError::Lost { .. } => Self::Failed(error.to_string()),
+        }
     }
 }
 
@@ -99,31 +132,43 @@ const fn first(start: Start) -> Start {
     }
 }
 
-/// What `/readyz` says: nothing is wrong where nothing is read.
+/// What `/readyz` says: nothing is wrong where there is nothing to read.
 #[derive(Default)]
-struct Shown {
-    is_on: AtomicBool,
-    status: RwLock<Option<Arc<Status>>>,
+struct Shown(RwLock<State>);
+
+#[derive(Default)]
+enum State {
+    /// There is no such topic.
+    #[default]
+    Off,
+    /// As the consumer says.
+    On(Arc<Status>),
+    /// It has ended, for this reason.
+    Broken(String),
 }
 
 impl Shown {
     fn on(&self, status: &Arc<Status>) {
-        *self.status.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(status));
-        self.is_on.store(true, Ordering::SeqCst);
+        self.set(State::On(Arc::clone(status)));
     }
 
     fn off(&self) {
-        self.is_on.store(false, Ordering::SeqCst);
+        self.set(State::Off);
+    }
+
+    fn broken(&self, why: String) {
+        self.set(State::Broken(why));
+    }
+
+    fn set(&self, state: State) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     fn readiness(&self) -> Result<(), String> {
-        let status = self.status.read().unwrap_or_else(PoisonError::into_inner);
-        match status
-            .as_ref()
-            .filter(|_| self.is_on.load(Ordering::SeqCst))
-        {
-            Some(status) => status.readiness(),
-            None => Ok(()),
+        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Off => Ok(()),
+            State::On(status) => status.readiness(),
+            State::Broken(why) => Err(why.clone()),
         }
     }
 }
@@ -146,5 +191,13 @@ mod tests {
         assert!(shown.readiness().is_err(), "nothing is assigned yet");
         shown.off();
         assert_eq!(shown.readiness(), Ok(()));
+    }
+
+    #[test]
+    fn a_consumer_of_which_no_lane_is_left_is_not_ready_and_says_why() {
+        let shown = Shown::default();
+        shown.on(&Status::new());
+        shown.broken("16 lanes have stopped".into());
+        assert_eq!(shown.readiness(), Err("16 lanes have stopped".to_owned()));
     }
 }

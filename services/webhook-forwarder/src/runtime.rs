@@ -2,7 +2,8 @@
 //!
 //! Invariant: nothing in it is optional or filled in later.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engagement::event::Micros;
 use metrics::{Counter, Histogram};
@@ -38,7 +39,8 @@ pub struct Runtime {
     /// Attempts and dead letters under way at once, per partition.
     pub most_under_way: usize,
     dead_letters: DeadLetters,
-    budget: Mutex<RejectBudget>,
+    /// By topic: what a backfill brings says nothing about the stream, and the other way round.
+    budgets: Mutex<BTreeMap<Arc<str>, RejectBudget>>,
 }
 
 impl Runtime {
@@ -58,7 +60,7 @@ impl Runtime {
             attempt_seconds: crate::metrics::attempt_seconds(&endpoint.name),
             delivered: crate::metrics::attempts(&endpoint.name, Outcome::Delivered.label()),
             most_under_way: usize::try_from(endpoint.concurrency.get()).unwrap_or(usize::MAX),
-            budget: Mutex::new(RejectBudget::new(JUDGED_RECORDS)),
+            budgets: Mutex::default(),
             endpoint,
             group,
             dead_letters,
@@ -85,10 +87,10 @@ impl Runtime {
         }
     }
 
-    /// Notes a delivery.
-    pub fn taken(&self) {
+    /// Notes the delivery of a record.
+    pub fn taken(&self, record: &Record) {
         // a delivery cannot use the budget up
-        let _ = self.budget().note(false);
+        let _ = self.budget(record, |budget| budget.note(false));
     }
 
     /// Notes a dead letter.
@@ -96,10 +98,12 @@ impl Runtime {
     /// # Errors
     /// `Stop`, when most records become dead letters: the endpoint's configuration is wrong, not its records.
     pub fn spend(&self, record: &Record, reject: &Reject) -> Result<(), LaneError> {
-        self.budget().spend(record, reject)
+        self.budget(record, |budget| budget.spend(record, reject))
     }
 
-    fn budget(&self) -> std::sync::MutexGuard<'_, RejectBudget> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    fn budget<T>(&self, record: &Record, change: impl FnOnce(&mut RejectBudget) -> T) -> T {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let budget = budgets.entry(Arc::clone(&record.topic));
+        change(budget.or_insert_with(|| RejectBudget::new(JUDGED_RECORDS)))
     }
 }

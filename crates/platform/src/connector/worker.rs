@@ -2,9 +2,9 @@
 //!
 //! Invariant: an answer that is not there yet is told from a worker that is not there.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 
 use super::ConnectSettings;
@@ -13,22 +13,42 @@ use crate::PlatformError;
 use crate::clickhouse::innermost;
 use crate::plan::Component;
 
-/// What the worker does not tell is as if it were empty: a 404 is normal for a moment after a change.
+/// How long a worker whose group is between two generations is asked again.
+const CONFLICT: Duration = Duration::from_secs(5);
+
+/// A connector that the worker does not know is as if it were empty: a 404 is normal for a moment after a change.
+///
+/// # Errors
+/// The worker does not answer, or says that it cannot tell now: that is no answer, least of all "nothing".
 pub(crate) async fn ask<T: Default + serde::de::DeserializeOwned>(
     connect: &ConnectSettings,
     what: &str,
 ) -> Result<T, PlatformError> {
-    let response = client()
-        .get(connect.endpoint(what))
-        .send()
-        .await
-        .map_err(|e| unreachable(connect, &e))?;
-    if !response.status().is_success() {
-        return Ok(T::default());
+    let deadline = Instant::now() + CONFLICT;
+    let step = format!("reading the connector's {what}");
+    loop {
+        let response = client()
+            .get(connect.endpoint(what))
+            .send()
+            .await
+            .map_err(|e| unreachable(connect, &e))?;
+        match response.status() {
+            StatusCode::NOT_FOUND => return Ok(T::default()),
+            StatusCode::CONFLICT if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            status if status.is_success() => {
+                let told = response.json().await;
+                return told.map_err(|e| PlatformError::refused(Component::Connect, step, e));
+            }
+            status => {
+                let body = response.text().await.unwrap_or_default();
+                let body: String = body.chars().take(300).collect();
+                let cause = format!("{status} {body}");
+                return Err(PlatformError::refused(Component::Connect, step, cause));
+            }
+        }
     }
-    let what = format!("reading the connector's {what}");
-    let told = response.json().await;
-    told.map_err(|e| PlatformError::refused(Component::Connect, what, e))
 }
 
 /// A connector that the worker can run.

@@ -1,6 +1,7 @@
 //! Planning and creating against the real servers.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod answers;
 mod capture;
 mod keeper;
 mod long;

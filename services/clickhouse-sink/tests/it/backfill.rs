@@ -162,6 +162,67 @@ async fn a_deletion_after_the_read_is_not_undone_and_a_stale_row_is_repaired() {
 }
 
 #[tokio::test]
+async fn rows_of_a_backfill_that_the_server_refuses_stop_the_backfill_and_never_the_live_lane() {
+    let world = world("bf_refused").await;
+    let database = &world.bench.database;
+    database
+        .run("ALTER TABLE bf_refused.events_enriched ADD CONSTRAINT short CHECK duration_ms != 666")
+        .await;
+    let refused = |n: i64| read(n, event(0, 1000 + n).duration_ms(666), LATER);
+    let all: Vec<EnrichedEvent> = (0..300).map(refused).collect();
+    world.bring(&all, 0, CLICKHOUSE);
+    let mut sink = world.setup.start();
+    let letters = || async { world.bench.log.letters().len().to_string() };
+    let is_flood = |count: &str| count.parse::<usize>().unwrap() >= 100;
+    sink.until_it("a flood of letters", is_flood, letters).await;
+    // it goes on, also with a row that is refused alone
+    let mut live = events(0, 0, 201);
+    live[100].duration_ms = Some(666);
+    world.bench.log.append(&live);
+    sink.until(&totals(200), || database.totals()).await;
+    world.bench.committed_by(&mut sink, 201).await;
+    sink.until_readyz(|ready| ready.contains("backfill of partition 0 stopped"))
+        .await;
+    assert!(world.bench.log.letters().len() < 150);
+    sink.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_of_backfills_that_was_made_anew_is_read_from_its_beginning_however_long_it_is() {
+    let world = world("bf_anew").await;
+    let all = |from: i64, count: i64| -> Vec<EnrichedEvent> {
+        (0..count)
+            .map(|n| read(n, event(0, from + n), LATER))
+            .collect()
+    };
+    world.bring(&all(0, 100), 0, CLICKHOUSE);
+    let mut sink = world.setup.start();
+    sink.until(&totals(100), || world.bench.database.totals())
+        .await;
+    world.lane_is_at(&mut sink, 100).await;
+    world.lane.delete().await;
+    let said = || async { sink_says_gone(&world).to_string() };
+    sink.until("true", said).await;
+    let anew = Log::create(&world.lane.bootstrap, "bf_anew.lane", 1).await;
+    let ticket = Ticket {
+        run: 8,
+        range: 0,
+        after: 0,
+        lsn: 1,
+        sinks: CLICKHOUSE.to_vec(),
+    };
+    let header = (stream::backfill::BACKFILL, &*ticket.to_string());
+    anew.append_with(&all(1000, 150), &[header]);
+    sink.until(&totals(250), || world.bench.database.totals())
+        .await;
+    sink.stop().await;
+}
+
+fn sink_says_gone(world: &World) -> bool {
+    world.setup.tail().contains("there is no such topic")
+}
+
+#[tokio::test]
 async fn rubbish_in_the_topic_of_backfills_goes_to_the_dead_letters_and_the_live_lane_goes_on() {
     let world = world("bf_rubbish").await;
     world.lane.raw(0, Some(b"rubbish"), None);

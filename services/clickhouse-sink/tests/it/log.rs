@@ -61,6 +61,16 @@ impl Log {
         }
     }
 
+    /// Deletes both topics.
+    pub(crate) async fn delete(&self) {
+        let admin: AdminClient<DefaultClientContext> = base(&self.bootstrap).create().unwrap();
+        let topics = [self.topic.as_str(), self.letters.as_str()];
+        let deleted = admin.delete_topics(&topics, &AdminOptions::new()).await;
+        for result in deleted.unwrap() {
+            result.unwrap();
+        }
+    }
+
     /// Appends events, each to the partition its source names.
     pub(crate) fn append<'a>(&self, events: impl IntoIterator<Item = &'a EnrichedEvent>) {
         for event in events {

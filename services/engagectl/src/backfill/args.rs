@@ -55,7 +55,7 @@ pub struct BackfillArgs {
     )]
     pub sinks: Vec<Addressee>,
     /// Most rows a second, for example `5000/s`; without it as fast as the live stream allows.
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
     pub rate: Option<Rate>,
     /// How far the live stream may be behind before it goes first; it goes on at half of that.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "2s")]
@@ -76,6 +76,16 @@ pub struct BackfillArgs {
     /// Show all runs and how far they have come.
     #[arg(long, conflicts_with_all = ["start", "content_id", "dry_run", "yes"])]
     pub list: bool,
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    let rate: Rate = text.parse()?;
+    if rate.per_second() > 0.0 {
+        return Ok(rate);
+    }
+    Err(format!(
+        "{text} would never end; leave --rate out to be as fast as the live stream allows, or --dry-run to write nothing"
+    ))
 }
 
 #[cfg(test)]
@@ -114,6 +124,8 @@ mod tests {
         );
         let error = parse(&["--start", "-2h", "--sinks", "redis"]).unwrap_err();
         assert!(error.contains("none of clickhouse, webhook"), "{error}");
+        let error = parse(&["--start", "-2h", "--rate", "0/s"]).unwrap_err();
+        assert!(error.contains("would never end"), "{error}");
         assert!(parse(&["--list"]).unwrap().list);
         assert_eq!(parse(&["--resume", "7"]).unwrap().resume, Some(7));
     }

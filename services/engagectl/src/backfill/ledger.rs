@@ -261,6 +261,16 @@ impl Run {
         self.notes.values().map(|note| note.rows).sum()
     }
 
+    /// A partition of the lane topic that ends before what the notes say is in it: it is another topic. `ends`: where each one ends.
+    #[must_use]
+    pub(super) fn is_beyond(&self, ends: &[i64]) -> Option<usize> {
+        let mut notes = self.notes.values();
+        notes.find_map(|note| {
+            let beyond = |(noted, end): (&i64, &i64)| noted > end;
+            note.ends.iter().zip(ends).position(beyond)
+        })
+    }
+
     /// From where a partition of the lane topic has to be searched for what was written and not noted; `None`: nothing was.
     #[must_use]
     pub(super) fn search_from(&self, partition: i32) -> Option<i64> {

@@ -3,25 +3,26 @@
 //! Invariant: nothing here joins a group or commits; every question is off the runtime.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use engagement::envelope::{Parser, TableSchema};
-use engagement::event::{EnrichedEvent, Micros};
+use engagement::event::EnrichedEvent;
 use engagement::wire::{self, Format};
 use service::Failure;
 use stream::backfill::Ticket;
+use stream::checkpoint::Checkpoint;
 use stream::headers::{CONTENT_TYPE, last_text};
 use stream::probe::Probe;
 use stream::producer::{ProducerOptions, SendError};
 use stream::scan::{Scanner, Span};
-use stream::{KafkaSettings, LaneError, OutRecord, Producer, Record, tail};
+use stream::{Committed, KafkaSettings, LaneError, OutRecord, Producer, Record, tail};
 
 use super::ledger::{Entry, Found, Run, Runs, end_key, note_key, plan_key};
 use super::route;
-use super::throttle::{Bound, CADENCE, Reading};
 use crate::config::Config;
 use crate::kafka::{self, unanswered};
+use crate::reset::Target;
+use crate::reset::group::Group;
 
 /// The name under which this tool reads.
 const GROUP: &str = "engagectl-backfill";
@@ -31,7 +32,7 @@ const PROOF: u32 = 20;
 /// The broker, with the names of what is looked at.
 #[derive(Clone)]
 pub(super) struct Log {
-    settings: KafkaSettings,
+    pub(super) settings: KafkaSettings,
     pub(super) cdc: String,
     pub(super) enriched: String,
     pub(super) lane: String,
@@ -184,9 +185,13 @@ impl Log {
         .await
     }
 
-    /// The epoch of each partition of the live chain, by the end of its log; where that is empty, by the enricher's commit.
+    /// The epoch of each partition of the live chain: of the end of its log, or of the enricher's commit where that is higher. A new
+    /// epoch is opened by a commit, and a partition in which nothing has happened since has no record of it; one that retention
+    /// has emptied has none at all.
     pub(super) async fn epochs(&self, partitions: i32) -> Result<Vec<u8>, Failure> {
         let probe = Probe::new(&self.settings, GROUP);
+        let enricher = Group::new(&self.settings, &self.enricher, &self.cdc);
+        let facts = enricher.facts(None, Target::Latest).await?;
         let mut epochs = Vec::new();
         for partition in 0..partitions {
             let end = tail::End::of(partition);
@@ -199,7 +204,8 @@ impl Log {
                 ))
                 .next("engagectl lineage show")
             })?;
-            epochs.push(last.map_or(0, |event| event.source.epoch));
+            let fact = facts.iter().find(|fact| fact.partition == partition);
+            epochs.push(epoch(last, fact.and_then(|fact| fact.committed.as_ref())));
         }
         Ok(epochs)
     }
@@ -236,19 +242,6 @@ impl Log {
         Ok(())
     }
 
-    /// What shows every second how far the live stream and the sink are.
-    pub(super) async fn gauge(&self) -> Result<Gauge, Failure> {
-        let (settings, group) = (self.settings.clone(), self.clickhouse.clone());
-        let (enriched, lane) = (self.enriched.clone(), self.lane.clone());
-        kafka::ask(move || {
-            Ok(Gauge {
-                live: Arc::new(Scanner::open(&settings, &group, &enriched)?),
-                lane: Arc::new(Scanner::open(&settings, &group, &lane)?),
-            })
-        })
-        .await
-    }
-
     async fn scan<T: Send + 'static>(
         &self,
         group: &str,
@@ -264,63 +257,11 @@ impl Log {
     }
 }
 
-/// The ClickHouse sink's two topics, in the name of its group.
-pub(super) struct Gauge {
-    live: Arc<Scanner>,
-    lane: Arc<Scanner>,
-}
-
-impl Gauge {
-    /// How far the live stream is behind, and what the sink has not read of the backfill.
-    pub(super) async fn reading(&self, now: Micros, bound: Bound) -> Result<Reading, Failure> {
-        let live = Arc::clone(&self.live);
-        let (beyond_stop, beyond_go) = kafka::ask(move || {
-            Ok((
-                is_behind(&live, now, bound.0)?,
-                is_behind(&live, now, bound.go())?,
-            ))
-        })
-        .await?;
-        Ok(Reading {
-            beyond_stop,
-            beyond_go,
-            unread: self.unread().await?,
-        })
-    }
-
-    /// Records of the lane topic that the sink has not committed.
-    pub(super) async fn unread(&self) -> Result<u64, Failure> {
-        let lane = Arc::clone(&self.lane);
-        kafka::ask(move || {
-            let spans = lane.spans()?;
-            let committed = lane.committed(&numbers(&spans))?;
-            let unread = spans.iter().map(|span| {
-                let from = committed.get(&span.partition).copied().unwrap_or(0);
-                u64::try_from(span.to - from.max(span.from)).unwrap_or(0)
-            });
-            Ok(unread.sum())
-        })
-        .await
-    }
-}
-
-/// Whether the group has something to do that was there so long ago; partitions without a commit are of nobody.
-fn is_behind(live: &Scanner, now: Micros, bound: Duration) -> Result<bool, LaneError> {
-    let allowed = i64::try_from((bound + CADENCE).as_millis()).unwrap_or(i64::MAX);
-    let spans = live.spans()?;
-    let committed = live.committed(&numbers(&spans))?;
-    let since = live.since(&spans, now.millis().saturating_sub(allowed))?;
-    // what was written before that moment ends where this begins
-    let is_behind = |span: &Span| {
-        committed
-            .get(&span.partition)
-            .is_some_and(|at| *at < span.from)
-    };
-    Ok(since.iter().any(is_behind))
-}
-
-fn numbers(spans: &[Span]) -> Vec<i32> {
-    spans.iter().map(|span| span.partition).collect()
+/// What a backfill writes belongs to the epoch in which the enricher writes.
+fn epoch(last: Option<&EnrichedEvent>, committed: Option<&Committed>) -> u8 {
+    let written = last.map(|event| event.source.epoch);
+    let opened = committed.and_then(|commit| commit.metadata.parse::<Checkpoint>().ok());
+    written.max(opened.map(|opened| opened.epoch)).unwrap_or(0)
 }
 
 /// The event of a record that this tool has written.
@@ -350,4 +291,30 @@ pub(super) fn unsent(error: &SendError) -> Failure {
         .cause(error.to_string())
         .remedy("look at its disk and at the topic's limits; what was written so far stays")
         .next("engagectl check")
+}
+
+#[cfg(test)]
+mod tests {
+    use engagement::testing::Sample;
+
+    use super::*;
+
+    fn committed(metadata: &str) -> Committed {
+        Committed {
+            offset: 9,
+            metadata: metadata.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_new_epoch_counts_also_where_nothing_of_it_was_written_yet_or_retention_has_taken_all() {
+        let mut last = Sample::new().build();
+        last.source.epoch = 1;
+        let opened = committed("engage1 epoch=2");
+        assert_eq!(epoch(Some(&last), Some(&opened)), 2);
+        assert_eq!(epoch(None, Some(&opened)), 2);
+        assert_eq!(epoch(Some(&last), Some(&committed("engage1 epoch=0"))), 1);
+        assert_eq!(epoch(Some(&last), None), 1);
+        assert_eq!(epoch(None, Some(&committed("another tool's words"))), 0);
+    }
 }

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::emitter::{Emitter, Moment};
 use super::fence;
+use super::gauge::Gauge;
 use super::ledger::{Run, Work};
-use super::log::{Gauge, Log};
+use super::log::Log;
 use super::source::{Read, Snapshot, Source};
 use super::throttle::{Bound, Throttle};
 use super::view::Progress;
@@ -65,35 +66,47 @@ impl Session {
         Ok(true)
     }
 
-    /// Waits until the sink has read everything. `false`: told to stop.
+    /// Waits until those that it is for have read everything. `false`: told to stop.
     ///
     /// # Errors
-    /// It reads nothing.
+    /// One of them reads nothing.
     pub(super) async fn drain(&mut self) -> Result<bool, Failure> {
         let (mut since, mut last) = (Instant::now(), u64::MAX);
         loop {
-            let unread = self.gauge.unread().await?;
-            if unread == 0 {
+            let mut unread = self.gauge.unread().await?;
+            unread.sort_by_key(|(_, unread)| *unread);
+            let left = unread.iter().map(|(_, unread)| unread).sum();
+            let Some((group, most)) = unread.pop().filter(|(_, most)| *most > 0) else {
                 return Ok(true);
-            }
-            if unread < last {
-                (since, last) = (Instant::now(), unread);
+            };
+            if left < last {
+                (since, last) = (Instant::now(), left);
             }
             if since.elapsed() > IDLE {
-                return Err(Failure::try_again(format!(
-                    "group {} has not read {unread} records of {} for {} s",
-                    self.log.clickhouse,
-                    self.log.lane,
-                    IDLE.as_secs()
-                ))
-                .remedy("start clickhouse-sink, or repair what its /readyz names"));
+                return Err(self.unread(&group, most));
             }
             self.progress
-                .says("waiting until the sink has read everything");
+                .says("waiting until the sinks have read everything");
             let pause = tokio::time::sleep(LOOK);
             if self.stop.run_until_cancelled(pause).await.is_none() {
                 return Ok(false);
             }
+        }
+    }
+
+    fn unread(&self, group: &str, unread: u64) -> Failure {
+        let failure = Failure::try_again(format!(
+            "group {group} has not read {unread} records of {} for {} s",
+            self.log.lane,
+            IDLE.as_secs()
+        ));
+        if group == self.log.clickhouse {
+            failure.remedy("start clickhouse-sink, or repair what its /readyz names")
+        } else {
+            failure.remedy(
+                "start webhook-forwarder, or repair what its /readyz names; the group of an endpoint that is no more can be deleted \
+                 (kafka-consumer-groups.sh --delete --group)",
+            )
         }
     }
 

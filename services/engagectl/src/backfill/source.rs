@@ -381,6 +381,11 @@ fn asked(step: &str, error: &sqlx::Error) -> Failure {
             Failure::usage(format!("Postgres, {step}: {refused}"))
                 .remedy("name the primary in DATABASE_URL: a standby cannot tell where the log is")
         }
+        // the only value that is the person's: everything else comes from the database itself
+        sqlx::Error::Database(refused) if refused.code().as_deref() == Some("22P02") => {
+            Failure::usage(format!("Postgres, {step}: {refused}"))
+                .remedy("give --content-id as engagement_events.content_id has it")
+        }
         sqlx::Error::Database(refused) => Failure::internal(format!("Postgres, {step}: {refused}"))
             .remedy("repair what the server's answer names"),
         _ => Failure::unavailable(format!("Postgres went away, {step}: {error}"))

@@ -235,6 +235,9 @@ pub(super) mod tests {
         kept.postgres = "keep";
         assert!(kept.is_complete());
         assert_eq!(kept.said("x")["stores"][0]["left"], 5);
+        // there were none, so nobody was asked; these came meanwhile
+        kept.postgres = "none";
+        assert!(!kept.is_complete());
     }
 
     #[test]

@@ -154,8 +154,8 @@ impl Watched {
         group.starts_with(&self.endpoints)
     }
 
-    /// What a group reads.
-    fn topic_of(&self, group: &str) -> &String {
+    /// What a group reads: one that is none of ours, the enriched topic.
+    pub(crate) fn topic_of(&self, group: &str) -> &String {
         let endpoint = group.strip_prefix(&self.endpoints);
         match endpoint.and_then(|name| name.strip_suffix(BACKFILL)) {
             Some(_) => &self.backfill,

@@ -47,7 +47,7 @@ pub(super) async fn run(
     let plan = plan(config).await?;
     if args.execute {
         idle(&config.groups.clickhouse, &plan.members, NEXT)?;
-        for lane in &plan.lanes {
+        for lane in plan.in_order() {
             let done = lane.group.commit(&lane.moves).await;
             done.map_err(|failure| failure.next(NEXT))?;
         }
@@ -122,6 +122,13 @@ async fn found(table: &Table<'_>, facts: &[Fact]) -> Result<Found, Failure> {
 }
 
 impl Plan {
+    /// In which order the lanes are written: that the table was lost is told by what the commits of the live lane remember, so a run
+    /// that is killed before those are written is carried out by the next one.
+    fn in_order(&self) -> impl Iterator<Item = &Lane> {
+        let (live, beside) = self.lanes.split_at(1);
+        beside.iter().chain(live)
+    }
+
     /// What brings the rows that the log does not hold, to be typed once the sink runs.
     fn backfill(&self) -> Option<String> {
         self.whole.as_ref().map(Whole::command)
@@ -189,5 +196,38 @@ impl Plan {
             "why": self.from.why(self.found.partitions), "members": self.members, "lanes": lanes,
             "backfill": self.backfill(), "backfill_rows": self.whole.as_ref().map(Whole::rows), "executed": executed,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stream::KafkaSettings;
+
+    use super::*;
+
+    fn lane(topic: &str) -> Lane {
+        Lane {
+            topic: topic.to_owned(),
+            group: Group::new(&KafkaSettings::default(), "g", topic),
+            moves: Vec::new(),
+            records: 0,
+        }
+    }
+
+    #[test]
+    fn the_commits_that_tell_that_the_table_was_lost_are_written_last() {
+        let plan = Plan {
+            found: Found {
+                rows: 9,
+                lost: 1,
+                partitions: 1,
+            },
+            from: From::Log,
+            members: Vec::new(),
+            lanes: vec![lane("live"), lane("beside")],
+            whole: None,
+        };
+        let order: Vec<&str> = plan.in_order().map(|lane| lane.topic.as_str()).collect();
+        assert_eq!(order, ["beside", "live"]);
     }
 }

@@ -43,7 +43,8 @@ pub struct ResetArgs {
     /// Behind the newest record.
     #[arg(long, group = "target")]
     pub to_latest: bool,
-    /// Its topic; by default the enriched topic, and for the enricher the change topic.
+    /// Its topic; by default the enriched topic, for the enricher the change topic, and for the second group of a webhook endpoint
+    /// (`webhook-forwarder.crm.backfill`) the topic of backfills.
     #[arg(long)]
     pub topic: Option<String>,
     /// Only this partition.

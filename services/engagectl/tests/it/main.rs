@@ -8,6 +8,7 @@ mod generate;
 mod lag;
 mod letters;
 mod offline;
+mod question;
 mod rebuild;
 mod reset;
 mod screen;

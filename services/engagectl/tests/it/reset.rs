@@ -127,3 +127,23 @@ async fn a_group_at_work_is_left_alone_and_so_are_those_that_do_not_go_by_their_
         assert_eq!(committed(group, name, 0), None);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_group_of_an_endpoint_is_moved_where_it_reads() {
+    let (live, beside) = ("it-beside.enriched", "it-beside.backfill");
+    let tool = topic(live).await.and("KAFKA_BACKFILL_TOPIC", beside);
+    create(beside, 2).await;
+    let records: Vec<Wanted<'_>> = (0..3)
+        .map(|number| {
+            let source = ("engagement-source", format!("backfill/0/0/{number}"));
+            ("k", &b"v"[..], vec![source])
+        })
+        .collect();
+    append(beside, 0, &records).await;
+    let group = "webhook-forwarder.it-beside.backfill";
+    commit(group, beside, 0, 3, "engage1 epoch=0");
+    tool.text(&["reset", "--group", group, "--to-earliest", "--execute"]);
+    let found = committed(group, beside, 0).map(|(offset, _)| offset);
+    assert_eq!(found, Some(0));
+    assert_eq!(committed(group, live, 0), None, "it does not read that");
+}

@@ -92,7 +92,7 @@ impl Lane {
                 let (bytes, offset) = (job.size(), job.record.offset);
                 job.traced
                     .delivered(sender, &job.record, &job.message, answer);
-                self.runtime.taken();
+                self.runtime.taken(&job.record);
                 self.pending.release(&key, bytes);
                 faults::reach_blocking(Point::WebhookForwarderSettleBefore);
                 self.pending.complete(offset)?;

@@ -1,5 +1,6 @@
 //! What becomes a dead letter, and what does not.
 
+use engagement::event::{Lane, Origin};
 use engagement::testing::Sample;
 use engagement::wire::{Format, encode};
 
@@ -162,4 +163,41 @@ async fn an_endpoint_that_refuses_most_records_stops_instead_of_flooding_the_dea
     );
     let letters = topics.letters().await.len();
     assert!((100..=120).contains(&letters), "{letters} dead letters");
+}
+
+#[tokio::test]
+async fn a_backfill_that_the_endpoint_refuses_stops_alone_and_says_so_and_the_live_stream_goes_on()
+{
+    let topics = Topics::new("letters-flood-beside", 1).await;
+    let receiver = Receiver::deciding(|call| {
+        let id: i64 = call.event_id().parse().unwrap();
+        Reply::status(if id >= 1000 || id == 5 { 422 } else { 200 })
+    })
+    .await;
+    let mut historical = endpoint("crm", &receiver.url());
+    historical.historical = true;
+    historical.retry.permanent_failures = 1.try_into().unwrap();
+    let read = |id: i64| {
+        let sample = Sample::new().event_id(1000 + id).at_position(0, id);
+        sample.lane(Lane::Backfill).origin(Origin::Backfill).build()
+    };
+    let brought: Vec<_> = (0..300).map(read).collect();
+    topics.bring(&brought, "webhook").await;
+    let forwarder = Forwarder::start(config(&topics, vec![historical]));
+    let said = forwarder.wait_for_complaint("were rejected").await;
+    assert!(said.contains("endpoint crm: backfill"), "{said}");
+    // a single refusal of the live stream is a letter, and nothing else
+    topics.write(&events(0, 10, 1)).await;
+    receiver.wait_for_events(9).await;
+    eventually("the live stream goes on", async || {
+        match topics.committed("letters-flood-beside.enriched.crm")[..] {
+            [Some(10)] => Ok(()),
+            ref other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    forwarder.wait_for_complaint("endpoint crm: backfill").await;
+    forwarder.stop().await;
+    let letters = topics.letters().await.len();
+    assert!((101..=130).contains(&letters), "{letters} dead letters");
 }

@@ -74,6 +74,17 @@ fn records_read_back_and_a_later_one_replaces_an_earlier_one() {
 }
 
 #[test]
+fn a_topic_that_ends_before_what_was_noted_is_another_one() {
+    let mut run = Run::new(spec(2));
+    assert_eq!(run.is_beyond(&[0, 0, 0, 0]), None);
+    run.begin(0, &[3, 0, 0, 9]);
+    assert_eq!(run.is_beyond(&[3, 0, 0, 9]), None);
+    assert_eq!(run.is_beyond(&[4, 1, 1, 9]), None);
+    assert_eq!(run.is_beyond(&[3, 0, 0, 8]), Some(3));
+    assert_eq!(run.is_beyond(&[0, 0, 0, 0]), Some(0));
+}
+
+#[test]
 fn a_record_of_somebody_else_is_named_and_changes_nothing() {
     let mut runs = Runs::default();
     for (key, payload) in [

@@ -23,32 +23,37 @@ impl Sender {
         work: &Work<'_>,
         before: &Progress,
     ) -> Result<BTreeMap<i64, Place>, Failure> {
-        let Some(open) = &before.open else {
+        let Some(from) = before.search_from() else {
             return Ok(BTreeMap::new());
         };
-        if open.is_alive(service::clock::now() / 1000) {
+        if before.is_at_work(service::clock::now() / 1000) {
             return Err(busy(topic));
         }
         let partition = work.partition.1;
-        let copies = self
-            .copies(topic, work.target, partition, open.target_end)
-            .await?;
+        let copies = self.copies(topic, work.target, partition, from).await?;
         let unmarked: BTreeMap<i64, Place> = copies
             .into_iter()
             .filter(|(letter, _)| !before.done.contains_key(letter))
             .collect();
+        let runs: Vec<&str> = before.open.iter().map(|open| open.run.as_str()).collect();
         eprintln!(
             "{topic}/{partition}: continuing run {}, {} letters were sent and not marked",
-            open.run,
+            runs.join(", "),
             unmarked.len()
         );
         for (letter, sent_to) in &unmarked {
             let mark = RedriveMark::Done {
-                run: open.run.clone(),
+                run: self.run.clone(),
                 letter: *letter,
                 sent_to: sent_to.clone(),
             };
             self.mark(topic, partition, &mark).await?;
+        }
+        // all that they sent is marked: nobody has to look for it again
+        for open in &before.open {
+            let run = open.run.clone();
+            self.mark(topic, partition, &RedriveMark::End { run })
+                .await?;
         }
         let wanted = |letter: &&&Summary| unmarked.contains_key(&letter.at.offset);
         let found = work.letters.iter().filter(wanted).count() as u64;
@@ -95,7 +100,7 @@ impl Sender {
         .await
     }
 
-    /// Between looking and beginning, another run may have begun.
+    /// Between two offsets of the letters' partition, another run may have begun: then this one ends.
     pub(super) async fn alone(
         &self,
         topic: &Arc<str>,

@@ -33,38 +33,43 @@ impl Open {
 pub(in crate::dlq) struct Progress {
     /// Letters that were sent, and where to.
     pub(in crate::dlq) done: BTreeMap<i64, Place>,
-    /// The last run, if it has not ended by itself.
-    pub(in crate::dlq) open: Option<Open>,
+    /// The runs that have not ended by themselves, in the order of their beginnings: one of them may be at work, and the others were
+    /// killed. One that begins while another is at work says so and ends, which ends no other.
+    pub(in crate::dlq) open: Vec<Open>,
 }
 
 impl Progress {
     /// The next mark, written at this time; `None`: one that this version does not know.
     pub(in crate::dlq) fn take(&mut self, mark: Option<RedriveMark>, at_ms: i64) {
         match mark {
-            Some(RedriveMark::Begin { run, target_end }) => {
-                self.open = Some(Open {
-                    run,
-                    target_end,
-                    last_ms: at_ms,
-                });
-            }
+            Some(RedriveMark::Begin { run, target_end }) => self.open.push(Open {
+                run,
+                target_end,
+                last_ms: at_ms,
+            }),
             Some(RedriveMark::Done {
                 run,
                 letter,
                 sent_to,
             }) => {
-                if let Some(open) = self.open.as_mut().filter(|open| open.run == run) {
+                for open in self.open.iter_mut().filter(|open| open.run == run) {
                     open.last_ms = open.last_ms.max(at_ms);
                 }
                 self.done.insert(letter, sent_to);
             }
-            Some(RedriveMark::End { run })
-                if self.open.as_ref().is_some_and(|open| open.run == run) =>
-            {
-                self.open = None;
-            }
-            Some(RedriveMark::End { .. }) | None => {}
+            Some(RedriveMark::End { run }) => self.open.retain(|open| open.run != run),
+            None => {}
         }
+    }
+
+    /// Whether some run may still be at work.
+    pub(in crate::dlq) fn is_at_work(&self, now_ms: i64) -> bool {
+        self.open.iter().any(|open| open.is_alive(now_ms))
+    }
+
+    /// From where on the copies stand that runs without an end may have left unmarked; `None`: every run has ended.
+    pub(in crate::dlq) fn search_from(&self) -> Option<i64> {
+        self.open.iter().map(|open| open.target_end).min()
     }
 }
 
@@ -97,7 +102,7 @@ mod tests {
         for (mark, at) in [(begin("a", 7), 0), (done("a", 1), 10), (end("a"), 20)] {
             progress.take(mark, at);
         }
-        assert_eq!(progress.open, None);
+        assert_eq!(progress.open, []);
         assert_eq!(progress.done.keys().collect::<Vec<_>>(), [&1]);
     }
 
@@ -106,9 +111,9 @@ mod tests {
         let mut progress = Progress::default();
         progress.take(begin("a", 7), 0);
         progress.take(done("a", 1), 5_000);
-        let open = progress.open.clone().unwrap();
-        assert_eq!((open.target_end, open.last_ms), (7, 5_000));
-        assert!(open.is_alive(16_999) && !open.is_alive(17_000));
+        assert_eq!(progress.search_from(), Some(7));
+        assert_eq!(progress.open[0].last_ms, 5_000);
+        assert!(progress.is_at_work(16_999) && !progress.is_at_work(17_000));
     }
 
     #[test]
@@ -119,5 +124,31 @@ mod tests {
         progress.take(end("a"), 10);
         progress.take(None, 20);
         assert_eq!(progress, before);
+    }
+
+    /// Two that began at the same moment: the second has seen the first, and has given up.
+    #[test]
+    fn a_run_that_gave_way_to_another_does_not_hide_it() {
+        let mut progress = Progress::default();
+        for (mark, at) in [
+            (begin("a", 7), 0),
+            (begin("b", 9), 1),
+            (end("b"), 2),
+            (done("a", 1), 5_000),
+        ] {
+            progress.take(mark, at);
+        }
+        assert!(progress.is_at_work(16_999), "a is at work still");
+        assert_eq!(progress.search_from(), Some(7), "a was killed later");
+        progress.take(end("a"), 20_000);
+        assert_eq!(progress.search_from(), None);
+    }
+
+    #[test]
+    fn copies_are_looked_for_from_the_first_of_several_runs_that_were_killed() {
+        let mut progress = Progress::default();
+        progress.take(begin("a", 7), 0);
+        progress.take(begin("b", 9), 60_000);
+        assert_eq!(progress.search_from(), Some(7));
     }
 }

@@ -32,6 +32,8 @@ use crate::kafka::unanswered;
 
 /// Letters that are on their way together.
 const TOGETHER: usize = 32;
+/// A run that has written nothing for so long may have been taken for dead meanwhile, though not if it was only slow.
+const QUIET: Duration = Duration::from_secs(8);
 /// Offsets that are read in one go where the letters stand close together.
 const CLOSE: i64 = 64;
 
@@ -44,6 +46,8 @@ pub(super) struct Sender {
     pub(super) run: String,
     rate: Rate,
     begun: Instant,
+    /// When it wrote last: a mark, or its beginning.
+    written: Instant,
     /// Sent in this run, for the rate.
     count: u64,
     pub(super) sent: Sent,
@@ -78,6 +82,7 @@ impl Sender {
             run: uuid::Uuid::now_v7().to_string(),
             rate: args.rate,
             begun: Instant::now(),
+            written: Instant::now(),
             count: 0,
             sent: Sent::default(),
             bar: bar(letters),
@@ -126,6 +131,7 @@ impl Sender {
             target_end: end,
         };
         let at = self.mark(&topic, partition, &begin).await?;
+        self.written = Instant::now();
         let looked_at = found.ends.get(&key).copied().unwrap_or(at);
         self.alone(&topic, partition, looked_at, at).await?;
         let letters: Vec<&Summary> = work
@@ -134,7 +140,7 @@ impl Sender {
             .copied()
             .filter(|letter| self.again || !already.contains_key(&letter.at.offset))
             .collect();
-        let outcome = self.letters(&topic, work, &letters).await;
+        let outcome = self.letters(&topic, work, &letters, at).await;
         let ended = RedriveMark::End {
             run: self.run.clone(),
         };
@@ -150,12 +156,18 @@ impl Sender {
         topic: &Arc<str>,
         work: &Work<'_>,
         letters: &[&Summary],
+        begun: i64,
     ) -> Result<(), Failure> {
         let mut rest = letters;
         while !rest.is_empty() {
             let Some(allowed) = self.allowed().await else {
                 return Ok(());
             };
+            // it stood still, and another run may have sent the rest
+            if self.written.elapsed() >= QUIET {
+                self.alone(topic, work.partition.1, begun + 1, i64::MAX)
+                    .await?;
+            }
             let (now, later) = rest.split_at(rest.len().min(allowed));
             self.together(topic, work, now).await?;
             rest = later;
@@ -220,6 +232,7 @@ impl Sender {
         for marked in join_all(marking).await {
             marked?;
         }
+        self.written = Instant::now();
         self.sent.sent += marks.len() as u64;
         self.count += letters.len() as u64;
         self.bar.inc(letters.len() as u64);
