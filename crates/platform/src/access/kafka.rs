@@ -70,6 +70,7 @@ pub fn rules(topics: &TopicSettings) -> Vec<Rule> {
     rules.extend(canary(topics));
     rules.extend(operator(topics));
     rules.extend(redrive(topics));
+    rules.extend(rebuild(topics));
     rules.extend(erase(topics));
     rules
 }
@@ -111,10 +112,7 @@ fn canary(topics: &TopicSettings) -> Vec<Rule> {
         topic(user, &topics.backfill, &["Describe"]),
     ];
     for prefix in ["engagectl-canary", "enricher"].into_iter().chain(SINKS) {
-        rules.push(Rule {
-            operations: vec!["Describe"],
-            ..groups(user, prefix)
-        });
+        rules.push(seen(user, prefix));
     }
     rules
 }
@@ -155,6 +153,20 @@ fn redrive(topics: &TopicSettings) -> Vec<Rule> {
     rules
 }
 
+/// Who carries out `rebuild`: it reads what the stores are made from, and begins the group of `clickhouse-sink` again.
+fn rebuild(topics: &TopicSettings) -> Vec<Rule> {
+    let user = "engagectl-rebuild";
+    let mut rules: Vec<Rule> = [&topics.enriched, &topics.backfill, &topics.backfill_runs]
+        .into_iter()
+        .map(|name| topic(user, name, &["Read"]))
+        .collect();
+    rules.push(groups(user, "clickhouse-sink"));
+    for prefix in ["redis-aggregator", "engagectl-"] {
+        rules.push(seen(user, prefix));
+    }
+    rules
+}
+
 /// Who carries out `erase`: it looks where a person is, waits for the services, and writes to the topic of erasures only.
 fn erase(topics: &TopicSettings) -> Vec<Rule> {
     let user = "engagectl-erase";
@@ -169,15 +181,9 @@ fn erase(topics: &TopicSettings) -> Vec<Rule> {
     }
     for service in ["enricher"].into_iter().chain(SINKS) {
         rules.push(topic(user, &dead_letter::topic(service), &looked_at));
-        rules.push(Rule {
-            operations: vec!["Describe"],
-            ..groups(user, service)
-        });
+        rules.push(seen(user, service));
     }
-    rules.push(Rule {
-        operations: vec!["Describe"],
-        ..groups(user, "engagectl-")
-    });
+    rules.push(seen(user, "engagectl-"));
     rules
 }
 
@@ -199,6 +205,14 @@ fn groups(user: &str, prefix: &str) -> Rule {
         name: prefix.into(),
         prefixed: true,
         operations: vec!["Read"],
+    }
+}
+
+/// The same groups, to ask about them or to connect in their name; no member of them, and no commit.
+fn seen(user: &str, prefix: &str) -> Rule {
+    Rule {
+        operations: vec!["Describe"],
+        ..groups(user, prefix)
     }
 }
 
@@ -290,6 +304,19 @@ mod tests {
                 "{rule:?}"
             );
         }
+    }
+
+    #[test]
+    fn who_rebuilds_writes_no_topic_and_moves_one_group_only() {
+        let own = all()
+            .into_iter()
+            .filter(|rule| rule.user == "engagectl-rebuild");
+        let moving = own.filter(|rule| match rule.resource {
+            Resource::Topic => rule.operations != ["Read"],
+            Resource::Group => rule.operations != ["Describe"],
+        });
+        let names: Vec<String> = moving.map(|rule| rule.name).collect();
+        assert_eq!(names, ["clickhouse-sink"]);
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! The canary is deployed wherever its alerts are, with what it needs and no more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use deployment::{Container, containers, list, name, of_kind, rendered, text, text_of, texts};
+use deployment::{Container, containers, list, name, of_kind, rendered, text, text_of};
 use engagectl::canary::Canary;
-use platform::TopicSettings;
-use platform::access::kafka::{self, Resource};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use service::App;
@@ -134,36 +132,4 @@ fn it_reaches_the_broker_and_the_three_stores() {
     let mut receivers = receivers.filter(|policy| name(policy) == "receiver");
     let text = receivers.next().unwrap().to_string();
     assert!(text.contains("\"canary\""), "{text}");
-}
-
-#[test]
-fn its_user_of_strimzi_may_what_the_list_of_rights_says() {
-    let rules = kafka::rules(&TopicSettings::default());
-    let listed: BTreeMap<_, _> = rules
-        .into_iter()
-        .filter(|rule| rule.user == "canary")
-        .map(|rule| {
-            let kind = match rule.resource {
-                Resource::Topic => "topic",
-                Resource::Group => "group",
-            };
-            // Kafka's own list leaves out what is implied
-            let implied = rule.operations.iter().copied().chain(["Describe"]);
-            let operations: BTreeSet<String> = implied.map(str::to_owned).collect();
-            ((kind.to_owned(), rule.name), operations)
-        })
-        .collect();
-    let users = of_kind(&rendered().overlays["prod"], "KafkaUser");
-    let mut users = users.filter(|user| name(user) == "canary");
-    let acls = &users.next().unwrap()["spec"]["authorization"]["acls"];
-    let given: BTreeMap<_, _> = list(acls)
-        .iter()
-        .map(|acl| {
-            let resource = &acl["resource"];
-            let key = (text_of(&resource["type"]), text_of(&resource["name"]));
-            let operations: BTreeSet<String> = texts(&acl["operations"]).into_iter().collect();
-            ((key.0.to_owned(), key.1.to_owned()), operations)
-        })
-        .collect();
-    assert_eq!(given, listed);
 }

@@ -8,4 +8,5 @@ mod environment;
 mod kafka;
 mod network;
 mod pods;
+mod rights;
 mod scaling;
