@@ -120,7 +120,8 @@ impl Tool {
         self
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    /// The process to be, with its environment.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_engagectl"));
         command.env_clear().args(words);
         for (name, value) in &self.environment {

@@ -1,6 +1,7 @@
 //! The tool as a process: against a real broker, on a pseudo-terminal and in a pipe.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backfill;
 mod broker;
 mod doctor;
 mod erase;

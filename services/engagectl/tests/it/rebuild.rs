@@ -1,6 +1,6 @@
 //! `engagectl rebuild`: a table that the real sink fills, a Redis that the real aggregator counts in, and their loss.
 
-mod world;
+pub(crate) mod world;
 
 use std::time::Instant;
 

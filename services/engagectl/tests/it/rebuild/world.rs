@@ -24,7 +24,8 @@ use tokio::task::JoinHandle;
 use crate::broker::{Tool, WAIT, committed, create, eventually, settings};
 use crate::support::unique;
 
-const DDL: [&str; 3] = [
+/// The table, its fences and its views; `{database}` and `{event_id_type}` are to be filled in.
+pub(crate) const DDL: [&str; 3] = [
     include_str!("../../../../../deploy/clickhouse/01_database.sql"),
     include_str!("../../../../../deploy/clickhouse/02_events_enriched.sql"),
     include_str!("../../../../../deploy/clickhouse/03_views.sql"),
@@ -71,7 +72,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn start<F>(run: impl FnOnce(Context) -> F) -> Self
+    pub(crate) fn start<F>(run: impl FnOnce(Context) -> F) -> Self
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
     {
