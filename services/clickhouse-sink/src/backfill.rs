@@ -3,6 +3,8 @@
 //! Invariant: a record is written only after every live record that its row may have come from; what is wrong with this
 //! topic, or with a record of it, neither ends nor stops the live lane.
 
+mod place;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,8 @@ use crate::batch::Batch;
 use crate::intake;
 use crate::sink::Sink;
 
+use place::{Judged, Place, judge};
+
 /// What is read at once: a live batch that comes meanwhile waits for it. Each question and each insert costs the server more
 /// than its rows do, so that few large portions are several times as fast as many small ones.
 const MOST: Most = Most {
@@ -31,8 +35,6 @@ const MOST: Most = Most {
 };
 /// Partitions that write a portion at the same time, which bounds what is held of them: each holds at most [`MOST`] twice.
 const TURNS: usize = 2;
-/// Before a partition that found no turn tries again.
-const BUSY: Duration = Duration::from_millis(20);
 /// Before a record that must wait for live ones is looked at again.
 const HELD: Duration = Duration::from_millis(500);
 /// Before something that failed is tried again.
@@ -62,6 +64,9 @@ impl Source {
 /// One partition of it, as long as the live one is owned.
 pub(crate) struct Backfill {
     beside: Option<Beside>,
+    turns: Arc<Semaphore>,
+    /// Held from the end of [`Self::due`] until the portion is written.
+    turn: Option<OwnedSemaphorePermit>,
     partition: i32,
     /// Where to go on, once the group's commit is known.
     place: Option<Place>,
@@ -69,15 +74,6 @@ pub(crate) struct Backfill {
     rejects: RejectBudget,
     stopped: bool,
     consumed: Option<Counter>,
-}
-
-/// How far the topic was read, and what proves that it still is the same one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
-    /// The next offset.
-    next: i64,
-    /// Source position of the record before it.
-    before: Option<Position>,
 }
 
 /// Records that may be written now.
@@ -94,6 +90,11 @@ impl Backfill {
         let consumed = |source: &Source| counter!(EVENTS_CONSUMED_TOTAL, "topic" => source.beside.topic().to_string());
         Self {
             beside: source.map(|source| source.beside.clone()),
+            turns: source.map_or_else(
+                || Arc::new(Semaphore::new(0)),
+                |source| Arc::clone(&source.turns),
+            ),
+            turn: None,
             partition,
             place: None,
             not_before: Instant::now(),
@@ -103,15 +104,18 @@ impl Backfill {
         }
     }
 
-    /// Waits until there is something to read; for ever where nothing is read. Safe to cancel.
+    /// Waits until there is something to read and this partition has its turn; for ever where nothing is read. Safe to cancel.
     pub(crate) async fn due(&mut self) {
-        loop {
+        while self.turn.is_none() {
             if self.beside.as_ref().is_some_and(Beside::is_gone) {
                 // positions of this topic begin anew with it, so those of the next one would prove a place in the last one
                 self.place = None;
             }
             if self.has_more() {
-                return tokio::time::sleep_until(self.not_before.into()).await;
+                tokio::time::sleep_until(self.not_before.into()).await;
+                let turn = Arc::clone(&self.turns).acquire_owned().await;
+                self.turn = Some(turn.expect("turns are never closed"));
+                continue;
             }
             match self.beside.as_mut().filter(|_| !self.stopped) {
                 Some(beside) => beside.changed().await,
@@ -143,12 +147,9 @@ impl Backfill {
         handle: &LaneHandle,
         done: i64,
     ) -> Option<Portion> {
-        let turns = sink.backfill.as_ref().map(|source| &source.turns)?;
-        // the live lane must not wait for another partition's portion
-        let Ok(turn) = Arc::clone(turns).try_acquire_owned() else {
-            self.not_before = Instant::now() + BUSY;
-            return None;
-        };
+        // behind a live batch nothing waits for a turn: the next one may be due
+        let free = || Arc::clone(&self.turns).try_acquire_owned().ok();
+        let turn = self.turn.take().or_else(free)?;
         match self.portion(sink, handle, done, turn).await {
             Ok(portion) => portion,
             Err(error) => {
@@ -265,14 +266,7 @@ impl Backfill {
         if let Some(place) = self.place {
             return Ok(place);
         }
-        let committed = handle.committed_beside(topic).await?;
-        let place = committed.map_or(Place::default(), |committed| {
-            let checkpoint = committed.metadata.parse::<Checkpoint>().ok();
-            Place {
-                next: committed.offset,
-                before: checkpoint.and_then(|checkpoint| checkpoint.before),
-            }
-        });
+        let place = Place::of(handle.committed_beside(topic).await?);
         self.place = Some(place);
         Ok(place)
     }
@@ -336,95 +330,10 @@ impl Backfill {
     }
 }
 
-/// What the topic says about the place in it.
-#[derive(Debug, PartialEq, Eq)]
-enum Judged<'a> {
-    /// The record before it is the one that was read; or nothing had been read.
-    Same(&'a [Record]),
-    /// Retention has overtaken it: these are left.
-    Expired(&'a [Record]),
-    /// The record before it is another one, or the topic ends before it.
-    Another,
-}
-
-/// `records` were read from the one before the place on; `end` is where the topic ended before that.
-fn judge(place: Place, records: &[Record], end: i64) -> Judged<'_> {
-    match records {
-        _ if place.next == 0 => Judged::Same(records),
-        [before, rest @ ..] if before.offset == place.next - 1 => {
-            if source_position(before) == place.before {
-                Judged::Same(rest)
-            } else {
-                Judged::Another
-            }
-        }
-        [first, ..] if first.offset == place.next => Judged::Same(records),
-        [] if end < place.next => Judged::Another,
-        _ => Judged::Expired(records),
-    }
-}
-
 fn no_ticket() -> Reject {
     let message = format!(
         "the header {} is missing or of another version",
         stream::backfill::BACKFILL
     );
     Reject::new("malformed", "decode", "clickhouse_sink::backfill", message)
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use stream::headers::ENGAGEMENT_SOURCE;
-
-    use super::*;
-
-    fn record(offset: i64) -> Record {
-        let position = Bytes::from(format!("backfill/0/3/{offset}"));
-        Record {
-            topic: "t".into(),
-            partition: 3,
-            offset,
-            timestamp_ms: None,
-            key: None,
-            payload: None,
-            headers: vec![(ENGAGEMENT_SOURCE.to_owned(), Some(position))],
-        }
-    }
-
-    fn place(next: i64) -> Place {
-        Place {
-            next,
-            before: source_position(&record(next - 1)),
-        }
-    }
-
-    #[test]
-    fn the_record_before_the_place_proves_the_topic_and_is_not_read_again() {
-        let records: Vec<Record> = (4..8).map(record).collect();
-        assert_eq!(judge(place(5), &records, 8), Judged::Same(&records[1..]));
-        assert_eq!(
-            judge(Place::default(), &records, 8),
-            Judged::Same(&records[..])
-        );
-    }
-
-    #[test]
-    fn a_topic_that_was_made_anew_is_recognised_longer_or_shorter() {
-        let other = Place {
-            next: 5,
-            before: source_position(&record(9)),
-        };
-        let records: Vec<Record> = (4..8).map(record).collect();
-        assert_eq!(judge(other, &records, 8), Judged::Another);
-        assert_eq!(judge(place(5), &[], 3), Judged::Another);
-    }
-
-    #[test]
-    fn what_has_expired_unread_is_told_from_what_has_expired_read() {
-        let records: Vec<Record> = (5..8).map(record).collect();
-        assert_eq!(judge(place(5), &records, 8), Judged::Same(&records[..]));
-        assert_eq!(judge(place(3), &records, 8), Judged::Expired(&records[..]));
-        assert_eq!(judge(place(3), &[], 8), Judged::Expired(&[]));
-    }
 }

@@ -22,6 +22,7 @@ pub mod generator;
 mod groups;
 mod init;
 pub mod jaeger;
+mod kafka;
 mod lag;
 mod lineage;
 mod local;

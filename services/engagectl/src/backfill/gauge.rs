@@ -10,8 +10,9 @@ use service::Failure;
 use stream::LaneError;
 use stream::scan::{Scanner, Span};
 
-use super::log::{Log, off_the_runtime};
+use super::log::Log;
 use super::throttle::{Bound, CADENCE, Reading};
+use crate::kafka;
 
 /// The ClickHouse sink's live topic, and the topic of backfills in the name of each group that a run is for.
 pub(super) struct Gauge {
@@ -25,7 +26,7 @@ impl Gauge {
     pub(super) async fn open(log: &Log, readers: Vec<String>) -> Result<Self, Failure> {
         let (settings, clickhouse) = (log.settings.clone(), log.clickhouse.clone());
         let (enriched, lane) = (log.enriched.clone(), log.lane.clone());
-        off_the_runtime(move || {
+        kafka::ask(move || {
             let open = |group: String| {
                 let scanner = Scanner::open(&settings, &group, &lane)?;
                 Ok((group, Arc::new(scanner)))
@@ -45,7 +46,7 @@ impl Gauge {
     /// How far the live stream is behind, and what has not been read of the backfill.
     pub(super) async fn reading(&self, now: Micros, bound: Bound) -> Result<Reading, Failure> {
         let live = Arc::clone(&self.live);
-        let (beyond_stop, beyond_go) = off_the_runtime(move || {
+        let (beyond_stop, beyond_go) = kafka::ask(move || {
             Ok((
                 is_behind(&live, now, bound.0)?,
                 is_behind(&live, now, bound.go())?,
@@ -62,7 +63,7 @@ impl Gauge {
     /// Records of the lane topic that each reader has not committed.
     pub(super) async fn unread(&self) -> Result<Vec<(String, u64)>, Failure> {
         let readers = self.readers.clone();
-        off_the_runtime(move || {
+        kafka::ask(move || {
             let of = |(group, lane): &(String, Arc<Scanner>)| {
                 let spans = lane.spans()?;
                 let committed = lane.committed(&numbers(&spans))?;

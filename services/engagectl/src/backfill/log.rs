@@ -20,6 +20,7 @@ use stream::{Committed, KafkaSettings, LaneError, OutRecord, Producer, Record, t
 use super::ledger::{Entry, Found, Run, Runs, end_key, note_key, plan_key};
 use super::route;
 use crate::config::Config;
+use crate::kafka::{self, unanswered};
 use crate::reset::Target;
 use crate::reset::group::Group;
 
@@ -195,7 +196,7 @@ impl Log {
         for partition in 0..partitions {
             let end = tail::End::of(partition);
             let asked = probe.tail(&self.enriched, partition, tail::WANTED, end);
-            let end = asked.await.map_err(|error| unanswered(&error))?.records;
+            let end = asked.await.map_err(unanswered)?.records;
             let last = end.highest().map_err(|error| {
                 Failure::repair(format!(
                     "topic {} partition {partition}: {error}",
@@ -223,7 +224,7 @@ impl Log {
         });
         for partition in 0..partitions {
             let asked = probe.tail(&self.cdc, partition, PROOF, Vec::new()).await;
-            let records = asked.map_err(|error| unanswered(&error))?.records;
+            let records = asked.map_err(unanswered)?.records;
             let wrong = records.iter().find_map(|record| {
                 let what = route::contradiction(record, &parser, partitions, schema)?;
                 Some((record.offset, what))
@@ -248,7 +249,7 @@ impl Log {
         ask: impl FnOnce(&Scanner) -> Result<T, LaneError> + Send + 'static,
     ) -> Result<T, Failure> {
         let (settings, group, topic) = (self.settings.clone(), group.to_owned(), topic.to_owned());
-        off_the_runtime(move || {
+        kafka::ask(move || {
             let scanner = Scanner::open(&settings, &group, &topic)?;
             ask(&scanner)
         })
@@ -269,15 +270,6 @@ fn event_of(record: &Record) -> Option<EnrichedEvent> {
     wire::decode(record.payload.as_deref()?, format).ok()
 }
 
-pub(super) async fn off_the_runtime<T: Send + 'static>(
-    ask: impl FnOnce() -> Result<T, LaneError> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(ask).await {
-        Ok(answer) => answer.map_err(|error| unanswered(&error)),
-        Err(_) => Err(Failure::internal("a question to the broker panicked")),
-    }
-}
-
 /// The key and the entry of a run's plan.
 pub(super) fn plan(run: &Run) -> (String, Entry) {
     (plan_key(run.spec.run), Entry::Plan(run.spec.clone()))
@@ -291,12 +283,6 @@ pub(super) fn key_of(run: &Run, range: u32) -> String {
 /// The key of a run's end.
 pub(super) fn key_of_end(run: &Run) -> String {
     end_key(run.spec.run)
-}
-
-pub(super) fn unanswered(error: &LaneError) -> Failure {
-    Failure::unavailable(error.to_string())
-        .remedy("check KAFKA_BOOTSTRAP_SERVERS and that the broker runs")
-        .next("engagectl check")
 }
 
 /// A record that the broker has not taken.

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use engagement::event::Micros;
 use service::Failure;
+use stream::KafkaSettings;
 use stream::dead_letter::{Entry, Letter, Place, TOPIC_PREFIX};
 use stream::scan::Scanner;
-use stream::{KafkaSettings, LaneError};
 
 use super::filter::{Filter, content_of, keys};
 use super::redrive::{Progress, Reader};
+use crate::kafka;
 
 /// A name to connect with; it is no group that anybody is in.
 pub(super) const NAME: &str = "engagectl-dlq";
@@ -110,7 +111,7 @@ pub(super) async fn find(
     reader: Reader,
 ) -> Result<Found, Failure> {
     let (settings, wanted) = (kafka.clone(), filter.clone());
-    blocking(move || {
+    kafka::ask(move || {
         let mut found = Found::default();
         for service in wanted.services() {
             let topic = format!("{TOPIC_PREFIX}{service}");
@@ -135,7 +136,7 @@ pub(super) async fn visit(
     mut visit: impl FnMut(Letter) + Send + 'static,
 ) -> Result<(), Failure> {
     let (settings, wanted) = (kafka.clone(), filter.clone());
-    blocking(move || {
+    kafka::ask(move || {
         for service in wanted.services() {
             let scanner = Scanner::open(&settings, NAME, &format!("{TOPIC_PREFIX}{service}"))?;
             scanner.read(&scanner.spans()?, |record| {
@@ -149,21 +150,4 @@ pub(super) async fn visit(
         Ok(())
     })
     .await
-}
-
-/// A question that blocks.
-pub(super) async fn blocking<T: Send + 'static>(
-    ask: impl FnOnce() -> Result<T, LaneError> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(ask).await {
-        Ok(answer) => answer.map_err(|error| unanswered(&error)),
-        Err(error) => Err(Failure::internal("a question to Kafka panicked").cause(error)),
-    }
-}
-
-pub(super) fn unanswered(error: &LaneError) -> Failure {
-    Failure::unavailable("Kafka cannot be asked")
-        .cause(error.to_string())
-        .remedy("look whether KAFKA_BOOTSTRAP_SERVERS names the brokers")
-        .next("engagectl check")
 }

@@ -22,6 +22,7 @@ use super::person::Person;
 use super::search::Kept;
 use crate::config::Config;
 use crate::groups::{Group, Watched};
+use crate::off_the_runtime;
 
 /// The name under which this tool reads; no group that anybody is in.
 const NAME: &str = "engagectl-erase";
@@ -162,8 +163,7 @@ impl Log {
     /// Where every group is.
     pub(super) async fn groups(&self) -> Result<Vec<Group>, Failure> {
         let watched = self.watched.clone();
-        let look = tokio::task::spawn_blocking(move || watched.look()).await;
-        let look = look.map_err(|_| Failure::internal("a question to the broker panicked"))?;
+        let look = off_the_runtime(move || watched.look()).await?;
         look.map_err(|error| unanswered(&error.to_string()))
     }
 
@@ -229,13 +229,8 @@ impl Log {
         ask: impl FnOnce(&Scanner) -> Result<T, LaneError> + Send + 'static,
     ) -> Result<T, Failure> {
         let (settings, group, topic) = (self.settings.clone(), group.to_owned(), topic.to_owned());
-        let answer = tokio::task::spawn_blocking(move || {
-            let scanner = Scanner::open(&settings, &group, &topic)?;
-            ask(&scanner)
-        })
-        .await;
-        let answer = answer.map_err(|_| Failure::internal("a question to the broker panicked"))?;
-        answer.map_err(|error| unanswered(&error.to_string()))
+        let asked = off_the_runtime(move || ask(&Scanner::open(&settings, &group, &topic)?));
+        asked.await?.map_err(|error| unanswered(&error.to_string()))
     }
 }
 

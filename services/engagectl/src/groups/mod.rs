@@ -7,7 +7,7 @@ mod assignment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::groups::{GroupInfo, GroupMemberInfo};
 use rdkafka::metadata::MetadataTopic;
@@ -174,6 +174,18 @@ pub(crate) async fn first_after(
 ) -> Option<Record> {
     let range = probe.read_range(topic, partition, offset, offset + GAP);
     range.await.ok()?.into_iter().next()
+}
+
+/// Who is in a group now, as a person reads it; blocks.
+pub(crate) fn who<C: ConsumerContext>(
+    asking: &BaseConsumer<C>,
+    group: &str,
+) -> KafkaResult<Vec<String>> {
+    let list = asking.fetch_group_list(Some(group), ASK)?;
+    let members = list.groups().iter().flat_map(members);
+    Ok(members
+        .map(|member| format!("{} at {}", member.client, member.host))
+        .collect())
 }
 
 fn consumer(kafka: &KafkaSettings, group: &str) -> KafkaResult<SideConsumer> {

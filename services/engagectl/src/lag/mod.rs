@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use engagement::envelope::{CdcRecord, Input, Parser, TableSchema};
 use engagement::event::Micros;
-use rdkafka::error::KafkaError;
 use service::{Exit, Failure};
 use stream::probe::Probe;
 use stream::resume::source_position;
@@ -25,6 +24,8 @@ use crate::Outcome;
 use crate::cli::Output;
 use crate::config::Config;
 use crate::groups::{Group, Watched, first_after};
+use crate::kafka::unanswered;
+use crate::off_the_runtime;
 
 const NAME: &str = "engagectl-lag";
 /// Moves the cursor home and clears the screen (ECMA-48).
@@ -132,10 +133,9 @@ impl Looking {
 
     async fn look(&self) -> Result<Vec<Look>, Failure> {
         let watched = self.watched.clone();
-        let found = tokio::task::spawn_blocking(move || watched.look()).await;
-        let found = found
-            .map_err(|error| Failure::internal("a question to Kafka panicked").cause(error))?;
-        let mut groups = found.map_err(|error| unanswered(&error))?;
+        let mut groups = off_the_runtime(move || watched.look())
+            .await?
+            .map_err(unanswered)?;
         let at = self.begun.elapsed();
         let wanted = |group: &Group| self.only.is_empty() || self.only.contains(&group.name);
         let without = groups
@@ -233,11 +233,4 @@ fn no_topic(group: &Group) -> Failure {
     ))
     .remedy("create the topics, or name the right ones by KAFKA_CDC_TOPIC and KAFKA_ENRICHED_TOPIC")
     .next("engagectl init")
-}
-
-fn unanswered(error: &KafkaError) -> Failure {
-    Failure::unavailable("Kafka cannot be asked about the groups")
-        .cause(error.to_string())
-        .remedy("look whether KAFKA_BOOTSTRAP_SERVERS names the brokers")
-        .next("engagectl check")
 }

@@ -8,15 +8,17 @@ use std::time::Duration;
 use engagement::envelope::{Parser, TableSchema};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::groups::GroupInfo;
 use rdkafka::{Offset, TopicPartitionList};
 use service::Failure;
 use stream::probe::Probe;
 use stream::scan::once_coordinated;
 use stream::tail::End;
-use stream::{Committed, KafkaSettings, LaneError, Record, Watermarks};
+use stream::{Committed, KafkaSettings, Record, Watermarks};
 
 use crate::config::{Config, Groups};
+use crate::groups::who;
+use crate::kafka::unanswered;
+use crate::off_the_runtime;
 
 const ASK: Duration = Duration::from_secs(10);
 
@@ -84,14 +86,14 @@ impl Broker {
     /// Start and end of a partition.
     pub(super) async fn ends(&self, topic: &str, partition: i32) -> Result<Watermarks, Failure> {
         let asked = self.probe.watermarks(topic, partition).await;
-        asked.map_err(|error| unanswered(&error))
+        asked.map_err(unanswered)
     }
 
     /// What counts of the last records of a partition of the enriched topic.
     pub(super) async fn end(&self, partition: i32, wanted: u32) -> Result<End, Failure> {
         let told = End::of(partition);
         let asked = self.probe.tail(&self.enriched, partition, wanted, told);
-        Ok(asked.await.map_err(|error| unanswered(&error))?.records)
+        Ok(asked.await.map_err(unanswered)?.records)
     }
 
     /// The records of a range that are there.
@@ -103,7 +105,7 @@ impl Broker {
         to: i64,
     ) -> Result<Vec<Record>, Failure> {
         let asked = self.probe.read_range(topic, partition, from, to).await;
-        asked.map_err(|error| unanswered(&error))
+        asked.map_err(unanswered)
     }
 
     /// The last record below `next`; offsets may have gaps.
@@ -128,14 +130,8 @@ impl Broker {
     /// Names of the members of a group, as far as the broker lists them.
     pub(super) async fn members(&self, group: &str) -> Result<Vec<String>, Failure> {
         let name = group.to_owned();
-        self.blocking(group, move |consumer| {
-            let list = consumer.fetch_group_list(Some(&name), ASK)?;
-            let members = list.groups().iter().flat_map(GroupInfo::members);
-            Ok(members
-                .map(|member| format!("{} at {}", member.client_id(), member.client_host()))
-                .collect())
-        })
-        .await
+        self.blocking(group, move |consumer| who(consumer, &name))
+            .await
     }
 
     /// Writes one position of a group without members.
@@ -235,21 +231,9 @@ impl Broker {
         ask: impl FnOnce(&BaseConsumer) -> KafkaResult<T> + Send + 'static,
     ) -> Result<T, Failure> {
         let config = self.settings.probe_config(group);
-        let asked = tokio::task::spawn_blocking(move || {
-            let consumer: BaseConsumer = config.create()?;
-            ask(&consumer)
-        });
-        match asked.await {
-            Ok(answer) => answer.map_err(|error| refused(group, &error)),
-            Err(_) => Err(Failure::internal("a question to the broker panicked")),
-        }
+        let asked = off_the_runtime(move || ask(&config.create()?));
+        asked.await?.map_err(|error| refused(group, &error))
     }
-}
-
-fn unanswered(error: &LaneError) -> Failure {
-    Failure::unavailable(error.to_string())
-        .remedy("check KAFKA_BOOTSTRAP_SERVERS and that the broker runs")
-        .next("engagectl check")
 }
 
 fn refused(group: &str, error: &KafkaError) -> Failure {

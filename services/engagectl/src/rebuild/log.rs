@@ -9,6 +9,7 @@ use stream::scan::{Scanner, Span};
 use stream::{KafkaSettings, LaneError, Watermarks};
 
 use super::sums::Replay;
+use crate::kafka;
 use crate::reset::plan::Fact;
 
 /// A name to connect with; it is no group that anybody is in.
@@ -95,16 +96,6 @@ impl Log {
         ask: impl FnOnce(&Scanner) -> Result<T, LaneError> + Send + 'static,
     ) -> Result<T, Failure> {
         let log = self.clone();
-        let asked =
-            tokio::task::spawn_blocking(move || ask(&Scanner::open(&log.kafka, NAME, &log.topic)?));
-        let answer = asked
-            .await
-            .map_err(|error| Failure::internal("a question to Kafka panicked").cause(error))?;
-        answer.map_err(|error| {
-            Failure::unavailable("Kafka cannot be asked")
-                .cause(error.to_string())
-                .remedy("look whether KAFKA_BOOTSTRAP_SERVERS names the brokers")
-                .next("engagectl check")
-        })
+        kafka::ask(move || ask(&Scanner::open(&log.kafka, NAME, &log.topic)?)).await
     }
 }

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use engagement::event::Micros;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
-use rdkafka::groups::GroupInfo;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 use service::Failure;
@@ -18,6 +17,9 @@ use stream::{Committed, KafkaSettings, LaneError, Record, Watermarks};
 use super::ASK;
 use super::args::Target;
 use super::plan::{Fact, Move};
+use crate::groups::who;
+use crate::kafka::{self, unanswered};
+use crate::off_the_runtime;
 
 /// Records before the new offset among which the highest position is looked for.
 const LOOK_BACK: i64 = 256;
@@ -43,14 +45,7 @@ impl Group {
     /// Who is in it now.
     pub(crate) async fn members(&self) -> Result<Vec<String>, Failure> {
         let name = self.name.clone();
-        self.ask(move |consumer| {
-            let list = consumer.fetch_group_list(Some(&name), ASK)?;
-            let members = list.groups().iter().flat_map(GroupInfo::members);
-            Ok(members
-                .map(|member| format!("{} at {}", member.client_id(), member.client_host()))
-                .collect())
-        })
-        .await
+        self.ask(move |consumer| who(consumer, &name)).await
     }
 
     /// Where each partition stands, and where it is to go on.
@@ -60,10 +55,7 @@ impl Group {
         target: Target,
     ) -> Result<Vec<Fact>, Failure> {
         let (settings, topic) = (self.settings.clone(), self.topic.clone());
-        let spans = tokio::task::spawn_blocking(move || spans(&settings, &topic, target)).await;
-        let spans = spans
-            .map_err(|error| Failure::internal("a question to Kafka panicked").cause(error))?
-            .map_err(|error| unanswered(&error))?;
+        let spans = kafka::ask(move || spans(&settings, &topic, target)).await?;
         if spans.is_empty() {
             return Err(
                 Failure::usage(format!("topic {} does not exist", self.topic))
@@ -104,7 +96,7 @@ impl Group {
             let read = self
                 .probe
                 .read_range(&self.topic, fact.partition, from, fact.to);
-            let records = read.await.map_err(|error| unanswered(&error))?;
+            let records = read.await.map_err(unanswered)?;
             if !records.is_empty() || from == fact.log.low {
                 return Ok(records);
             }
@@ -172,18 +164,8 @@ impl Group {
         question: impl FnOnce(&BaseConsumer) -> KafkaResult<T> + Send + 'static,
     ) -> Result<T, Failure> {
         let config = self.settings.probe_config(&self.name);
-        let asked = tokio::task::spawn_blocking(move || {
-            let consumer: BaseConsumer = config.create()?;
-            question(&consumer)
-        });
-        let answer = asked
-            .await
-            .map_err(|error| Failure::internal("a question to Kafka panicked").cause(error))?;
-        answer.map_err(|error| {
-            Failure::unavailable(format!("kafka, asked about group {}: {error}", self.name))
-                .remedy("check KAFKA_BOOTSTRAP_SERVERS and that the broker runs")
-                .next("engagectl check")
-        })
+        let asked = off_the_runtime(move || question(&config.create()?));
+        asked.await?.map_err(unanswered)
     }
 }
 
@@ -205,11 +187,4 @@ fn spans(
         }
     };
     Ok(spans.into_iter().zip(to).collect())
-}
-
-fn unanswered(error: &LaneError) -> Failure {
-    Failure::unavailable("Kafka cannot be asked")
-        .cause(error.to_string())
-        .remedy("look whether KAFKA_BOOTSTRAP_SERVERS names the brokers")
-        .next("engagectl check")
 }

@@ -378,7 +378,7 @@ mod tests {
     #[test]
     fn a_group_at_work_and_one_that_does_not_go_by_its_offset_are_refused() {
         assert!(plan(Kind::ClickHouse, &[]).may_be_written().is_ok());
-        let busy = plan(Kind::ClickHouse, &["engage at /127.0.0.1"]).may_be_written();
+        let busy = plan(Kind::ClickHouse, &["engage at 127.0.0.1"]).may_be_written();
         assert_eq!(busy.unwrap_err().exit().code(), 75);
         for kind in [Kind::Enricher, Kind::Aggregates] {
             let refused = plan(kind, &[]).may_be_written().unwrap_err();

@@ -13,7 +13,6 @@ use std::ops::ControlFlow;
 use engagement::event::Micros;
 use serde_json::Value;
 use service::Failure;
-use stream::LaneError;
 use stream::dead_letter::{self, is_mark};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -26,6 +25,7 @@ use follow::{Handed, Source, Start};
 use crate::cli::Output;
 use crate::config::Config;
 use crate::expression::Expression;
+use crate::kafka::unanswered;
 use crate::pipeline::SERVICES;
 
 /// Records on their way from the readers to the output.
@@ -55,7 +55,7 @@ pub(crate) async fn run(
     let mut ended = Ok(());
     while let Some(Some(handed)) = stop.run_until_cancelled(records.recv()).await {
         match handed {
-            Err(error) => ended = Err(unanswered(&error)),
+            Err(error) => ended = Err(unanswered(error)),
             // what a redrive wrote down is no letter
             Ok(record) if args.stream == Stream::Dlq && is_mark(&record) => continue,
             Ok(record) => {
@@ -220,13 +220,6 @@ fn no_topic(topics: &[String]) -> Failure {
     Failure::repair(format!("there is no topic {}", topics.join(", ")))
         .remedy("create the topics, or name the right one by --topic")
         .next("engagectl init")
-}
-
-fn unanswered(error: &LaneError) -> Failure {
-    Failure::unavailable("Kafka cannot be read")
-        .cause(error.to_string())
-        .remedy("look whether KAFKA_BOOTSTRAP_SERVERS names the brokers")
-        .next("engagectl check")
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use stream::dead_letter::{self, Entry, connect};
 use stream::headers::last_text;
 use stream::scan::Scanner;
 
-use super::log::{BEFORE, Found, Log, NAME, blocking};
+use super::log::{BEFORE, Found, Log, NAME};
+use crate::kafka;
 
 /// Services that dead-letter.
 const LETTERS: [&str; 4] = crate::pipeline::SERVICES;
@@ -44,7 +45,7 @@ impl Log {
         .collect();
         let (settings, partition) = (self.settings.clone(), found.source.partition);
         let since = found.source.committed_at.0 / 1000 - BEFORE;
-        blocking(move || {
+        kafka::ask(move || {
             let mut letters = Vec::new();
             for service in LETTERS {
                 let scanner = Scanner::open(&settings, NAME, &dead_letter::topic(service))?;

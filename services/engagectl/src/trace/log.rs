@@ -17,6 +17,7 @@ use stream::{KafkaSettings, LaneError, Record, tail, trace};
 
 use super::stores::Row;
 use crate::config::Config;
+use crate::kafka::{self, unanswered};
 
 const ASK: Duration = Duration::from_secs(10);
 /// A name to connect with; it is no group that anybody is in.
@@ -77,7 +78,7 @@ impl Log {
             ..TableSchema::default()
         };
         let asked = settings.probe_config(NAME);
-        let groups = blocking(move || {
+        let groups = kafka::ask(move || {
             let consumer: BaseConsumer = asked.create()?;
             let list = consumer.fetch_group_list(None, ASK)?;
             let names = list.groups().iter().map(|group| group.name().to_owned());
@@ -113,7 +114,7 @@ impl Log {
     ) -> Result<Vec<Found>, Failure> {
         let (settings, topic) = (self.settings.clone(), self.enriched.clone());
         let (rows_at, id) = (rows.to_vec(), event_id.to_owned());
-        let mut found = blocking(move || {
+        let mut found = kafka::ask(move || {
             let scanner = Scanner::open(&settings, NAME, &topic)?;
             let mut found: BTreeMap<(u8, i32, i64), Found> = BTreeMap::new();
             for spans in windows(&scanner, &rows_at, since)? {
@@ -149,12 +150,12 @@ impl Log {
         }
         let (partition, offset) = (source.partition, source.offset);
         let log = self.probe.watermarks(&self.cdc, partition).await;
-        let log = log.map_err(|error| unanswered(&error))?;
+        let log = log.map_err(unanswered)?;
         if !(log.low..log.high).contains(&offset) {
             return Ok(None);
         }
         let record = self.probe.read_one(&self.cdc, partition, offset).await;
-        let record = record.map_err(|error| unanswered(&error))?;
+        let record = record.map_err(unanswered)?;
         Ok(record
             .and_then(|record| record.timestamp_ms)
             .map(|ms| Micros(ms.saturating_mul(1000))))
@@ -168,7 +169,7 @@ impl Log {
     ) -> Result<Option<String>, Failure> {
         let (settings, topic) = (self.settings.clone(), self.cdc.clone());
         let (id, parser) = (event_id.to_owned(), self.parser.clone());
-        blocking(move || {
+        kafka::ask(move || {
             let scanner = Scanner::open(&settings, NAME, &topic)?;
             let spans = scanner.since(&scanner.spans()?, since.0 / 1000)?;
             let mut place = None;
@@ -195,7 +196,7 @@ impl Log {
     ) -> Result<Vec<(String, Option<i64>)>, Failure> {
         let (settings, topic) = (self.settings.clone(), self.enriched.clone());
         let groups = self.webhooks.clone();
-        blocking(move || {
+        kafka::ask(move || {
             let committed = |group: String| {
                 let scanner = Scanner::open(&settings, &group, &topic)?;
                 let at = scanner.committed(&[partition])?.get(&partition).copied();
@@ -258,22 +259,6 @@ fn is_change_of(parser: &Parser, record: &Record, event_id: &str) -> bool {
         moved: false,
     };
     matches!(parser.event(input), Ok(CdcRecord::Change(change)) if change.row.event_id == event_id)
-}
-
-pub(super) async fn blocking<T: Send + 'static>(
-    ask: impl FnOnce() -> Result<T, LaneError> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(ask).await {
-        Ok(answer) => answer.map_err(|error| unanswered(&error)),
-        Err(error) => Err(Failure::internal("a question to Kafka panicked").cause(error)),
-    }
-}
-
-fn unanswered(error: &LaneError) -> Failure {
-    Failure::unavailable("Kafka cannot be asked")
-        .cause(error.to_string())
-        .remedy("look whether KAFKA_BOOTSTRAP_SERVERS names the brokers")
-        .next("engagectl check")
 }
 
 #[cfg(test)]

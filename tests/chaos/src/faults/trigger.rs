@@ -20,6 +20,8 @@ const JOINED_WITHIN: Duration = Duration::from_secs(20);
 pub enum Trigger {
     /// The load is enough.
     Load,
+    /// Each start of the process passes it, once.
+    Start,
     /// Only in the first start of a new group.
     FirstStart,
     /// The process is told to stop.
@@ -40,7 +42,7 @@ pub enum Trigger {
 /// What could not be done, for the report of a wait.
 pub(super) async fn nudge(arena: &Arena, id: ReplicaId, trigger: Trigger) -> Result<(), String> {
     let done = match trigger {
-        Trigger::Load | Trigger::FirstStart | Trigger::LostAck => Ok(()),
+        Trigger::Load | Trigger::Start | Trigger::FirstStart | Trigger::LostAck => Ok(()),
         Trigger::Terminate => terminate(arena, id).await,
         Trigger::Rebalance => rebalance(arena, id).await,
         Trigger::Poison => poison(arena, id.service).await,

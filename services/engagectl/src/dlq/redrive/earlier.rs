@@ -12,7 +12,8 @@ use stream::scan::{Scanner, Span};
 
 use super::send::Sender;
 use super::{Progress, Work};
-use crate::dlq::topics::{NAME, Summary, blocking, unanswered};
+use crate::dlq::topics::{NAME, Summary};
+use crate::kafka::{self, unanswered};
 
 impl Sender {
     /// What a run before has sent and not marked is marked now.
@@ -74,7 +75,7 @@ impl Sender {
             Arc::clone(letters),
             target.to_owned(),
         );
-        blocking(move || {
+        kafka::ask(move || {
             let scanner = Scanner::open(&settings, NAME, &target)?;
             let spans: Vec<Span> = scanner
                 .spans()?
@@ -108,7 +109,7 @@ impl Sender {
         begun: i64,
     ) -> Result<(), Failure> {
         let between = self.probe.read_range(topic, partition, looked_at, begun);
-        let between = between.await.map_err(|error| unanswered(&error))?;
+        let between = between.await.map_err(unanswered)?;
         let begins = between.into_iter().any(|record| {
             matches!(Entry::of(record), Entry::Mark(Some(RedriveMark::Begin { run, .. })) if run != self.run)
         });

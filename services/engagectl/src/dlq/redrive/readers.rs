@@ -10,7 +10,8 @@ use stream::scan::Scanner;
 use stream::{KafkaSettings, LaneError};
 
 use crate::config::Config;
-use crate::dlq::topics::{NAME, blocking};
+use crate::dlq::topics::NAME;
+use crate::kafka;
 
 const ASK: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -21,7 +22,7 @@ pub(super) async fn with_a_position(config: &Config) -> Result<BTreeSet<String>,
         config.topics.clone(),
         config.groups.clone(),
     );
-    blocking(move || {
+    kafka::ask(move || {
         let mut readers = BTreeSet::new();
         let mut note = |name: String, group: &str, topic: &str| -> Result<(), LaneError> {
             if !group.is_empty() && has_position(&kafka, group, topic)? {

@@ -26,8 +26,9 @@ use super::settle::SentCopy;
 use super::{Progress, Work};
 use crate::config::Config;
 use crate::dlq::args::RedriveArgs;
-use crate::dlq::topics::{Found, NAME, Summary, unanswered};
+use crate::dlq::topics::{Found, NAME, Summary};
 use crate::generator::Rate;
+use crate::kafka::unanswered;
 
 /// Letters that are on their way together.
 const TOGETHER: usize = 32;
@@ -254,7 +255,7 @@ impl Sender {
             };
             let (from, to) = (first.at.offset, last.at.offset + 1);
             let records = self.probe.read_range(topic, partition, from, to).await;
-            let records = records.map_err(|error| unanswered(&error))?;
+            let records = records.map_err(unanswered)?;
             let mut read: BTreeMap<i64, Box<Letter>> = records
                 .into_iter()
                 .filter_map(|record| match Entry::of(record) {
@@ -279,7 +280,7 @@ impl Sender {
 
     async fn end_of(&self, topic: &str, partition: i32) -> Result<i64, Failure> {
         let log = self.probe.watermarks(topic, partition).await;
-        Ok(log.map_err(|error| unanswered(&error))?.high)
+        Ok(log.map_err(unanswered)?.high)
     }
 
     pub(super) async fn mark(

@@ -18,7 +18,8 @@ use super::Reader;
 use crate::config::Config;
 use crate::dlq::args::FilterArgs;
 use crate::dlq::filter::Filter;
-use crate::dlq::topics::{NAME, blocking, find};
+use crate::dlq::topics::{NAME, find};
+use crate::kafka;
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -147,7 +148,7 @@ async fn commits(config: &Config, copies: &[SentCopy]) -> Result<Commits, Failur
         asked.entry(key).or_default().insert(copy.at.partition);
     }
     let (settings, groups) = (config.kafka.clone(), config.groups.clone());
-    blocking(move || {
+    kafka::ask(move || {
         let mut commits = Commits::new();
         for ((consumer, topic), partitions) in asked {
             let group = match consumer.split_once('.') {
@@ -189,7 +190,7 @@ async fn made(config: &Config, from: &BTreeMap<i32, i64>) -> Result<HashSet<(i32
         config.topics.enriched.clone(),
         from.clone(),
     );
-    blocking(move || {
+    kafka::ask(move || {
         let scanner = Scanner::open(&settings, NAME, &topic)?;
         let spans: Vec<Span> = scanner
             .spans()?

@@ -55,6 +55,7 @@ fn trigger(service: &str, point: Point) -> Option<Trigger> {
         P::StreamLastCommitBefore | P::StreamLastCommitAfter => Some(Trigger::Terminate),
         P::StreamRevokeBefore | P::StreamRevokeAfter => Some(Trigger::Rebalance),
         P::StreamDeadLetterBefore | P::StreamDeadLetterAfter => Some(Trigger::Poison),
+        P::EnricherCatalogBefore | P::EnricherCatalogAfter => enricher.then_some(Trigger::Start),
         P::EnricherLookupBefore | P::EnricherLookupAfter => enricher.then_some(Trigger::Orphans),
         P::RedisAggregatorBeginBefore
         | P::RedisAggregatorBeginAfter
@@ -100,6 +101,17 @@ mod tests {
         for point in Point::ALL {
             assert!(visits.iter().any(|visit| visit.point == *point), "{point}");
         }
+    }
+
+    #[test]
+    fn what_happens_once_in_a_start_is_not_awaited_a_second_time() {
+        let visits = all();
+        let catalog = visits.iter().filter(|visit| {
+            let point = visit.point;
+            point == Point::EnricherCatalogBefore || point == Point::EnricherCatalogAfter
+        });
+        let triggers: Vec<Trigger> = catalog.map(|visit| visit.trigger).collect();
+        assert_eq!(triggers, [Trigger::Start; 2]);
     }
 
     #[test]
