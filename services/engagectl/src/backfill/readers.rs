@@ -7,6 +7,7 @@ use stream::backfill::Addressee;
 
 use crate::config::Config;
 use crate::groups::{Group, Watched};
+use crate::kafka;
 
 /// A name to connect with; it is no group that anybody is in.
 const NAME: &str = "engagectl-backfill";
@@ -26,11 +27,7 @@ pub(super) async fn of(config: &Config, sinks: &[Addressee]) -> Result<Vec<Strin
     let watched = Watched::of(config, NAME);
     let groups = tokio::task::spawn_blocking(move || watched.look()).await;
     let groups = groups.map_err(|_| Failure::internal("a question to the broker panicked"))?;
-    let groups = groups.map_err(|error| {
-        Failure::unavailable(format!("the groups of webhook endpoints: {error}"))
-            .remedy("check KAFKA_BOOTSTRAP_SERVERS and that the broker runs")
-            .next("engagectl check")
-    })?;
+    let groups = groups.map_err(kafka::unanswered)?;
     let endpoints = endpoints(config, &groups);
     if endpoints.is_empty() {
         return Err(Failure::usage(format!(

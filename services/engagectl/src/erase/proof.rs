@@ -46,6 +46,11 @@ pub(super) fn check(
     let public = match &args.public_key {
         Some(path) => PublicKey::from_pem(&read(path)?)
             .map_err(|error| unusable(&path.display().to_string(), error))?,
+        None if config.erase.key.is_none() => {
+            return Err(Failure::usage("there is no key to check the receipt with").remedy(
+                "name the public key of whoever has signed it: --public-key erase.pub; with the private one, ERASE_KEY_FILE does",
+            ));
+        }
         None => private_key(config)?.public(),
     };
     let said = verified(&read(path)?, &public).map_err(|error| wrong(path, error))?;
