@@ -70,7 +70,7 @@ pub(crate) async fn run(
     let runs = log.runs().await?;
     let run = match (args.resume, range) {
         (Some(id), _) => resumed(&runs, id, &source, &log, partitions)?,
-        (None, Some(range)) => planned(&mut source, &log, args, range, partitions).await?,
+        (None, Some(range)) => planned(&mut source, &log, args, range, (partitions, &runs)).await?,
         (None, None) => return Err(Failure::usage("--start is missing")),
     };
     let size = size(&mut source, &run, args, &runs).await?;
@@ -111,7 +111,7 @@ async fn planned(
     log: &Log,
     args: &BackfillArgs,
     range: Range,
-    partitions: i32,
+    (partitions, runs): (i32, &Runs),
 ) -> Result<Run, Failure> {
     let wanted = Wanted {
         range,
@@ -133,7 +133,7 @@ async fn planned(
         content_id: args.content_id.clone(),
         sinks,
         // a change may begin exactly at the noted position
-        revision_lsn: horizon.lsn.saturating_sub(1),
+        revision_lsn: runs.free_revision(horizon.lsn),
         horizon: horizon.xid,
         ranges: range.split(u32::try_from(parts).unwrap_or(1)),
         rows,
@@ -282,13 +282,22 @@ async fn work(
         seconds: begun.elapsed().as_secs_f64(),
         written: session.emitter.written,
     };
+    say_end(&session.run, &end);
+    let key = log::key_of_end(&session.run);
+    session.log.note(&producer, key, &Entry::End(end)).await?;
+    Ok(true)
+}
+
+fn say_end(run: &Run, end: &Finished) {
     eprintln!(
         "{} rows written in {:.1} s, {} in all; read by the sink",
         end.written, end.seconds, end.rows
     );
-    let key = log::key_of_end(&session.run);
-    session.log.note(&producer, key, &Entry::End(end)).await?;
-    Ok(true)
+    if run.spec.sinks.contains(&Addressee::Webhook) {
+        eprintln!(
+            "endpoints deliver it at their own pace; `engagectl verify --sinks webhook --receiver URL --historical --within 60s` compares what one has got"
+        );
+    }
 }
 
 /// Whether ClickHouse now holds what Postgres holds.
