@@ -10,6 +10,8 @@ use crate::record::Record;
 
 /// The header of every record of the backfill lane.
 pub const BACKFILL: &str = "engage-backfill";
+/// The header of a webhook that a backfill has caused: its run, as in [`Ticket::run`]. Deliveries of the live stream have none.
+pub const RUN: &str = "engage-backfill-run";
 
 /// A sink that a backfill can be for.
 #[derive(

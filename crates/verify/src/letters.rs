@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::Value;
 use stream::Record;
-use stream::dead_letter::{connect, is_mark};
+use stream::dead_letter::{ENDPOINT, connect, is_mark};
 use stream::headers::last_text;
 
 use crate::chain;
@@ -34,25 +34,53 @@ pub(crate) struct Letters {
     pub(crate) report: DeadLetterReport,
     /// Events that Postgres, the topic and ClickHouse are compared without.
     pub(crate) events: BTreeSet<String>,
-    /// Places in the enriched topic, of what the forwarder gave up.
-    pub(crate) undelivered: HashSet<(i32, i64)>,
-    /// Places in the enriched topic, of what some sink gave up.
-    pub(crate) given_up: HashSet<(i32, i64)>,
+    /// What the forwarder gave up for the endpoint that is compared.
+    pub(crate) undelivered: Places,
+    /// What some sink gave up.
+    pub(crate) given_up: Places,
     /// There are more than can be kept apart.
     pub(crate) is_full: bool,
 }
 
+/// Partitions and offsets of records, by the topic in which they lay.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    /// The enriched topic.
+    pub(crate) live: HashSet<(i32, i64)>,
+    /// The topic of backfills.
+    pub(crate) backfill: HashSet<(i32, i64)>,
+}
+
+/// What a letter is read with.
+#[derive(Clone, Debug)]
+struct Known {
+    /// The column with the event's id.
+    key: &'static str,
+    backfill_topic: String,
+    /// The endpoint that is compared.
+    endpoint: Option<String>,
+}
+
 impl Letters {
-    /// Reads every dead-letter topic. `key` is the column with the event's id.
-    pub(crate) async fn read(kafka: &KafkaSource, key: &'static str) -> Result<Self, Error> {
+    /// Reads every dead-letter topic. `key` is the column with the event's id, `endpoint` the one that is compared.
+    pub(crate) async fn read(
+        kafka: &KafkaSource,
+        key: &'static str,
+        endpoint: Option<&str>,
+    ) -> Result<Self, Error> {
         let mut letters = Self::default();
         for service in SERVICES {
             let topic = format!("{}{service}", kafka.dead_letter_prefix);
+            let known = Known {
+                key,
+                backfill_topic: kafka.backfill_topic.clone(),
+                endpoint: endpoint.map(str::to_owned),
+            };
             let visit = move |(all, count): &mut (Self, u64), record: Record| {
                 // what a redrive wrote down is no letter
                 if !is_mark(&record) {
                     *count += 1;
-                    all.take(service, key, &record);
+                    all.take(service, &known, &record);
                 }
             };
             let (all, count) = read_topic(kafka, &topic, (letters, 0), visit).await?;
@@ -65,14 +93,16 @@ impl Letters {
         Ok(letters)
     }
 
-    fn take(&mut self, service: &str, key: &str, record: &Record) {
+    fn take(&mut self, service: &str, known: &Known, record: &Record) {
         if service != "enricher" && self.given_up.len() < MOST_PLACES {
-            self.given_up.insert(place(record));
+            self.given_up.add(known, record);
         }
         match service {
-            "enricher" => self.event(id_of_change(record, key)),
+            "enricher" => self.event(id_of_change(record, known.key)),
             "clickhouse-sink" => self.event(chain::read(record).ok().map(|event| event.event_id)),
-            "webhook-forwarder" => drop(self.undelivered.insert(place(record))),
+            "webhook-forwarder" if known.is_of_another(record) => {}
+            "webhook-forwarder" if self.undelivered.len() >= MOST_PLACES => self.is_full = true,
+            "webhook-forwarder" => self.undelivered.add(known, record),
             // The aggregates are recomputed with the same bounds, so their letters explain nothing.
             _ => {}
         }
@@ -84,6 +114,30 @@ impl Letters {
             Some(_) if self.events.len() >= MOST => self.is_full = true,
             Some(id) => drop(self.events.insert(id)),
         }
+    }
+}
+
+impl Known {
+    /// The letter is of another endpoint than the one that is compared.
+    fn is_of_another(&self, record: &Record) -> bool {
+        let of = last_text(&record.headers, ENDPOINT);
+        of.is_some_and(|of| self.endpoint.as_deref().is_some_and(|ours| ours != of))
+    }
+}
+
+impl Places {
+    fn len(&self) -> usize {
+        self.live.len() + self.backfill.len()
+    }
+
+    fn add(&mut self, known: &Known, record: &Record) {
+        let topic = last_text(&record.headers, connect::TOPIC);
+        let places = if topic == Some(known.backfill_topic.as_str()) {
+            &mut self.backfill
+        } else {
+            &mut self.live
+        };
+        places.insert(place(record));
     }
 }
 
@@ -153,7 +207,27 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_of_the_forwarder_is_known_by_its_place() {
+    fn a_letter_of_the_forwarder_is_known_by_its_place_its_topic_and_its_endpoint() {
         assert_eq!(place(&letter("")), (3, 17));
+        let known = Known {
+            key: "id",
+            backfill_topic: "past".into(),
+            endpoint: Some("crm".into()),
+        };
+        let of = |endpoint: &'static str, topic: &'static str| {
+            let mut letter = letter("");
+            for (name, value) in [(ENDPOINT, endpoint), (connect::TOPIC, topic)] {
+                letter.headers.push((name.into(), Some(value.into())));
+            }
+            let mut letters = Letters::default();
+            letters.take("webhook-forwarder", &known, &letter);
+            let has = |places: &HashSet<(i32, i64)>| places.contains(&(3, 17));
+            assert!(has(&letters.given_up.live) || has(&letters.given_up.backfill));
+            let Places { live, backfill } = &letters.undelivered;
+            (has(live), has(backfill))
+        };
+        assert_eq!(of("crm", "engagement.enriched.v1"), (true, false));
+        assert_eq!(of("crm", "past"), (false, true));
+        assert_eq!(of("erp", "past"), (false, false));
     }
 }

@@ -2,17 +2,21 @@
 
 mod aggregates;
 mod analytics;
+mod backfills;
 mod cell;
 mod chain;
 mod change;
 mod clickhouse;
+mod deliveries;
 pub mod delivery;
+mod endpoint;
 mod error;
 mod fold;
 mod implied;
 mod late;
 mod letters;
 mod log;
+mod look;
 mod msgpack;
 mod naming;
 mod postgres;
@@ -21,7 +25,9 @@ mod redis_state;
 mod report;
 mod rows;
 mod run;
+mod runs;
 mod settle;
+mod share;
 mod slots;
 mod sources;
 mod sums;
@@ -30,10 +36,10 @@ mod topic;
 mod webhook;
 mod wire;
 
+pub use endpoint::ReceiverSource;
 pub use error::Error;
 pub use report::{DeadLetterReport, Difference, Kind, Report, SinkReport};
 pub use run::run;
 pub use settle::{settle, settle_with};
-pub use sources::{
-    KafkaSource, OnProgress, Options, PostgresSource, ReceiverSource, RedisSource, Sink, Sources,
-};
+pub use share::{RunReport, RunState, Share};
+pub use sources::{KafkaSource, OnProgress, Options, PostgresSource, RedisSource, Sink, Sources};

@@ -18,17 +18,18 @@ const WHAT: &str = "Kafka";
 /// A name to connect with; it is no group that anybody is in.
 const NAME: &str = "engage-verify";
 
-/// The enriched topic between two fixed sets of offsets.
+/// A topic between two fixed sets of offsets.
 #[derive(Clone)]
 pub(crate) struct Log {
     kafka: Arc<KafkaSource>,
+    topic: String,
     pub(crate) spans: Vec<Span>,
     /// From when on every event that happened is retained; `None`: all of them are.
     pub(crate) covered_from: Option<Micros>,
 }
 
 impl Log {
-    /// Fixes the offsets.
+    /// Fixes the offsets of the enriched topic.
     pub(crate) async fn open(kafka: &KafkaSource) -> Result<Self, Error> {
         let kafka = Arc::new(kafka.clone());
         let asked = Arc::clone(&kafka);
@@ -37,6 +38,7 @@ impl Log {
             let spans = scanner.spans()?;
             let covered_from = covered_from(&scanner, &spans)?;
             Ok(Self {
+                topic: asked.enriched_topic.clone(),
                 kafka: asked,
                 spans,
                 covered_from,
@@ -45,9 +47,26 @@ impl Log {
         .await
     }
 
+    /// Fixes the offsets of the topic of backfills, which may not exist; what it covers goes by runs, not by time.
+    pub(crate) async fn backfills(kafka: &KafkaSource) -> Result<Self, Error> {
+        let kafka = Arc::new(kafka.clone());
+        let asked = Arc::clone(&kafka);
+        blocking(&kafka, move || {
+            let topic = asked.backfill_topic.clone();
+            let spans = Scanner::open(&asked.settings, NAME, &topic)?.spans()?;
+            Ok(Self {
+                kafka: asked,
+                topic,
+                spans,
+                covered_from: None,
+            })
+        })
+        .await
+    }
+
     /// The log does not reach back to its first record.
-    pub(crate) const fn is_truncated(&self) -> bool {
-        self.covered_from.is_some()
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.spans.iter().any(|span| span.from > 0)
     }
 
     /// Whether every event of a cell is retained.
@@ -64,7 +83,7 @@ impl Log {
     ) -> Result<V, Error> {
         let log = self.clone();
         blocking(&self.kafka, move || {
-            let scanner = Scanner::open(&log.kafka.settings, NAME, &log.kafka.enriched_topic)?;
+            let scanner = Scanner::open(&log.kafka.settings, NAME, &log.topic)?;
             scanner.read(&log.spans, |record| visit(&mut visitor, record))?;
             Ok(visitor)
         })
@@ -123,6 +142,9 @@ pub(crate) async fn progress(
     blocking(kafka, move || {
         let scanner = Scanner::open(&settings, &group, &topic)?;
         let spans = scanner.spans()?;
+        if spans.is_empty() {
+            return Ok((BTreeMap::new(), 0));
+        }
         let partitions: Vec<i32> = spans.iter().map(|span| span.partition).collect();
         let committed = scanner.committed(&partitions)?;
         let undone = |span: &Span| {
@@ -133,6 +155,28 @@ pub(crate) async fn progress(
         };
         let behind = spans.iter().map(undone).sum();
         Ok((committed, behind))
+    })
+    .await
+}
+
+/// Where in each partition of a topic what was written at or after a moment begins.
+pub(crate) async fn since(
+    kafka: &KafkaSource,
+    topic: &str,
+    at: Micros,
+) -> Result<BTreeMap<i32, i64>, Error> {
+    let (settings, topic) = (kafka.settings.clone(), topic.to_owned());
+    blocking(kafka, move || {
+        let scanner = Scanner::open(&settings, NAME, &topic)?;
+        let spans = scanner.spans()?;
+        if spans.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let found = scanner.since(&spans, at.millis())?;
+        Ok(found
+            .iter()
+            .map(|span| (span.partition, span.from))
+            .collect())
     })
     .await
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::share::{RunReport, Share};
 use crate::sources::Sink;
 
 /// The result of one comparison.
@@ -46,6 +47,12 @@ pub struct SinkReport {
     pub notes: Vec<String>,
     /// Records that the sink has not done yet; with some, differences may be no more than that.
     pub behind: u64,
+    /// Of the counts above, what is not of a backfill; for webhooks, where there are any in [`Self::runs`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Share>,
+    /// Of the counts above, what is of each backfill, the oldest run first; for webhooks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunReport>,
     /// How long it took.
     #[serde(with = "millis", rename = "elapsed_ms")]
     pub elapsed: Duration,
@@ -100,6 +107,8 @@ impl SinkReport {
             differences: Vec::new(),
             notes: Vec::new(),
             behind: 0,
+            live: None,
+            runs: Vec::new(),
             elapsed: Duration::ZERO,
         }
     }
@@ -233,7 +242,14 @@ impl fmt::Display for SinkReport {
             self.violations,
             self.behind,
             self.elapsed.as_secs_f64()
-        )
+        )?;
+        if let Some(live) = &self.live {
+            writeln!(f, "    live                 {live}")?;
+        }
+        for run in &self.runs {
+            writeln!(f, "    {run}")?;
+        }
+        Ok(())
     }
 }
 

@@ -3,25 +3,23 @@
 //! Invariant: what a sink holds is read before what it should hold, so that a moving pipeline shows as "behind" and not as
 //! surplus; Postgres comes last and its transaction is short.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
-use crate::delivery::Summary;
+use crate::deliveries::Deliveries;
 use crate::fold::Into;
-use crate::implied::Implied;
 use crate::letters::Letters;
 use crate::log::Log;
 use crate::postgres::Source;
 use crate::redis_state::Held;
 use crate::slots::Slots;
 use crate::topic::Reading;
-use crate::webhook::Receiver;
 use crate::{
     Error, Options, Report, Sink, SinkReport, Sources, aggregates, analytics, clickhouse, log,
-    topic, webhook,
+    topic,
 };
 
 /// Compares every sink with Postgres, once, as things are now.
@@ -49,7 +47,7 @@ struct Run<'a> {
     without: Vec<String>,
     log: Log,
     held: Vec<Held>,
-    delivered: Option<Summary>,
+    deliveries: Option<Deliveries<'a>>,
     reading: Option<Reading>,
     topic_begun: Instant,
     report: Report,
@@ -59,7 +57,9 @@ impl<'a> Run<'a> {
     /// Reads what the sinks and the dead letters hold, and fixes the offsets of the topic.
     async fn begin(sources: &'a Sources, options: &'a Options) -> Result<Self, Error> {
         options.say("reading dead letters");
-        let letters = Letters::read(&sources.kafka, sources.postgres.schema.event_key()).await?;
+        let key = sources.postgres.schema.event_key();
+        let endpoint = sources.receiver.as_ref().map(|one| one.endpoint.as_str());
+        let letters = Letters::read(&sources.kafka, key, endpoint).await?;
         let log = Log::open(&sources.kafka).await?;
         let held = match &sources.redis {
             Some(redis) if options.sinks.contains(&Sink::Redis) => {
@@ -85,7 +85,7 @@ impl<'a> Run<'a> {
             letters,
             log,
             held,
-            delivered: None,
+            deliveries: None,
             reading: None,
             topic_begun: Instant::now(),
             report,
@@ -101,10 +101,11 @@ impl<'a> Run<'a> {
         self.topic_begun = Instant::now();
         let implied = match &self.sources.receiver {
             Some(source) if self.wants(Sink::Webhook) => {
-                let kafka = &self.sources.kafka;
-                let (done, _) = log::progress(kafka, &source.group, &kafka.enriched_topic).await?;
-                self.delivered = Some(Receiver::new(source).summary().await?);
-                Some(Implied::new(source, done, self.letters.undelivered.clone()))
+                let undelivered = std::mem::take(&mut self.letters.undelivered);
+                let begun = Deliveries::begin(&self.sources.kafka, source, undelivered);
+                let (deliveries, implied) = begun.await?;
+                self.deliveries = Some(deliveries);
+                Some(implied)
             }
             _ => None,
         };
@@ -116,8 +117,13 @@ impl<'a> Run<'a> {
         let without: HashSet<String> = self.without.iter().cloned().collect();
         let recounts = aggregates::recounts(&self.held);
         let mut reading = Reading::new(self.options, without, &self.log, recounts, implied);
-        reading.fold.given_up = Arc::new(std::mem::take(&mut self.letters.given_up));
-        self.reading = Some(reading.read(&self.log, self.options).await?);
+        reading.fold.given_up = Arc::new(std::mem::take(&mut self.letters.given_up.live));
+        let mut reading = reading.read(&self.log, self.options).await?;
+        if let (Some(deliveries), Some(implied)) = (&mut self.deliveries, reading.implied.take()) {
+            let implied = deliveries.read_backfills(implied, self.options);
+            reading.implied = Some(implied.await?);
+        }
+        self.reading = Some(reading);
         Ok(())
     }
 
@@ -206,51 +212,36 @@ impl<'a> Run<'a> {
     }
 
     async fn compare_deliveries(&mut self) -> Result<(), Error> {
-        let (Some(source), Some(summary)) = (&self.sources.receiver, self.delivered.take()) else {
-            return Ok(());
-        };
-        let Some(mut reading) = self.reading.take() else {
-            return Ok(());
-        };
-        self.options.say("comparing deliveries");
-        let (truncated, options) = (self.log.is_truncated(), self.options);
-        let compared = reading.implied.as_ref();
-        let Some(mut compared) =
-            compared.map(|implied| webhook::compare(&summary, implied, options))
+        let (Some(deliveries), Some(mut reading)) = (self.deliveries.take(), self.reading.take())
         else {
             return Ok(());
         };
-        for slots in compared.rounds() {
-            let found = Receiver::new(source).messages(&slots).await?;
-            let log = Log::open(&self.sources.kafka).await?;
-            reading = reading.messages(&log, slots, options).await?;
-            if let Some(implied) = &reading.implied {
-                compared.name(found, implied, truncated, options);
-            }
-        }
-        let Some(implied) = &reading.implied else {
+        let Some(implied) = reading.implied.take() else {
             return Ok(());
         };
-        self.push(compared.finish(implied, truncated, options))
-            .await
+        let is_cut = self.log.is_truncated();
+        let compared = deliveries.compare((reading, implied), is_cut, self.options);
+        let found = compared.await?;
+        self.push(found).await
     }
 
     /// Adds how far the sink's group is behind.
     async fn push(&mut self, mut found: SinkReport) -> Result<(), Error> {
         let kafka = &self.sources.kafka;
-        let group = match found.sink {
-            Sink::Enriched => Some((&kafka.enricher_group, &kafka.cdc_topic)),
-            Sink::Clickhouse => Some((&kafka.clickhouse_group, &kafka.enriched_topic)),
+        let reads = |group: &str, topic: &str| (group.to_owned(), topic.to_owned());
+        let groups = match found.sink {
+            Sink::Enriched => vec![reads(&kafka.enricher_group, &kafka.cdc_topic)],
+            Sink::Clickhouse => vec![reads(&kafka.clickhouse_group, &kafka.enriched_topic)],
             Sink::Webhook => self
                 .sources
                 .receiver
-                .as_ref()
-                .map(|r| (&r.group, &kafka.enriched_topic)),
-            Sink::Redis => None,
+                .iter()
+                .flat_map(|one| one.groups(kafka))
+                .collect(),
+            Sink::Redis => Vec::new(),
         };
-        if let Some((group, topic)) = group {
-            let (_, behind): (BTreeMap<i32, i64>, u64) = log::progress(kafka, group, topic).await?;
-            found.behind = behind;
+        for (group, topic) in groups {
+            found.behind += log::progress(kafka, &group, &topic).await?.1;
         }
         if self.letters.is_full {
             found

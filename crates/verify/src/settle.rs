@@ -49,15 +49,15 @@ pub async fn settle_with(
 /// Every group has done what its topic holds. A broker that does not answer has not drained.
 async fn is_drained(sources: &Sources) -> bool {
     let kafka = &sources.kafka;
-    let mut groups = vec![(&kafka.enricher_group, &kafka.cdc_topic)];
+    let mut groups = vec![(kafka.enricher_group.clone(), kafka.cdc_topic.clone())];
     if sources.clickhouse.is_some() {
-        groups.push((&kafka.clickhouse_group, &kafka.enriched_topic));
+        groups.push((kafka.clickhouse_group.clone(), kafka.enriched_topic.clone()));
     }
     if let Some(receiver) = &sources.receiver {
-        groups.push((&receiver.group, &kafka.enriched_topic));
+        groups.extend(receiver.groups(kafka));
     }
     for (group, topic) in groups {
-        if !progress(kafka, group, topic)
+        if !progress(kafka, &group, &topic)
             .await
             .is_ok_and(|(_, behind)| behind == 0)
         {

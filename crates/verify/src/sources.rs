@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engagement::event::Micros;
-use engagement::profile::Profile;
 use platform::{ClickHouseSettings, Schema};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -18,6 +17,7 @@ use stream::dead_letter;
 use stream::settings::KafkaSettings;
 use url::Url;
 
+use crate::endpoint::ReceiverSource;
 use crate::error::Error;
 
 /// The stores of one pipeline.
@@ -70,6 +70,10 @@ pub struct KafkaSource {
     pub cdc_topic: String,
     /// Enriched events.
     pub enriched_topic: String,
+    /// What backfills write.
+    pub backfill_topic: String,
+    /// Plans and progress of backfills.
+    pub runs_topic: String,
     /// Dead-letter topics are this and the service's name.
     pub dead_letter_prefix: String,
     /// Group of the enricher.
@@ -86,6 +90,8 @@ impl KafkaSource {
             settings,
             cdc_topic: "cdc.public.engagement_events".into(),
             enriched_topic: "engagement.enriched.v1".into(),
+            backfill_topic: "engagement.backfill.v1".into(),
+            runs_topic: "engagement.backfill.runs".into(),
             dead_letter_prefix: dead_letter::TOPICS.into(),
             enricher_group: "enricher".into(),
             clickhouse_group: "clickhouse-sink".into(),
@@ -139,38 +145,6 @@ impl RedisSource {
             root_cert: pem.ca,
         };
         redis::Client::build_with_tls(url, certificates).map_err(bad)
-    }
-}
-
-/// A webhook endpoint that answers `GET /deliveries` as the demo receiver does, and how it is configured at the forwarder.
-#[derive(Clone, Debug)]
-pub struct ReceiverSource {
-    /// The receiver, such as `http://127.0.0.1:5001`.
-    pub url: Url,
-    /// The endpoint's consumer group, `webhook-forwarder.<endpoint>`.
-    pub group: String,
-    /// The endpoint's profile.
-    pub profile: Profile,
-    /// The body is the Standard Webhooks envelope.
-    pub envelope: bool,
-    /// The endpoint takes events of snapshots and backfills.
-    pub historical: bool,
-    /// `<db>.<table>` of the event uid.
-    pub database_table: String,
-}
-
-impl ReceiverSource {
-    /// An endpoint with the forwarder's defaults, but for `historical`.
-    #[must_use]
-    pub fn new(url: Url, endpoint: &str, historical: bool) -> Self {
-        Self {
-            url,
-            group: format!("webhook-forwarder.{endpoint}"),
-            profile: Profile::Canonical,
-            envelope: true,
-            historical,
-            database_table: "engage.engagement_events".into(),
-        }
     }
 }
 

@@ -85,25 +85,21 @@ impl Reading {
             .await
     }
 
-    /// Reads the log once more for the messages of some slots.
+    /// Reads the log once more for the messages that `implied` looks at.
     pub(crate) async fn messages(
         mut self,
         log: &Log,
-        slots: HashSet<usize>,
+        implied: Implied,
         options: &Options,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Implied), Error> {
         options.say("reading the enriched topic for messages that differ");
-        if let Some(implied) = &mut self.implied {
-            implied.look_into(slots);
-        }
         self.fold.again(Into::Rows(Focus::default()));
-        let take = |reading: &mut Self, record| {
-            let event = reading.fold.take(&record);
-            if let (Some(implied), Some(event)) = (&mut reading.implied, event) {
+        let take = |(reading, implied): &mut (Self, Implied), record| {
+            if let Some(event) = reading.fold.take(&record) {
                 implied.take(&record, &event);
             }
         };
-        log.read(self, take).await
+        log.read((self, implied), take).await
     }
 }
 

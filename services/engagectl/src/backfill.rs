@@ -119,7 +119,7 @@ async fn prepared(
     let runs = log.runs().await?;
     let mut run = match (args.resume, range) {
         (Some(id), _) => resumed(&runs, id, &source, &log).await?,
-        (None, Some(range)) => planned(&mut source, &log, args, range, partitions).await?,
+        (None, Some(range)) => planned(&mut source, &log, args, range, (partitions, &runs)).await?,
         (None, None) => return Err(Failure::usage("--start is missing")),
     };
     let readers = readers::of(config, &run.spec.sinks).await?;
@@ -161,7 +161,7 @@ async fn planned(
     log: &Log,
     args: &BackfillArgs,
     range: Range,
-    partitions: i32,
+    (partitions, runs): (i32, &Runs),
 ) -> Result<Run, Failure> {
     let wanted = Wanted {
         range,
@@ -183,7 +183,7 @@ async fn planned(
         content_id: args.content_id.clone(),
         sinks,
         // a change may begin exactly at the noted position
-        revision_lsn: horizon.lsn.saturating_sub(1),
+        revision_lsn: runs.free_revision(horizon.lsn),
         horizon: horizon.xid,
         ranges: range.split(u32::try_from(parts).unwrap_or(1)),
         rows,
@@ -291,13 +291,22 @@ async fn work(
         seconds: begun.elapsed().as_secs_f64(),
         written: session.emitter.written,
     };
+    say_end(&session.run, &end);
+    let key = log::key_of_end(&session.run);
+    session.log.note(&producer, key, &Entry::End(end)).await?;
+    Ok(true)
+}
+
+fn say_end(run: &Run, end: &Finished) {
     eprintln!(
         "{} rows written in {:.1} s, {} in all; read by the sinks",
         end.written, end.seconds, end.rows
     );
-    let key = log::key_of_end(&session.run);
-    session.log.note(&producer, key, &Entry::End(end)).await?;
-    Ok(true)
+    if run.spec.sinks.contains(&Addressee::Webhook) {
+        eprintln!(
+            "endpoints deliver it at their own pace; `engagectl verify --sinks webhook --receiver URL --historical --within 60s` compares what one has got"
+        );
+    }
 }
 
 /// Whether ClickHouse now holds what Postgres holds.

@@ -92,6 +92,8 @@ pub(crate) fn stores(config: &Config) -> Sources {
     let mut kafka = KafkaSource::new(config.kafka.clone());
     kafka.cdc_topic.clone_from(&config.topics.cdc);
     kafka.enriched_topic.clone_from(&config.topics.enriched);
+    kafka.backfill_topic.clone_from(&config.topics.backfill);
+    kafka.runs_topic.clone_from(&config.topics.backfill_runs);
     Sources {
         postgres,
         kafka,

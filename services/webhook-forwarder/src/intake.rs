@@ -44,9 +44,29 @@ pub fn judge(
     shape: &MessageShape,
     selection: Selection,
 ) -> Intake {
-    if Ticket::of(record).is_some_and(|ticket| !ticket.is_for(Addressee::Webhook)) {
+    let ticket = Ticket::of(record);
+    if ticket
+        .as_ref()
+        .is_some_and(|ticket| !ticket.is_for(Addressee::Webhook))
+    {
         return Intake::Skip(Skip::Unwanted);
     }
+    match taken(record, reader, endpoint, shape, selection) {
+        Intake::Send(message) => Intake::Send(Message {
+            run: ticket.map(|ticket| ticket.run),
+            ..message
+        }),
+        other => other,
+    }
+}
+
+fn taken(
+    record: &Record,
+    reader: &mut Reader,
+    endpoint: &str,
+    shape: &MessageShape,
+    selection: Selection,
+) -> Intake {
     match redrive::address(record, crate::NAME, Some(endpoint)) {
         Address::Everyone => {}
         Address::Me => return redriven(record, shape, selection),
@@ -293,7 +313,11 @@ mod tests {
             );
             record.headers.push(header);
             let intake = judge(&record, &mut Reader::new(), "crm", &shape, wants);
-            assert_eq!(matches!(intake, Intake::Send(_)), is_sent, "{sinks}");
+            let run = match intake {
+                Intake::Send(message) => message.run,
+                _ => None,
+            };
+            assert_eq!(run, is_sent.then_some(7), "{sinks}");
         }
     }
 

@@ -14,10 +14,11 @@ use crate::endpoint::EndpointProblem;
 use crate::signature::SigningKey;
 
 /// Headers that are ours or the protocol's.
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 12] = [
     "webhook-id",
     "webhook-timestamp",
     "webhook-signature",
+    stream::backfill::RUN,
     "traceparent",
     "tracestate",
     "content-type",

@@ -31,6 +31,8 @@ pub struct Message {
     pub committed_at: Option<Micros>,
     /// The event, for traces.
     pub subject: Subject,
+    /// The backfill that brings it; `None`: the live stream does.
+    pub run: Option<i64>,
 }
 
 /// What is delivered one after the other.
@@ -81,6 +83,7 @@ impl MessageShape {
             key: self.order.key(event),
             committed_at: (!event.is_historical()).then_some(event.source.committed_at),
             subject: Subject::from(event),
+            run: None,
         })
     }
 

@@ -133,6 +133,7 @@ mod tests {
             key: offset.to_string().into(),
             committed_at: None,
             subject: Subject::from(&sample()),
+            run: None,
         };
         let sender = Sender {
             group: "g",

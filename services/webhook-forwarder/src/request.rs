@@ -3,6 +3,7 @@
 //! Invariant: id and body are the message's; only timestamp and signature are of the attempt.
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use stream::backfill::RUN;
 use stream::headers::{Headers, TRACEPARENT, TRACESTATE, last};
 
 use crate::endpoint::Endpoint;
@@ -24,6 +25,9 @@ pub fn headers(endpoint: &Endpoint, message: &Message, now: i64, trace: &Headers
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(WEBHOOK_TIMESTAMP, timestamp.into());
     let signature = signature_header(&endpoint.keys, &message.id, timestamp, &message.body);
+    if let Some(run) = message.run {
+        headers.insert(HeaderName::from_static(RUN), run.into());
+    }
     for (name, value) in [
         (WEBHOOK_ID, Some(message.id.as_bytes())),
         (WEBHOOK_SIGNATURE, signature.as_deref().map(str::as_bytes)),
@@ -79,6 +83,23 @@ mod tests {
         assert_eq!(headers["content-type"], "application/json");
         assert_eq!(headers["authorization"], "Bearer t0ken");
         assert_eq!(headers.get("tracestate"), None);
+    }
+
+    #[test]
+    fn what_a_backfill_brings_names_its_run_and_what_is_live_names_none() {
+        let endpoint = endpoint();
+        let live = endpoint.shape.message(&sample()).unwrap();
+        let past = Message {
+            run: Some(1_767_882_112_123),
+            ..live.clone()
+        };
+        let run = |message| {
+            headers(&endpoint, message, 0, &Vec::new())
+                .get(RUN)
+                .cloned()
+        };
+        assert_eq!(run(&live), None);
+        assert_eq!(run(&past).unwrap(), "1767882112123");
     }
 
     #[test]

@@ -235,6 +235,7 @@ mod tests {
                     key: "content/1".into(),
                     committed_at: Some(event.source.committed_at),
                     subject: Subject::from(&event),
+                    run: None,
                 },
             }
         }

@@ -177,6 +177,32 @@ pub(crate) async fn enriched(bootstrap: &str, topic: &str, events: &[EnrichedEve
     }
 }
 
+/// Writes what a backfill brings where it says it belongs.
+pub(crate) async fn backfilled(bootstrap: &str, topic: &str, event: &EnrichedEvent, ticket: &str) {
+    let source = event.source.position().to_string();
+    let headers = [
+        ("content-type", Format::Protobuf.content_type()),
+        ("engagement-source", source.as_str()),
+        ("engage-backfill", ticket),
+    ];
+    let payload = encode(event, Format::Protobuf);
+    produce(bootstrap, topic, event.source.partition, &payload, &headers).await;
+}
+
+/// Writes a text under a key to the first partition; an empty one takes the key back.
+pub(crate) async fn keyed(bootstrap: &str, topic: &str, key: &str, text: &str) {
+    let producer: FutureProducer = client(bootstrap).create().unwrap();
+    let record = FutureRecord::to(topic).partition(0).key(key);
+    let record = match text {
+        "" => record,
+        _ => record.payload(text),
+    };
+    producer
+        .send(record, Duration::from_secs(120))
+        .await
+        .unwrap();
+}
+
 /// Removes what lies before these offsets, as retention does.
 pub(crate) async fn forget(bootstrap: &str, topic: &str, offsets: &[(i32, i64)]) {
     let admin: AdminClient<DefaultClientContext> = client(bootstrap).create().unwrap();

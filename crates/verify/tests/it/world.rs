@@ -87,6 +87,8 @@ impl World {
         });
         kafka.enriched_topic = format!("{name}.enriched");
         kafka.cdc_topic = format!("{name}.cdc");
+        kafka.backfill_topic = format!("{name}.backfill");
+        kafka.runs_topic = format!("{name}.backfill.runs");
         kafka.dead_letter_prefix = format!("{name}.dlq.");
         let letters =
             ["enricher", "webhook-forwarder"].map(|service| format!("{name}.dlq.{service}"));

@@ -102,11 +102,14 @@ impl Emitter {
         if let Some(note) = run.begin(range, &self.ends()) {
             self.note(run, range, Entry::Note(note)).await?;
         }
+        let before = self.too_large.len();
         for row in &read.rows {
             if self.found.is_new(range, &row.event_id) {
                 self.send(run, range, row, at).await?;
             }
         }
+        let left_out = self.too_large.len() - before;
+        run.leave_out(range, u64::try_from(left_out).unwrap_or(u64::MAX));
         let note = run.advance(&read.page, &self.ends());
         self.unnoted.insert(range, note);
         if self.noted.elapsed() >= NOTED {

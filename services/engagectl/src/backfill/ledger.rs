@@ -74,6 +74,13 @@ pub(super) struct Note {
     pub(super) done: bool,
     /// Per partition of the lane topic: whatever of this range comes after this note comes at or behind this offset.
     pub(super) ends: Vec<i64>,
+    /// Those among the rows that are too large for a record.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) left_out: u64,
+}
+
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How a run ended.
@@ -202,6 +209,16 @@ impl Runs {
         self.0.values()
     }
 
+    /// A revision for a new run, below `lsn` and of no other run: revisions of webhooks are messages, and two runs at one place of
+    /// the log send two. No change begins within the eight bytes before another one.
+    #[must_use]
+    pub(super) fn free_revision(&self, lsn: u64) -> u64 {
+        let is_taken = |lsn: &u64| self.iter().any(|run| run.spec.revision_lsn == *lsn);
+        let below = |bytes| lsn.saturating_sub(bytes);
+        let free = (1..8).map(below).find(|lsn| !is_taken(lsn));
+        free.unwrap_or(below(7))
+    }
+
     /// Rows a second that the last finished run of some size has reached.
     #[must_use]
     pub(super) fn speed(&self) -> Option<f64> {
@@ -291,6 +308,11 @@ impl Run {
         };
         self.notes.insert(range, note.clone());
         Some(note)
+    }
+
+    /// So many rows of the page that is noted next are too large for a record.
+    pub(super) fn leave_out(&mut self, range: u32, rows: u64) {
+        self.notes.entry(range).or_default().left_out += rows;
     }
 
     /// The note of a page whose rows are all in the topic.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ::verify::delivery::{Page, Summary, hash_of, key_of};
+use ::verify::delivery::{Delivered, Page, RunSum, Summary, hash_of, key_of};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -14,6 +14,7 @@ use super::living::Living;
 use super::message::Item;
 use super::quantile::Quantiles;
 use super::record::Entry;
+use super::runs::Runs;
 
 /// Event types counted by name; further ones count as `(other)`.
 const NAMED_TYPES: usize = 64;
@@ -29,6 +30,7 @@ pub(super) struct Book {
     keep: usize,
     counts: Counts,
     messages: Distinct,
+    runs: Runs,
     changed_ids: Vec<String>,
     events: Living,
     types: BTreeMap<String, u64>,
@@ -78,6 +80,8 @@ pub(super) struct Stats {
     /// More ids came than are kept: unique counts are lower bounds.
     distinct_full: bool,
     event_types: BTreeMap<String, u64>,
+    /// What came with the header of a backfill, the oldest run first.
+    backfills: Vec<RunSum>,
     /// Commit in Postgres to first received here.
     freshness_ms: Freshness,
 }
@@ -97,6 +101,7 @@ impl Book {
             keep,
             counts: Counts::default(),
             messages: Distinct::new(distinct_limit),
+            runs: Runs::new(distinct_limit),
             changed_ids: Vec::new(),
             events: Living::new(distinct_limit),
             types: BTreeMap::new(),
@@ -134,7 +139,9 @@ impl Book {
     }
 
     fn add(&mut self, webhook_id: &str, item: &Item, body: u64) -> Added {
-        let added = self.messages.add(key_of(webhook_id), body);
+        let key = key_of(webhook_id);
+        let added = self.messages.add(key, body);
+        self.runs.note(added, item.run, key, body);
         self.counts.events += 1;
         match added {
             Added::New => self.first(item),
@@ -157,13 +164,29 @@ impl Book {
             repeats: self.counts.duplicates - self.counts.changed_bodies,
             changed: self.counts.changed_bodies,
             changed_ids: self.changed_ids.clone(),
-            full: self.messages.is_full(),
+            full: self.messages.is_full() || self.runs.is_full(),
+            runs: Some(self.runs.sums()),
+        }
+    }
+
+    /// The same of one backfill alone.
+    pub(super) fn summary_of(&self, run: i64) -> Summary {
+        let sums = self.runs.sums().into_iter().filter(|sum| sum.run == run);
+        let sums: Vec<RunSum> = sums.collect();
+        Summary {
+            slots: self.runs.slots(run),
+            repeats: sums.iter().map(|sum| sum.repeats).sum(),
+            full: self.runs.is_full(),
+            runs: Some(sums),
+            ..Summary::default()
         }
     }
 
     /// The messages of one slot.
     pub(super) fn page(&self, slot: usize, after: u64, limit: usize) -> Page {
-        self.messages.page(slot, after, limit)
+        let messages = self.messages.page(slot, after, limit).into_iter();
+        let told = messages.map(|(key, body)| Delivered::new(key, body, self.runs.of(key)));
+        Page(told.collect())
     }
 
     fn first(&mut self, item: &Item) {
@@ -203,6 +226,7 @@ impl Book {
             unique_events: self.events.len(),
             distinct_full: self.messages.is_full() || self.events.is_full(),
             event_types: self.types.clone(),
+            backfills: self.runs.sums(),
             freshness_ms: Freshness {
                 samples,
                 p50: self.freshness.at(500),
@@ -227,6 +251,7 @@ mod tests {
             deleted: false,
             moved: false,
             committed_at: Some(Micros(1_000_000)),
+            run: None,
         }
     }
 
@@ -255,6 +280,38 @@ mod tests {
         assert_eq!(
             stats["freshness_ms"],
             json!({"samples": 2, "p50": 250, "p99": 250, "max": 250})
+        );
+    }
+
+    #[test]
+    fn what_a_backfill_brought_is_told_apart_and_a_repeat_is_one_of_its_own() {
+        let mut book = Book::new(10, 100, 0);
+        let past = Item {
+            run: Some(7),
+            ..item("1")
+        };
+        book.take("live", &item("1"), &raw("{}"), 0);
+        for id in ["past", "past", "other"] {
+            book.take(id, &past, &raw("{}"), 0);
+        }
+        let all = book.summary();
+        let expected = RunSum {
+            run: 7,
+            messages: 2,
+            repeats: 1,
+        };
+        assert_eq!((all.runs, all.repeats), (Some(vec![expected]), 1));
+        assert_eq!(stats(&book)["backfills"], json!([expected]));
+        let of_run = book.summary_of(7);
+        let count = |summary: &Summary| summary.slots.iter().map(|slot| slot.0).sum::<u64>();
+        assert_eq!((count(&book.summary()), count(&of_run)), (3, 2));
+        assert_eq!(count(&book.summary_of(8)), 0);
+        let slot = ::verify::delivery::slot_of(key_of("past"));
+        let Page(page) = book.page(slot, 0, 10);
+        assert_eq!(
+            page,
+            [Delivered::Past(key_of("past"), hash_of(b"{}"), 7)],
+            "keys of the three lie in slots of their own"
         );
     }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use ::verify::delivery::{Page, SLOTS, Slot, slot_of};
+use ::verify::delivery::{SLOTS, Slot, slot_of};
 
 /// A set of messages, each with the hash of the first body that came with it.
 #[derive(Debug)]
@@ -71,8 +71,8 @@ impl Distinct {
         self.sums.clone()
     }
 
-    /// The messages of a slot behind a key, by key.
-    pub(super) fn page(&self, slot: usize, after: u64, limit: usize) -> Page {
+    /// The messages of a slot behind a key, by key: key and body.
+    pub(super) fn page(&self, slot: usize, after: u64, limit: usize) -> Vec<(u64, u64)> {
         let messages = self.slots.get(slot).into_iter().flatten();
         let mut behind: Vec<(u64, u64)> = messages
             .map(|(key, body)| (*key, *body))
@@ -80,7 +80,7 @@ impl Distinct {
             .collect();
         behind.sort_unstable();
         behind.truncate(limit);
-        Page(behind)
+        behind
     }
 }
 
@@ -124,10 +124,10 @@ mod tests {
             set.add(5 + n * slots, n);
         }
         set.add(6, 9);
-        let Page(first) = set.page(5, 0, 2);
+        let first = set.page(5, 0, 2);
         assert_eq!(first, [(5 + slots, 1), (5 + 2 * slots, 2)]);
-        assert_eq!(set.page(5, first[1].0, 2), Page(vec![(5 + 3 * slots, 3)]));
+        assert_eq!(set.page(5, first[1].0, 2), [(5 + 3 * slots, 3)]);
         assert_eq!(set.sums()[5].0, 3);
-        assert_eq!(set.page(SLOTS, 0, 2), Page(Vec::new()));
+        assert!(set.page(SLOTS, 0, 2).is_empty());
     }
 }

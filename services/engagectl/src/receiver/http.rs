@@ -14,6 +14,7 @@ use axum::routing::{get, post, put};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use stream::backfill::RUN;
 
 use super::faults::Faults;
 use super::message::{self, Item};
@@ -87,7 +88,7 @@ async fn judge(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Response {
 fn take(shared: &Shared, headers: &HeaderMap, body: &[u8], now: i64) -> Response {
     match parse(body) {
         Some(Body::One(raw)) => take_one(shared, headers, raw, now),
-        Some(Body::Many(raws)) => take_many(shared, &raws, now),
+        Some(Body::Many(raws)) => take_many(shared, headers, &raws, now),
         None => {
             shared.book().counts().malformed += 1;
             let error = "the body is no JSON object or array";
@@ -106,7 +107,7 @@ fn parse(body: &[u8]) -> Option<Body<'_>> {
 }
 
 fn take_one(shared: &Shared, headers: &HeaderMap, raw: &RawValue, now: i64) -> Response {
-    let Some(item) = item(raw) else {
+    let Some(item) = item(raw, headers) else {
         shared.book().counts().malformed += 1;
         let error =
             "the body names no event: expected `event_id` or `id`, at the top or under `data`";
@@ -123,10 +124,10 @@ fn take_one(shared: &Shared, headers: &HeaderMap, raw: &RawValue, now: i64) -> R
 }
 
 /// Takes the events of a batch; 207 with one status per item when some are refused.
-fn take_many(shared: &Shared, raws: &[&RawValue], now: i64) -> Response {
+fn take_many(shared: &Shared, headers: &HeaderMap, raws: &[&RawValue], now: i64) -> Response {
     let mut results = Vec::with_capacity(raws.len());
     for raw in raws {
-        results.push(take_item(shared, raw, now));
+        results.push(take_item(shared, headers, raw, now));
     }
     let accepted = results.iter().filter(|status| **status == 200).count();
     if accepted == results.len() {
@@ -139,8 +140,8 @@ fn take_many(shared: &Shared, raws: &[&RawValue], now: i64) -> Response {
     )
 }
 
-fn take_item(shared: &Shared, raw: &RawValue, now: i64) -> u16 {
-    let Some(item) = item(raw) else {
+fn take_item(shared: &Shared, headers: &HeaderMap, raw: &RawValue, now: i64) -> u16 {
+    let Some(item) = item(raw, headers) else {
         shared.book().counts().malformed += 1;
         return 422;
     };
@@ -151,9 +152,13 @@ fn take_item(shared: &Shared, raw: &RawValue, now: i64) -> u16 {
     200
 }
 
-fn item(raw: &RawValue) -> Option<Item> {
+fn item(raw: &RawValue, headers: &HeaderMap) -> Option<Item> {
     let value: Value = serde_json::from_str(raw.get()).ok()?;
-    message::read(&value)
+    let run = headers.get(RUN).and_then(|run| run.to_str().ok());
+    Some(Item {
+        run: run.and_then(|run| run.parse().ok()),
+        ..message::read(&value)?
+    })
 }
 
 fn answer(status: StatusCode, body: Value) -> Response {
@@ -176,9 +181,19 @@ async fn stats(State(shared): State<Arc<Shared>>) -> Response {
     Json(stats).into_response()
 }
 
-/// Sums over all messages, for `engagectl verify`.
-async fn deliveries(State(shared): State<Arc<Shared>>) -> Response {
-    let summary = shared.book().summary();
+#[derive(Deserialize)]
+struct OfRun {
+    run: Option<i64>,
+}
+
+/// Sums over all messages, or over those of one backfill, for `engagectl verify`.
+async fn deliveries(State(shared): State<Arc<Shared>>, Query(of): Query<OfRun>) -> Response {
+    let book = shared.book();
+    let summary = match of.run {
+        None => book.summary(),
+        Some(run) => book.summary_of(run),
+    };
+    drop(book);
     Json(summary).into_response()
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Item {
     pub(crate) moved: bool,
     /// When it was committed in Postgres, where the profile says so.
     pub(crate) committed_at: Option<Micros>,
+    /// The backfill that brought it; not of the body, but of the request's header.
+    pub(crate) run: Option<i64>,
 }
 
 impl Item {
@@ -47,6 +49,7 @@ pub(crate) fn read<'a>(body: &'a Value) -> Option<Item> {
         deleted: flag("deleted"),
         moved: flag("moved"),
         committed_at,
+        run: None,
     })
 }
 

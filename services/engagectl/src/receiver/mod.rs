@@ -11,6 +11,7 @@ mod living;
 pub(crate) mod message;
 mod quantile;
 mod record;
+mod runs;
 mod span;
 mod verify;
 
@@ -39,7 +40,8 @@ pub struct ReceiverOptions {
     pub secrets: Vec<SecretString>,
     /// How many of the last events are kept for `/events` and the page.
     pub keep: usize,
-    /// How many ids are kept to tell unique events from repeats; about 40 bytes each. Beyond it
+    /// How many ids are kept to tell unique events from repeats; about 40 bytes each, and 20 more of
+    /// one that a backfill has brought. Beyond it
     /// `/stats` says `distinct_full`, and unique counts are lower bounds.
     pub distinct_limit: usize,
     /// A file that every delivery is added to before it is answered, and read from at the start.

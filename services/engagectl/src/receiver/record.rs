@@ -22,6 +22,9 @@ pub(super) struct Entry {
     revision: u64,
     deleted: bool,
     moved: bool,
+    /// The backfill that brought it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<i64>,
 }
 
 impl Entry {
@@ -33,6 +36,7 @@ impl Entry {
             revision: item.revision,
             deleted: item.deleted,
             moved: item.moved,
+            run: item.run,
         }
     }
 
@@ -50,6 +54,7 @@ impl Entry {
             deleted: self.deleted,
             moved: self.moved,
             committed_at: None,
+            run: self.run,
         }
     }
 }
@@ -99,6 +104,7 @@ mod tests {
             deleted: true,
             moved: false,
             committed_at: None,
+            run: (id == "b").then_some(7),
         };
         Entry::new(id, &item, b"{}")
     }
@@ -128,6 +134,16 @@ mod tests {
             .unwrap();
         assert_eq!(replayed(&path), [entry("a"), entry("c")]);
         assert_eq!(replayed(&path)[0].body(), hash_of(b"{}"));
+    }
+
+    #[test]
+    fn the_run_of_a_delivery_is_kept_and_lines_of_before_have_none() {
+        let line = |entry: &Entry| serde_json::to_string(entry).unwrap();
+        assert!(line(&entry("b")).ends_with(r#","run":7}"#));
+        let before = line(&entry("a"));
+        assert!(!before.contains("run"), "{before}");
+        let read = |text: &str| serde_json::from_str::<Entry>(text).unwrap().item().run;
+        assert_eq!((read(&before), read(&line(&entry("b")))), (None, Some(7)));
     }
 
     #[test]

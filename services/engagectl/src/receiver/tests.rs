@@ -198,7 +198,7 @@ async fn a_port_in_use_and_a_bad_secret_are_named() {
 
 #[tokio::test]
 async fn what_was_recorded_is_known_after_a_restart_and_told_slot_by_slot() {
-    use ::verify::delivery::{Page, SLOTS, Summary, hash_of, key_of, slot_of};
+    use ::verify::delivery::{Delivered, Page, SLOTS, Summary, hash_of, key_of, slot_of};
 
     let dir = tempfile::tempdir().unwrap();
     let recording = || ReceiverOptions {
@@ -222,9 +222,50 @@ async fn what_was_recorded_is_known_after_a_restart_and_told_slot_by_slot() {
     let key = key_of("1/42000/false");
     let path = format!("/deliveries/{}", slot_of(key));
     let Page(page) = serde_json::from_value(receiver.get(&path).await).unwrap();
-    assert_eq!(page, [(key, hash_of(body(1).to_string().as_bytes()))]);
+    let hash = hash_of(body(1).to_string().as_bytes());
+    assert_eq!(page, [Delivered::Live(key, hash)]);
     let behind = format!("{path}?after={key}");
     assert_eq!(receiver.get(&behind).await, json!([]));
+    receiver.end().await;
+}
+
+#[tokio::test]
+async fn the_run_of_a_delivery_is_that_of_its_header_also_after_a_restart() {
+    use ::verify::delivery::{Delivered, Page, RunSum, Summary, key_of, slot_of};
+
+    let dir = tempfile::tempdir().unwrap();
+    let recording = || ReceiverOptions {
+        record: Some(dir.path().join("deliveries")),
+        ..ReceiverOptions::default()
+    };
+    let receiver = start_with(recording()).await;
+    assert_eq!(receiver.post("/webhook", &body(1)).await.0, 200);
+    for id in [2, 3, 3] {
+        let request = receiver.client.post(format!("{}/webhook", receiver.url));
+        let request = request.header("engage-backfill-run", "1767882112123");
+        let answer = request.json(&body(id)).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    receiver.end().await;
+    let receiver = start_with(recording()).await;
+    let summary: Summary = serde_json::from_value(receiver.get("/deliveries").await).unwrap();
+    let expected = RunSum {
+        run: 1_767_882_112_123,
+        messages: 2,
+        repeats: 1,
+    };
+    assert_eq!(summary.runs, Some(vec![expected]));
+    let alone = receiver.get("/deliveries?run=1767882112123").await;
+    let alone: Summary = serde_json::from_value(alone).unwrap();
+    let slot = slot_of(key_of("2/42000/false"));
+    assert_eq!(alone.slots[slot].0, 1);
+    assert_eq!(alone.slots.iter().map(|slot| slot.0).sum::<u64>(), 2);
+    let page = receiver.get(&format!("/deliveries/{slot}")).await;
+    let Page(page) = serde_json::from_value(page).unwrap();
+    assert!(
+        matches!(page[..], [Delivered::Past(_, _, 1_767_882_112_123)]),
+        "{page:?}"
+    );
     receiver.end().await;
 }
 

@@ -25,6 +25,7 @@ Examples:
   engagectl verify                                  all but the last minute, as it is now
   engagectl verify --within 60s                     everything, once it has settled
   engagectl verify --sinks clickhouse --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
+  engagectl verify --sinks webhook --receiver http://127.0.0.1:5001 --historical --within 60s
   engagectl verify -o json | jq '.sinks[].differences'")]
 pub struct VerifyArgs {
     /// Only events that happened at or after this time (RFC 3339).
@@ -60,9 +61,13 @@ pub struct VerifyArgs {
     /// The endpoint's profile.
     #[arg(long, default_value = "canonical", value_name = "PROFILE")]
     pub profile: Profile,
-    /// The endpoint takes events of snapshots and backfills too.
+    /// The endpoint takes events of snapshots and backfills too (`historical = true`): each backfill is then compared apart.
     #[arg(long)]
     pub historical: bool,
+    /// When the endpoint began, if that was in the middle of the log (`start = "latest"`; RFC 3339): of what was written
+    /// before, it may have anything or nothing.
+    #[arg(long, value_name = "TIME", requires = "receiver")]
+    pub since: Option<Micros>,
 }
 
 /// An upper bound.
@@ -108,6 +113,7 @@ impl VerifyArgs {
         Some(ReceiverSource {
             profile: self.profile,
             envelope: self.profile == Profile::Canonical,
+            since: self.since,
             ..ReceiverSource::new(url, &self.endpoint, self.historical)
         })
     }
@@ -162,6 +168,19 @@ mod tests {
             line.args.receiver().unwrap().group,
             "webhook-forwarder.demo"
         );
+    }
+
+    #[test]
+    fn when_an_endpoint_began_is_said_of_an_endpoint() {
+        let since = ["verify", "--since", "1970-01-01T00:00:01Z"];
+        let refused = Line::try_parse_from(since).unwrap_err().to_string();
+        assert!(refused.contains("--receiver"), "{refused}");
+        let url = ["--receiver", "http://127.0.0.1:5001", "--historical"];
+        let line = Line::try_parse_from([&since[..], &url].concat()).unwrap();
+        let receiver = line.args.receiver().unwrap();
+        assert_eq!(receiver.since, Some(Micros(1_000_000)));
+        let group = receiver.backfill_group();
+        assert_eq!(group.unwrap(), "webhook-forwarder.demo.backfill");
     }
 
     #[test]

@@ -40,9 +40,8 @@ async fn a_run_whose_lane_got_other_partitions_is_refused_in_words_and_a_new_one
     grow(&world.topic("cdc"), 4).await;
     let (code, said) = world.tool().refused(&resume);
     assert_eq!(code, 78, "{said}");
-    let found = format!(
-        "run {run} cannot go on: topic {lane} has 4 partitions, it was planned for 3"
-    );
+    let found =
+        format!("run {run} cannot go on: topic {lane} has 4 partitions, it was planned for 3");
     for part in [
         found.as_str(),
         "start a new run over the same range: what is there is not written twice",

@@ -178,6 +178,11 @@ async fn a_backfill_reaches_the_endpoints_that_want_it_once_and_no_other() {
     past.wait_for_events(8).await;
     present.wait_for_events(6).await;
     forwarder.stop().await;
+    for call in past.calls() {
+        let run = call.headers.get("engage-backfill-run");
+        let expected = call.event_id().starts_with("10").then_some("7");
+        assert_eq!(run.map(|run| run.to_str().unwrap()), expected);
+    }
     let mut delivered = past.delivered();
     delivered.sort();
     assert_eq!(delivered, ["0", "1", "100", "101", "2", "3", "4", "5"]);

@@ -50,7 +50,8 @@ fn given(user: &Value) -> Rights {
             name(user)
         );
         let resource = &acl["resource"];
-        let resource = ["type", "patternType", "name"].map(|key| text_of(&resource[key]).to_owned());
+        let resource =
+            ["type", "patternType", "name"].map(|key| text_of(&resource[key]).to_owned());
         let known = rights.entry(resource).or_default();
         known.extend(texts(&acl["operations"]));
     }
@@ -88,7 +89,9 @@ fn there_is_no_user_beside_the_list_but_those_of_kubernetes_which_write_nothing(
     for name in BESIDE {
         for (resource, operations) in given(users[name]) {
             let looking = ["Read", "Describe", "DescribeConfigs"];
-            let more = operations.iter().find(|one| !looking.contains(&one.as_str()));
+            let more = operations
+                .iter()
+                .find(|one| !looking.contains(&one.as_str()));
             assert_eq!(more, None, "{name}: {resource:?}");
         }
     }

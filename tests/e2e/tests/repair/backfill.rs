@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 const PAST: i64 = 20_000;
 const CONTENTS: i64 = 40;
 
-fn engagectl(world: &World) -> Command {
+pub(crate) fn engagectl(world: &World) -> Command {
     let test = std::env::current_exe().unwrap();
     let bin: PathBuf = test.parent().unwrap().parent().unwrap().join("engagectl");
     let addresses = world.addresses();
@@ -38,7 +38,7 @@ fn engagectl(world: &World) -> Command {
     command
 }
 
-async fn ran(mut command: Command) -> (i32, String) {
+pub(crate) async fn ran(mut command: Command) -> (i32, String) {
     let output: Output = tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap();
@@ -48,7 +48,7 @@ async fn ran(mut command: Command) -> (i32, String) {
 }
 
 /// Every run, as `--list` says.
-async fn runs(world: &World) -> Vec<Value> {
+pub(crate) async fn runs(world: &World) -> Vec<Value> {
     let mut command = engagectl(world);
     command.args(["-o", "json", "backfill", "--list"]);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap());

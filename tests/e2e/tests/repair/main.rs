@@ -4,3 +4,4 @@
 
 mod backfill;
 mod rebuild;
+mod webhooks;

@@ -109,7 +109,8 @@ async fn the_users_of_erase_take_a_person_out_of_every_store_and_neither_add_nor
 }
 
 #[tokio::test]
-async fn who_rebuilds_sees_what_the_stores_are_made_from_and_moves_no_group_but_that_of_the_table() {
+async fn who_rebuilds_sees_what_the_stores_are_made_from_and_moves_no_group_but_that_of_the_table()
+{
     let world = World::shared().await;
     let mut owner = PgConnection::connect(&world.postgres_url("engage"))
         .await

@@ -85,6 +85,49 @@ fn a_topic_that_ends_before_what_was_noted_is_another_one() {
 }
 
 #[test]
+fn runs_at_one_place_of_the_log_have_revisions_of_their_own() {
+    let mut runs = Runs::default();
+    let mut taken = Vec::new();
+    for run in 0..7 {
+        let revision_lsn = runs.free_revision(1000);
+        taken.push(revision_lsn);
+        let plan = Entry::Plan(Spec {
+            run,
+            revision_lsn,
+            ..spec(1)
+        });
+        runs.apply(&plan_key(run), Some(&json(&plan))).unwrap();
+    }
+    assert_eq!(taken, [999, 998, 997, 996, 995, 994, 993]);
+    assert_eq!(runs.free_revision(1000), 993, "more than that is no place");
+    assert_eq!(runs.free_revision(1008), 1007);
+}
+
+#[test]
+fn rows_that_are_left_out_stay_noted_and_are_not_written_where_there_are_none() {
+    let mut run = Run::new(spec(1));
+    run.begin(0, &[]);
+    run.leave_out(0, 2);
+    let page = Page {
+        range: 0,
+        rows: 5,
+        last: None,
+        is_last: false,
+    };
+    run.advance(&page, &[]);
+    run.leave_out(0, 1);
+    let note = run.advance(&page, &[]);
+    assert_eq!((note.rows, note.left_out), (10, 3));
+    let text = String::from_utf8(json(&Entry::Note(note.clone()))).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Entry>(&text).unwrap(),
+        Entry::Note(note)
+    );
+    let none = String::from_utf8(json(&Entry::Note(Note::default()))).unwrap();
+    assert!(!none.contains("left_out"), "{none}");
+}
+
+#[test]
 fn a_record_of_somebody_else_is_named_and_changes_nothing() {
     let mut runs = Runs::default();
     for (key, payload) in [

@@ -9,9 +9,7 @@ use std::time::Duration;
 use clickhouse_sink::app::ClickHouseSink;
 use devstack::{Needs, Stack};
 use engagement::wire::{self, Format};
-use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use secrecy::SecretString;
@@ -275,7 +273,9 @@ impl World {
     pub(super) async fn table_is_whole(&self, rows: i64) {
         let table = format!("{}.events_enriched", self.name);
         let sums = "count(), uniqExact(event_id), sum(duration_ms), uniqExact(content_title)";
-        let found = self.clickhouse(&format!("SELECT {sums} FROM {table}")).await;
+        let found = self
+            .clickhouse(&format!("SELECT {sums} FROM {table}"))
+            .await;
         let milliseconds = rows * (rows + 1) / 2;
         assert_eq!(found.trim(), format!("{rows}\t{rows}\t{milliseconds}\t40"));
     }
@@ -336,12 +336,18 @@ fn admin() -> AdminClient<DefaultClientContext> {
 pub(super) async fn grow(topic: &str, partitions: usize) {
     let wanted = NewPartitions::new(topic, partitions);
     let grown = admin().create_partitions([&wanted], &AdminOptions::new());
-    grown.await.unwrap().into_iter().for_each(|one| drop(one.unwrap()));
+    grown
+        .await
+        .unwrap()
+        .into_iter()
+        .for_each(|one| drop(one.unwrap()));
     let consumer: BaseConsumer = settings().probe_config("it-backfill").create().unwrap();
     eventually("the topic has grown", async || {
         let metadata = consumer.fetch_metadata(Some(topic), WAIT).unwrap();
         let found = metadata.topics()[0].partitions().len();
-        (found == partitions).then_some(()).ok_or(format!("{found}"))
+        (found == partitions)
+            .then_some(())
+            .ok_or(format!("{found}"))
     })
     .await;
 }
