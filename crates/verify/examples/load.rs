@@ -66,21 +66,21 @@ async fn main() {
     println!("filled in {:.0} s", begun.elapsed().as_secs_f64());
 
     let servers = Servers::of(&stack);
-    measure(
+    Box::pin(measure(
         "Postgres against ClickHouse",
         &servers,
         &sources,
         "big",
         Sink::Clickhouse,
-    )
+    ))
     .await;
-    measure(
+    Box::pin(measure(
         "Postgres against the topic",
         &servers,
         &sources,
         "small",
         Sink::Enriched,
-    )
+    ))
     .await;
     stack.shutdown().await;
 }
