@@ -80,7 +80,7 @@ async fn main() {
     for (file, lost) in [(whole, 0), (cut, lost)] {
         let port = devstack::free_port().unwrap();
         let receiver = Receiver::start(port, &file).await;
-        measure(&stack, &kafka, port, lost).await;
+        Box::pin(measure(&stack, &kafka, port, lost)).await;
         drop(receiver);
     }
     stack.shutdown().await;
