@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use ::verify::{Options, Sink};
 use engagement::event::Micros;
 use service::{Failure, clock};
+use stream::Producer;
 use stream::backfill::Addressee;
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +81,8 @@ pub(crate) async fn run(
         return Ok(Outcome(None));
     };
     let (id, spec) = (prepared.run.spec.run, prepared.run.spec.clone());
-    let done = work(config, args, prepared, stop).await;
+    let producer = begin(args, &prepared).await?;
+    let done = work(config, args, prepared, producer, stop).await;
     let done = done.map_err(|failure| failure.next(resume_command(id)))?;
     if !done {
         return Err(Failure::try_again(
@@ -231,11 +233,22 @@ async fn size(
     })
 }
 
+/// Notes the plan of a new run: what is not noted is no run, and cannot be resumed.
+async fn begin(args: &BackfillArgs, prepared: &Prepared) -> Result<Producer, Failure> {
+    let producer = prepared.log.producer()?;
+    if args.resume.is_none() {
+        let (key, entry) = log::plan(&prepared.run);
+        prepared.log.note(&producer, key, &entry).await?;
+    }
+    Ok(producer)
+}
+
 /// Writes what is left and waits until the sinks have read it. `false`: told to stop.
 async fn work(
     config: &Config,
     args: &BackfillArgs,
     prepared: Prepared,
+    producer: Producer,
     stop: CancellationToken,
 ) -> Result<bool, Failure> {
     let Prepared {
@@ -245,11 +258,7 @@ async fn work(
         readers,
         size,
     } = prepared;
-    let (producer, begun) = (log.producer()?, Instant::now());
-    if args.resume.is_none() {
-        let (key, entry) = log::plan(&run);
-        log.note(&producer, key, &entry).await?;
-    }
+    let begun = Instant::now();
     eprintln!(
         "run {}; Ctrl-C stops it, `{}` goes on",
         run.spec.run,

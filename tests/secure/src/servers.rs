@@ -8,7 +8,7 @@ use crate::authority::{Authority, SERVERS};
 use crate::secrets::Secrets;
 
 /// Everybody in Kafka. `stranger` may nothing, `half` may read the topic of the sinks but has no group.
-pub(crate) const KAFKA: [&str; 11] = [
+pub(crate) const KAFKA: [&str; 10] = [
     "connect",
     "enricher",
     "clickhouse-sink",
@@ -16,7 +16,6 @@ pub(crate) const KAFKA: [&str; 11] = [
     "webhook-forwarder",
     "canary",
     "engagectl",
-    "engagectl-rebuild",
     "engagectl-erase",
     "stranger",
     "half",

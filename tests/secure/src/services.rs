@@ -7,8 +7,7 @@ use crate::world::Places;
 /// Names and values; later ones go before earlier ones.
 pub(crate) type Environment = Vec<(String, String)>;
 
-/// What this program needs, `engagectl` as its operator, `engagectl-rebuild` as who makes stores anew, `engagectl-erase` as
-/// who erases persons.
+/// What this program needs, `engagectl` as its operator, `engagectl-erase` as who erases persons.
 pub(crate) fn environment(program: &str, places: &Places) -> Environment {
     let mut all = kafka(program, places);
     match program {
@@ -26,12 +25,6 @@ pub(crate) fn environment(program: &str, places: &Places) -> Environment {
             all.push(path("ENGAGE_CONFIG", &places.config));
             all.extend(clickhouse("engagectl", places));
             all.extend(redis("engagectl", places));
-        }
-        "engagectl-rebuild" => {
-            all.extend(file("DATABASE_URL", places, "url-engage_reader"));
-            all.push(path("ENGAGE_CONFIG", &places.config));
-            all.extend(clickhouse("engagectl", places));
-            all.extend(redis("engagectl-rebuild", places));
         }
         "engagectl-erase" => {
             all.extend(file("DATABASE_URL", places, "url-engage_erase"));

@@ -127,7 +127,6 @@ impl World {
         let redis_users = [
             "redis-aggregator",
             "engagectl",
-            "engagectl-rebuild",
             "engagectl-erase",
             "engage-reader",
             "half",
@@ -272,12 +271,6 @@ impl World {
     /// Runs `engagectl` as the operator, with these variables before its own.
     pub async fn engagectl(&self, arguments: &[&str], variables: &[(&str, String)]) -> Outcome {
         self.run("engagectl", arguments, variables).await
-    }
-
-    /// Runs `engagectl` as who makes stores anew.
-    pub async fn rebuild(&self, arguments: &[&str]) -> Outcome {
-        let user = "engagectl-rebuild";
-        self.run_as(("engagectl", user), arguments, &[]).await
     }
 
     /// Runs `engagectl` as who erases persons.

@@ -18,7 +18,7 @@ everything live that its row may have come from, and only if they lack it: a bac
 The live stream goes first. Ctrl-C and crashes lose nothing: go on with --resume.
 
 Exit codes: 0 ClickHouse holds what Postgres holds in that time; 78 it does not; 75 stopped, or something is still under way: resume;
-69 a server cannot be reached.
+69 a server cannot be reached, or does not take what is written.
 
 Examples:
   engagectl backfill --start 2026-01-08T09:00:00 --end 2026-01-08T12:00:00 --dry-run

@@ -73,7 +73,7 @@ impl Emitter {
         for ((partition, next), epoch) in (0..count).zip(ends).zip(epochs) {
             let lane = producer.lane(&log.lane, partition).await;
             lanes.push(Chain {
-                lane: lane.map_err(|error| unsent(&error))?,
+                lane: lane.map_err(|error| unsent(&log.lane, &error))?,
                 epoch,
                 next,
             });
@@ -121,7 +121,8 @@ impl Emitter {
     /// Waits until the broker has everything, and notes it.
     pub(super) async fn note_pages(&mut self, run: &Run) -> Result<(), Failure> {
         for chain in &mut self.lanes {
-            chain.lane.drained().await.map_err(|error| unsent(&error))?;
+            let drained = chain.lane.drained().await;
+            drained.map_err(|error| unsent(&self.log.lane, &error))?;
         }
         for (range, note) in std::mem::take(&mut self.unnoted) {
             self.note(run, range, Entry::Note(note)).await?;
@@ -181,7 +182,7 @@ impl Emitter {
                 self.too_large.push((row.event_id.clone(), size));
                 Ok(())
             }
-            Err(error) => Err(unsent(&error)),
+            Err(error) => Err(unsent(&self.log.lane, &error)),
         }
     }
 }

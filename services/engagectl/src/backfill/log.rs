@@ -157,7 +157,7 @@ impl Log {
             timestamp_ms: None,
         };
         let sent = producer.send_acked(&record).await;
-        sent.map(drop).map_err(|error| unsent(&error))
+        sent.map(drop).map_err(|error| unsent(&self.runs, &error))
     }
 
     /// What a former process has written of a run and not noted.
@@ -285,11 +285,13 @@ pub(super) fn key_of_end(run: &Run) -> String {
     end_key(run.spec.run)
 }
 
-/// A record that the broker has not taken.
-pub(super) fn unsent(error: &SendError) -> Failure {
-    Failure::unavailable("the broker does not take what is written")
+/// A record of a topic that the broker has not taken.
+pub(super) fn unsent(topic: &str, error: &SendError) -> Failure {
+    Failure::unavailable(format!("the broker does not take what is written to {topic}"))
         .cause(error.to_string())
-        .remedy("look at its disk and at the topic's limits; what was written so far stays")
+        .remedy(
+            "look at its disks, and at the topic's limits (max.message.bytes, min.insync.replicas); what was written so far stays",
+        )
         .next("engagectl check")
 }
 

@@ -1,14 +1,12 @@
 //! Nobody gets further than its work needs: no way in without TLS, no right beside those listed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use secure::World;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use stream::{KafkaSettings, RunError, contact};
 
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Nothing takes as long, however busy the machine is.
-const WAIT: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn no_store_lets_anybody_in_without_tls() {
@@ -106,50 +104,6 @@ async fn the_users_of_erase_take_a_person_out_of_every_store_and_neither_add_nor
     ] {
         refused(world, "engage_erase", sql).await;
     }
-}
-
-#[tokio::test]
-async fn who_rebuilds_sees_what_the_stores_are_made_from_and_moves_no_group_but_that_of_the_table()
-{
-    let world = World::shared().await;
-    let mut owner = PgConnection::connect(&world.postgres_url("engage"))
-        .await
-        .unwrap();
-    let event = "INSERT INTO engagement_events (event_type) VALUES ('play')";
-    sqlx::raw_sql(event).execute(&mut owner).await.unwrap();
-    let begun = Instant::now();
-    loop {
-        let planned = world.rebuild(&["rebuild", "clickhouse"]).await;
-        if planned.code == 64 {
-            assert!(planned.said.contains("was not lost"), "{}", planned.said);
-            break;
-        }
-        let is_empty = planned.code == 0 && planned.said.contains("holds 0 rows");
-        assert!(is_empty && begun.elapsed() < WAIT, "{}", planned.said);
-    }
-    let planned = world.rebuild(&["rebuild", "redis", "--replace"]).await;
-    assert_eq!(planned.code, 0, "{}", planned.said);
-    let at_work = "group redis-aggregator has ";
-    assert!(planned.said.contains(at_work), "{}", planned.said);
-
-    // a group of the same beginning, that nobody is in
-    let moved = |group| {
-        let words = ["reset", "--group", group, "--to-earliest", "--execute"];
-        async move { world.rebuild(&words).await }
-    };
-    let own = moved("clickhouse-sink.trial").await;
-    assert_eq!(own.code, 0, "{}", own.said);
-    let other = moved("webhook-forwarder.trial").await;
-    assert_ne!(other.code, 0, "{}", other.said);
-    let refusal = "Group authorization failed";
-    assert!(other.said.contains(refusal), "{}", other.said);
-    let settings = world.kafka_settings("engagectl-rebuild");
-    let changes = ["cdc.public.engagement_events"];
-    let asked = contact::partitions(&settings, "engagectl-rebuild", &changes, PATIENCE).await;
-    assert!(
-        matches!(asked, Err(RunError::Authorization { .. })),
-        "{asked:?}"
-    );
 }
 
 #[tokio::test]

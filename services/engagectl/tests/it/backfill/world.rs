@@ -47,7 +47,7 @@ pub(super) struct World {
 pub(super) struct Written {
     /// Per partition of the lane.
     pub(super) lane: Vec<i64>,
-    runs: Vec<i64>,
+    pub(super) runs: Vec<i64>,
 }
 
 impl Written {
@@ -204,6 +204,14 @@ impl World {
         Running::start(self.tool().command(&self.words(more)))
     }
 
+    /// Runs a command that has to end well, and tells what it said.
+    pub(super) fn ends_well(&self, words: &[&str]) -> String {
+        let output = self.tool().run(words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {said}");
+        said
+    }
+
     /// What `--list` says.
     pub(super) fn runs(&self) -> Value {
         self.tool().json(&["backfill", "--list"])
@@ -269,15 +277,19 @@ impl World {
         Service::start(|context| ClickHouseSink::run(config, context))
     }
 
-    /// Each row once in the table itself, and nothing else.
+    /// Each row once in the table itself, with its title, and nothing else.
     pub(super) async fn table_is_whole(&self, rows: i64) {
         let table = format!("{}.events_enriched", self.name);
-        let sums = "count(), uniqExact(event_id), sum(duration_ms), uniqExact(content_title)";
+        let sums =
+            "count(), uniqExact(event_id), sum(duration_ms), countIf(content_title LIKE 'C %')";
         let found = self
             .clickhouse(&format!("SELECT {sums} FROM {table}"))
             .await;
         let milliseconds = rows * (rows + 1) / 2;
-        assert_eq!(found.trim(), format!("{rows}\t{rows}\t{milliseconds}\t40"));
+        assert_eq!(
+            found.trim(),
+            format!("{rows}\t{rows}\t{milliseconds}\t{rows}")
+        );
     }
 
     async fn clickhouse(&self, sql: &str) -> String {
@@ -334,13 +346,10 @@ fn admin() -> AdminClient<DefaultClientContext> {
 
 /// Gives a topic so many partitions, and waits until the broker says so.
 pub(super) async fn grow(topic: &str, partitions: usize) {
+    let (admin, options) = (admin(), AdminOptions::new());
     let wanted = NewPartitions::new(topic, partitions);
-    let grown = admin().create_partitions([&wanted], &AdminOptions::new());
-    grown
-        .await
-        .unwrap()
-        .into_iter()
-        .for_each(|one| drop(one.unwrap()));
+    let grown = admin.create_partitions([&wanted], &options).await.unwrap();
+    grown.into_iter().for_each(|one| drop(one.unwrap()));
     let consumer: BaseConsumer = settings().probe_config("it-backfill").create().unwrap();
     eventually("the topic has grown", async || {
         let metadata = consumer.fetch_metadata(Some(topic), WAIT).unwrap();
@@ -353,7 +362,7 @@ pub(super) async fn grow(topic: &str, partitions: usize) {
 }
 
 /// Sets one limit of a topic, all others back to what they were, and waits until the broker knows.
-pub(super) async fn only_takes(topic: &str, key: &str, value: &str) {
+pub(super) async fn limit(topic: &str, key: &str, value: &str) {
     let (admin, options) = (admin(), AdminOptions::new());
     let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
     let altered = admin.alter_configs([&change], &options).await.unwrap();
