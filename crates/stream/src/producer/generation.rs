@@ -95,7 +95,7 @@ impl Generation {
             return Ok(());
         };
         self.state.settled();
-        Err(self.refusal(record, token, &error))
+        Err(self.refusal(&producer, record, token, &error))
     }
 
     /// Waits until a delivery made room (or a moment has passed).
@@ -103,11 +103,22 @@ impl Generation {
         let _ = tokio::time::timeout(POLL, self.state.room()).await;
     }
 
-    fn refusal(&self, record: &OutRecord, token: i64, error: &KafkaError) -> Full {
+    fn refusal(
+        &self,
+        producer: &BaseProducer<Context>,
+        record: &OutRecord,
+        token: i64,
+        error: &KafkaError,
+    ) -> Full {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
         let partition = record.partition.unwrap_or(-1);
-        match code {
-            RDKafkaErrorCode::QueueFull => Full::QueueFull,
+        match (code, producer.client().fatal_error()) {
+            (RDKafkaErrorCode::QueueFull, _) => Full::QueueFull,
+            // what was sent before has failed, and nobody was told yet
+            (_, Some((_, reason))) => {
+                self.state.fatal(&reason);
+                Full::Failed(self.void_error(&record.topic, record.partition))
+            }
             _ => {
                 let failure = Failure {
                     topic: record.topic.to_string(),

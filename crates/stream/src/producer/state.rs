@@ -152,6 +152,11 @@ impl State {
         self.give_up("delivery", reason, Some(failure));
     }
 
+    /// librdkafka goes no further, for this reason.
+    pub(super) fn fatal(&self, reason: &str) {
+        self.give_up("fatal", format!("fatal error: {reason}"), None);
+    }
+
     pub(super) fn give_up(&self, kind: &'static str, reason: String, failure: Option<Failure>) {
         let mut why = locked(&self.why);
         if why.is_some() {
@@ -203,8 +208,7 @@ impl Context {
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            self.0
-                .give_up("fatal", format!("fatal error: {reason}"), None);
+            self.0.fatal(reason);
         } else {
             debug!(%error, reason, "producer client error");
         }

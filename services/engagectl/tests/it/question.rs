@@ -17,7 +17,7 @@ fn asked(stack: &Stack) -> Terminal {
     command
         .env("KAFKA_BOOTSTRAP_SERVERS", &stack.kafka().bootstrap)
         .env("DATABASE_URL", &stack.postgres().admin_url)
-        .args(["init", "--skip", "connect,clickhouse"]);
+        .args(["init", "--skip", "connect", "--skip", "clickhouse"]);
     let mut terminal = Terminal::start(&mut command);
     terminal.until("changes? [y/N]");
     terminal
