@@ -157,12 +157,17 @@ impl Watched {
     /// What a group reads: one that is none of ours, the enriched topic.
     pub(crate) fn topic_of(&self, group: &str) -> &String {
         let endpoint = group.strip_prefix(&self.endpoints);
-        match endpoint.and_then(|name| name.strip_suffix(BACKFILL)) {
-            Some(_) => &self.backfill,
-            None if group == self.enricher => &self.cdc,
-            None => &self.enriched,
+        match endpoint {
+            Some(name) if is_of_backfills(name) => &self.backfill,
+            _ if group == self.enricher => &self.cdc,
+            _ => &self.enriched,
         }
     }
+}
+
+/// Whether a group of an endpoint, without what all of them begin with, is its second one, which reads what backfills bring.
+pub(crate) fn is_of_backfills(endpoint: &str) -> bool {
+    endpoint.ends_with(BACKFILL)
 }
 
 /// The first record that a group has not done, if there is one.

@@ -17,6 +17,7 @@ use stream::{KafkaSettings, LaneError, Record, tail, trace};
 
 use super::stores::Row;
 use crate::config::Config;
+use crate::groups::is_of_backfills;
 use crate::kafka::{self, unanswered};
 
 const ASK: Duration = Duration::from_secs(10);
@@ -84,9 +85,7 @@ impl Log {
             let names = list.groups().iter().map(|group| group.name().to_owned());
             Ok(names.collect::<Vec<_>>())
         });
-        let mut webhooks = groups.await?;
-        webhooks.retain(|name| name.starts_with(WEBHOOK_GROUPS));
-        webhooks.sort();
+        let webhooks = of_endpoints(groups.await?);
         Ok(Self {
             probe: Probe::new(&settings, NAME),
             cdc: config.topics.cdc.clone(),
@@ -252,6 +251,16 @@ fn of_event(record: &Record, event_id: &str) -> Option<Found> {
     (event.event_id == event_id).then(|| Found::of(record, &event))
 }
 
+/// The groups of webhook endpoints that read the live stream.
+fn of_endpoints(mut groups: Vec<String>) -> Vec<String> {
+    groups.retain(|name| {
+        let endpoint = name.strip_prefix(WEBHOOK_GROUPS);
+        endpoint.is_some_and(|endpoint| !is_of_backfills(endpoint))
+    });
+    groups.sort();
+    groups
+}
+
 fn is_change_of(parser: &Parser, record: &Record, event_id: &str) -> bool {
     let input = Input {
         key: record.key.as_deref(),
@@ -285,6 +294,17 @@ mod tests {
             payload: Some(Bytes::from(wire::encode(event, Format::Protobuf))),
             headers: headers.to_vec(),
         }
+    }
+
+    #[test]
+    fn the_second_group_of_an_endpoint_is_no_step_of_a_live_event() {
+        let groups = [
+            "webhook-forwarder.demo.backfill",
+            "webhook-forwarder.demo",
+            "enricher",
+        ];
+        let found = of_endpoints(groups.map(String::from).to_vec());
+        assert_eq!(found, ["webhook-forwarder.demo"]);
     }
 
     #[test]
