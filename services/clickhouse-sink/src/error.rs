@@ -19,7 +19,7 @@ pub enum Reaction {
 }
 
 /// Why a request to ClickHouse has no clean answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ServerError {
     /// No answer, or a cut one: the request may have been carried out.
     #[error("no complete answer from ClickHouse at {address}: {cause}")]

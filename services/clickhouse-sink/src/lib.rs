@@ -29,6 +29,7 @@ pub mod schema;
 pub mod server;
 pub mod sink;
 pub mod sql;
+pub mod together;
 pub mod wire;
 pub mod witness;
 pub mod write;

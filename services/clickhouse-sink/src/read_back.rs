@@ -31,26 +31,56 @@ impl Writer {
         partition: i32,
         since: Option<Since>,
     ) -> Result<Reached, ServerError> {
-        let from = since.map_or(0, |since| since.commit_lsn);
-        let answer = self
-            .http()
-            .ask(self.table().reached(partition, from))
-            .await?;
+        let reached = &self.together.reached;
+        let asked = reached.ask((partition, since), |all| self.reached_all(all));
+        asked.await
+    }
+
+    async fn reached_all(
+        &self,
+        asked: Vec<(i32, Option<Since>)>,
+    ) -> Result<Vec<Reached>, ServerError> {
+        let lsn = |since: Option<Since>| since.map_or(0, |since| since.commit_lsn);
+        let from: Vec<_> = asked
+            .iter()
+            .map(|(partition, since)| (*partition, lsn(*since)))
+            .collect();
+        let answer = self.http().ask(self.table().reached(&from)).await?;
         let mut reader = Reader::new("the highest positions", &answer.body);
-        let mut reached = Reached {
-            since,
-            ..Reached::default()
+        let nothing = |(partition, since): (i32, Option<Since>)| {
+            (
+                partition,
+                Reached {
+                    since,
+                    ..Reached::default()
+                },
+            )
         };
+        let mut all: Vec<(i32, Reached)> = asked.into_iter().map(nothing).collect();
         while !reader.is_empty() {
-            let (lane, epoch) = (reader.text()?, reader.u8()?);
+            let (partition, lane, epoch) = (reader.i32()?, reader.text()?, reader.u8()?);
             let (offset, commit_lsn) = (reader.i64()?, reader.u64()?);
             let Ok(lane) = lane.parse() else { continue };
-            reached.highest.insert((lane, epoch), offset);
-            if lane == Lane::Backfill {
-                reached.backfilled = reached.backfilled.max(commit_lsn);
+            for (_, reached) in all.iter_mut().filter(|(of, _)| *of == partition) {
+                reached.highest.insert((lane, epoch), offset);
+                if lane == Lane::Backfill {
+                    reached.backfilled = reached.backfilled.max(commit_lsn);
+                }
             }
         }
-        Ok(reached)
+        Ok(all.into_iter().map(|(_, reached)| reached).collect())
+    }
+
+    async fn held_all(&self, stored: Vec<Stored>) -> Result<Vec<bool>, ServerError> {
+        let answer = self.http().ask(self.table().hold(&stored)).await?;
+        let mut reader = Reader::new("the witnesses", &answer.body);
+        let mut held = HashSet::new();
+        while !reader.is_empty() {
+            held.insert((reader.i64()?, reader.i32()?));
+        }
+        let is_held =
+            |stored: &Stored| held.contains(&(stored.event_ts.0, stored.position.partition));
+        Ok(stored.iter().map(is_held).collect())
     }
 
     /// What became of a witness.
@@ -58,8 +88,9 @@ impl Writer {
     /// # Errors
     /// The server does not answer cleanly.
     pub async fn standing(&self, partition: i32, stored: &Stored) -> Result<Standing, ServerError> {
-        let answer = self.http().ask(self.table().holds(stored)).await?;
-        if Reader::new("the witness", &answer.body).u64()? > 0 {
+        let held = &self.together.held;
+        let held = held.ask(*stored, |all| self.held_all(all));
+        if held.await? {
             return Ok(Standing::Present);
         }
         let held = self.reached(partition, None).await?.highest;

@@ -81,7 +81,7 @@ pub async fn inspect(http: &Http, table: &Table) -> Result<Found, TableError> {
     let engine = http.ask(table.engine()).await?;
     let engine = Reader::new("the engine", &engine.body).text()?;
     schema::check_engine(&name, &engine)?;
-    http.ask(table.highest_fence(0)).await?;
+    http.ask(table.highest_fences(&[0])).await?;
     Ok(Found {
         id_type,
         synced: schema::is_synced(&engine),

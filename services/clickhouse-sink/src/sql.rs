@@ -43,24 +43,32 @@ impl Table {
         )
     }
 
-    /// The highest fence of a partition: `generation`, `owner`; both 0 where nobody has taken one.
+    /// The highest fences of partitions: `partition`, `generation`, `owner`; none of one that nobody has taken.
     #[must_use]
-    pub fn highest_fence(&self, partition: i32) -> String {
+    pub fn highest_fences(&self, partitions: &[i32]) -> String {
         format!(
-            "SELECT {} FORMAT RowBinary",
-            self.holder(partition, "max(holder)")
+            "SELECT partition, max(holder) FROM {} WHERE lane = {} AND partition IN ({}) GROUP BY partition FORMAT RowBinary",
+            self.fences(),
+            literal(LANE),
+            listed(partitions),
         )
     }
 
-    /// Takes a fence; it counts, also over a crash of the server, once this is answered.
+    /// Takes fences; they count, also over a crash of the server, once this is answered.
     #[must_use]
-    pub fn take_fence(&self, partition: i32, fence: Fence) -> String {
-        let Fence { generation, owner } = fence;
+    pub fn take_fences(&self, fences: &[(i32, Fence)]) -> String {
+        let lane = literal(LANE);
+        let row = |(partition, fence): &(i32, Fence)| {
+            format!(
+                "({lane}, {partition}, ({}, {}))",
+                fence.generation, fence.owner
+            )
+        };
         format!(
             "INSERT INTO {} (lane, partition, holder) SETTINGS async_insert = 0, wait_for_async_insert = 1, insert_deduplicate = 0 \
-             VALUES ({}, {partition}, ({generation}, {owner}))",
+             VALUES {}",
             self.fences(),
-            literal(LANE),
+            listed(fences.iter().map(row)),
         )
     }
 
@@ -112,10 +120,19 @@ impl Table {
         )
     }
 
-    /// Whether the table holds a witness: the number of rows in its place.
+    /// In which places of witnesses there are rows: `event_ts`, `src_partition`. See [`Self::like`].
     #[must_use]
-    pub fn holds(&self, stored: &Stored) -> String {
-        format!("SELECT {} FORMAT RowBinary", self.like(stored))
+    pub fn hold(&self, stored: &[Stored]) -> String {
+        let times = stored.iter().map(|stored| time(stored.event_ts));
+        let place =
+            |stored: &Stored| format!("({}, {})", time(stored.event_ts), stored.position.partition);
+        format!(
+            "SELECT DISTINCT event_ts, src_partition FROM {} WHERE event_ts IN ({}) AND (event_ts, src_partition) IN ({}) \
+             FORMAT RowBinary",
+            self.quoted(),
+            listed(times),
+            listed(stored.iter().map(place)),
+        )
     }
 
     /// How many rows there are, and the oldest month among them.
@@ -149,14 +166,23 @@ impl Table {
         )
     }
 
-    /// How far one partition was written by changes that were committed at or above an LSN (0: by all): `src_lane`, `src_epoch`,
-    /// `max(src_offset)`, `max(src_commit_lsn)`. The index of commits leaves out all parts of the table that are older.
+    /// How far partitions were written by changes that were committed at or above an LSN each (0: by all): `src_partition`,
+    /// `src_lane`, `src_epoch`, `max(src_offset)`, `max(src_commit_lsn)`. The index of commits leaves out all parts of the table that
+    /// are older than every one of them.
     #[must_use]
-    pub fn reached(&self, partition: i32, commit_lsn: u64) -> String {
+    pub fn reached(&self, since: &[(i32, u64)]) -> String {
+        let one = |(partition, lsn): &(i32, u64)| {
+            format!("(src_partition = {partition} AND src_commit_lsn >= {lsn})")
+        };
+        let (oldest, each) = (
+            since.iter().map(|(_, lsn)| *lsn).min().unwrap_or(0),
+            since.iter().map(one).collect::<Vec<_>>(),
+        );
         format!(
-            "SELECT CAST(src_lane, 'String'), src_epoch, max(src_offset), max(src_commit_lsn) FROM {} \
-             WHERE src_partition = {partition} AND src_commit_lsn >= {commit_lsn} GROUP BY src_lane, src_epoch FORMAT RowBinary",
+            "SELECT src_partition, CAST(src_lane, 'String'), src_epoch, max(src_offset), max(src_commit_lsn) FROM {} \
+             WHERE src_commit_lsn >= {oldest} AND ({}) GROUP BY src_partition, src_lane, src_epoch FORMAT RowBinary",
             self.quoted(),
+            each.join(" OR "),
         )
     }
 
@@ -207,22 +233,29 @@ fn time(at: Micros) -> String {
     format!("fromUnixTimestamp64Micro(toInt64({}), 'UTC')", at.0)
 }
 
-/// Ends every query of ours whose id begins so, and waits until it has ended.
+/// Ends every query of ours whose id begins with one of these, and waits until it has ended.
 #[must_use]
-pub fn kill(prefix: &str) -> String {
+pub fn kill(prefixes: &[String]) -> String {
+    format!("KILL QUERY WHERE {} SYNC", begins_with(prefixes))
+}
+
+/// How many queries whose id begins with one of these are running.
+#[must_use]
+pub fn running(prefixes: &[String]) -> String {
     format!(
-        "KILL QUERY WHERE startsWith(query_id, {}) SYNC",
-        literal(prefix)
+        "SELECT count() FROM system.processes WHERE {} FORMAT RowBinary",
+        begins_with(prefixes)
     )
 }
 
-/// How many queries whose id begins so are running.
-#[must_use]
-pub fn running(prefix: &str) -> String {
-    format!(
-        "SELECT count() FROM system.processes WHERE startsWith(query_id, {}) FORMAT RowBinary",
-        literal(prefix)
-    )
+fn begins_with(prefixes: &[String]) -> String {
+    let one = |prefix: &String| format!("startsWith(query_id, {})", literal(prefix));
+    prefixes.iter().map(one).collect::<Vec<_>>().join(" OR ")
+}
+
+fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    items.join(", ")
 }
 
 /// Which of the settings of an insert this server knows.
@@ -344,10 +377,16 @@ mod tests {
             ),
             "{sql}"
         );
+        let fences = [(7, fence), (8, fence.next(1))];
         assert!(
             table()
-                .take_fence(7, fence)
-                .ends_with(" VALUES ('live', 7, (5, 17))")
+                .take_fences(&fences)
+                .ends_with(" VALUES ('live', 7, (5, 17)), ('live', 8, (6, 1))")
+        );
+        assert_eq!(
+            table().highest_fences(&[7, 8]),
+            "SELECT partition, max(holder) FROM `engagement`.`events_enriched_fences` \
+             WHERE lane = 'live' AND partition IN (7, 8) GROUP BY partition FORMAT RowBinary"
         );
     }
 
@@ -385,21 +424,24 @@ mod tests {
     #[test]
     fn how_far_a_partition_was_written_is_asked_from_a_commit_on() {
         assert_eq!(
-            table().reached(7, 99),
-            "SELECT CAST(src_lane, 'String'), src_epoch, max(src_offset), max(src_commit_lsn) FROM `engagement`.`events_enriched` \
-             WHERE src_partition = 7 AND src_commit_lsn >= 99 GROUP BY src_lane, src_epoch FORMAT RowBinary"
+            table().reached(&[(7, 99), (8, 90)]),
+            "SELECT src_partition, CAST(src_lane, 'String'), src_epoch, max(src_offset), max(src_commit_lsn) \
+             FROM `engagement`.`events_enriched` WHERE src_commit_lsn >= 90 \
+             AND ((src_partition = 7 AND src_commit_lsn >= 99) OR (src_partition = 8 AND src_commit_lsn >= 90)) \
+             GROUP BY src_partition, src_lane, src_epoch FORMAT RowBinary"
         );
     }
 
     #[test]
     fn only_queries_of_this_sink_table_lane_and_partition_are_killed() {
-        let prefix = table().query_prefix(1);
+        let prefixes = [1, 2].map(|partition| table().query_prefix(partition));
         assert_eq!(
-            kill(&prefix),
-            "KILL QUERY WHERE startsWith(query_id, 'clickhouse-sink/engagement.events_enriched/live/1/') SYNC"
+            kill(&prefixes),
+            "KILL QUERY WHERE startsWith(query_id, 'clickhouse-sink/engagement.events_enriched/live/1/') \
+             OR startsWith(query_id, 'clickhouse-sink/engagement.events_enriched/live/2/') SYNC"
         );
-        assert!(!table().query_prefix(10).starts_with(&prefix));
-        assert!(running(&prefix).contains("FROM system.processes WHERE startsWith(query_id, "));
+        assert!(!table().query_prefix(10).starts_with(&prefixes[0]));
+        assert!(running(&prefixes).contains("FROM system.processes WHERE startsWith(query_id, "));
     }
 
     #[test]

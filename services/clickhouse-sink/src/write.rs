@@ -3,6 +3,7 @@
 //! Invariant: an insert that may still run is named by its partition's prefix and by nothing else, and once
 //! [`Writer::take`] has answered, whatever was sent under an older fence has ended or will write nothing.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -14,9 +15,11 @@ use crate::config::ClickHouse;
 use crate::error::ServerError;
 use crate::fence::Fence;
 use crate::http::Http;
+use crate::owner::{Reached, Since};
 use crate::row::EventIdType;
 use crate::server::{Found, TableError, inspect, known_settings};
 use crate::sql::{self, Table};
+use crate::together::Together;
 use crate::wire::Reader;
 
 /// One insert: what is written, where it comes from, and by what right.
@@ -44,6 +47,15 @@ pub struct Writer {
     instance: u64,
     /// Numbers inserts and fences of this process.
     count: AtomicU64,
+    pub(crate) together: Questions,
+}
+
+/// What lanes ask together.
+#[derive(Debug, Default)]
+pub(crate) struct Questions {
+    fences: Together<i32, Fence>,
+    pub(crate) reached: Together<(i32, Option<Since>), Reached>,
+    pub(crate) held: Together<Stored, bool>,
 }
 
 impl Writer {
@@ -63,6 +75,7 @@ impl Writer {
             id_type: found.id_type,
             instance,
             count: AtomicU64::new(0),
+            together: Questions::default(),
             http,
             table,
         };
@@ -140,33 +153,55 @@ impl Writer {
     /// The server does not answer, or an insert does not end.
     pub async fn take(&self, partition: i32) -> Result<Fence, ServerError> {
         self.pass(Point::ClickhouseSinkKillBefore).await?;
-        let fence = self.highest_fence(partition).await?;
-        let fence = fence.next(self.instance.wrapping_add(self.number()));
-        let taking = self.table.take_fence(partition, fence);
-        self.http.ask(taking).await?;
-        self.end_all(&self.table.query_prefix(partition)).await?;
+        let fence = self
+            .together
+            .fences
+            .ask(partition, |partitions| self.take_all(partitions));
+        let fence = fence.await?;
         self.pass(Point::ClickhouseSinkKillAfter).await?;
         Ok(fence)
     }
 
-    async fn highest_fence(&self, partition: i32) -> Result<Fence, ServerError> {
-        let answer = self.http.ask(self.table.highest_fence(partition)).await?;
-        let mut reader = Reader::new("the highest fence", &answer.body);
-        let (generation, owner) = (reader.u64()?, reader.u64()?);
-        Ok(Fence { generation, owner })
+    async fn take_all(&self, partitions: Vec<i32>) -> Result<Vec<Fence>, ServerError> {
+        let highest = self.highest_fences(&partitions).await?;
+        let next = |partition: &i32| {
+            let highest = highest.get(partition).copied().unwrap_or_default();
+            (
+                *partition,
+                highest.next(self.instance.wrapping_add(self.number())),
+            )
+        };
+        let fences: Vec<(i32, Fence)> = partitions.iter().map(next).collect();
+        self.http.ask(self.table.take_fences(&fences)).await?;
+        let prefixes = partitions
+            .iter()
+            .map(|partition| self.table.query_prefix(*partition));
+        self.end_all(&prefixes.collect::<Vec<_>>()).await?;
+        Ok(fences.into_iter().map(|(_, fence)| fence).collect())
+    }
+
+    async fn highest_fences(&self, partitions: &[i32]) -> Result<HashMap<i32, Fence>, ServerError> {
+        let answer = self.http.ask(self.table.highest_fences(partitions)).await?;
+        let mut reader = Reader::new("the highest fences", &answer.body);
+        let mut highest = HashMap::new();
+        while !reader.is_empty() {
+            let (partition, generation, owner) = (reader.i32()?, reader.u64()?, reader.u64()?);
+            highest.insert(partition, Fence { generation, owner });
+        }
+        Ok(highest)
     }
 
     /// Kills the inserts that run; where there was one, sees that it is gone.
-    async fn end_all(&self, prefix: &str) -> Result<(), ServerError> {
-        if self.http.ask(sql::kill(prefix)).await?.body.is_empty() {
+    async fn end_all(&self, prefixes: &[String]) -> Result<(), ServerError> {
+        if self.http.ask(sql::kill(prefixes)).await?.body.is_empty() {
             return Ok(());
         }
-        let answer = self.http.ask(sql::running(prefix)).await?;
+        let answer = self.http.ask(sql::running(prefixes)).await?;
         match Reader::new("the running inserts", &answer.body).u64()? {
             0 => Ok(()),
             running => Err(ServerError::Answer {
                 query: "KILL QUERY",
-                what: format!("{running} inserts of this partition still run"),
+                what: format!("{running} inserts of these partitions still run"),
             }),
         }
     }

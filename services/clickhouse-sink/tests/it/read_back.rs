@@ -91,7 +91,7 @@ async fn a_lane_that_goes_on_costs_rows_of_what_was_committed_since() {
     assert_eq!(of_late.highest, of_all.highest);
     assert_eq!(of_late.highest.len(), 1);
     let cost = async |from| {
-        let sql = writer.table().reached(PARTITION, from);
+        let sql = writer.table().reached(&[(PARTITION, from)]);
         database.rows_read(&sql).await
     };
     let (late, all) = (cost(since.commit_lsn).await, cost(0).await);
