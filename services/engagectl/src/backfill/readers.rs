@@ -8,6 +8,7 @@ use stream::backfill::Addressee;
 use crate::config::Config;
 use crate::groups::{Group, Watched};
 use crate::kafka;
+use crate::off_the_runtime;
 
 /// A name to connect with; it is no group that anybody is in.
 const NAME: &str = "engagectl-backfill";
@@ -25,8 +26,7 @@ pub(super) async fn of(config: &Config, sinks: &[Addressee]) -> Result<Vec<Strin
         return Ok(readers);
     }
     let watched = Watched::of(config, NAME);
-    let groups = tokio::task::spawn_blocking(move || watched.look()).await;
-    let groups = groups.map_err(|_| Failure::internal("a question to the broker panicked"))?;
+    let groups = off_the_runtime(move || watched.look()).await?;
     let groups = groups.map_err(kafka::unanswered)?;
     let endpoints = endpoints(config, &groups);
     if endpoints.is_empty() {
@@ -35,7 +35,8 @@ pub(super) async fn of(config: &Config, sinks: &[Addressee]) -> Result<Vec<Strin
             config.topics.backfill
         ))
         .remedy(
-            "set `historical = true` for the endpoints that are to get it and start webhook-forwarder: it notes where each of them              begins; or leave webhook out of --sinks",
+            "set `historical = true` for the endpoints that are to get it and start webhook-forwarder: it notes where each of them begins; \
+             or leave webhook out of --sinks",
         )
         .next("engagectl lag"));
     }

@@ -132,9 +132,11 @@ impl Watched {
             logs.insert(topic, ends(&asking, topic)?);
         }
         let exists = |name: &&String| !logs[self.topic_of(name)].is_empty();
-        let endpoints = members.keys().filter(|name| self.is_endpoint(name));
-        // nobody has made a backfill yet, or the topic may not be seen
-        let endpoints = endpoints.filter(|name| !name.ends_with(BACKFILL) || exists(name));
+        let endpoints = members.keys().filter(|name| {
+            let endpoint = name.strip_prefix(&self.endpoints);
+            // nobody has made a backfill yet, or the topic may not be seen
+            endpoint.is_some_and(|endpoint| !is_of_backfills(endpoint) || exists(name))
+        });
         let readers: BTreeSet<&String> = self.readers.iter().chain(endpoints).collect();
         let enricher = Some(&self.enricher).filter(|name| !name.is_empty());
         let all = enricher.into_iter().chain(readers);
@@ -148,10 +150,6 @@ impl Watched {
             })
         })
         .collect()
-    }
-
-    fn is_endpoint(&self, group: &str) -> bool {
-        group.starts_with(&self.endpoints)
     }
 
     /// What a group reads: one that is none of ours, the enriched topic.

@@ -26,7 +26,6 @@ pub(super) const NAME: &str = "engagectl-trace";
 /// Clocks and retries: an enriched record lies so close to its commit, unless the enricher was away.
 pub(super) const BEFORE: i64 = 60_000;
 const AFTER: i64 = 600_000;
-const WEBHOOK_GROUPS: &str = "webhook-forwarder.";
 
 /// The topics.
 pub(super) struct Log {
@@ -35,7 +34,14 @@ pub(super) struct Log {
     pub(super) enriched: String,
     probe: Probe,
     parser: Parser,
-    webhooks: Vec<String>,
+    webhooks: Vec<Endpoint>,
+}
+
+/// A webhook endpoint, and the group in which it reads the live stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) name: String,
+    pub(super) group: String,
 }
 
 /// An enriched record of the event, or what ClickHouse kept of one.
@@ -85,7 +91,7 @@ impl Log {
             let names = list.groups().iter().map(|group| group.name().to_owned());
             Ok(names.collect::<Vec<_>>())
         });
-        let webhooks = of_endpoints(groups.await?);
+        let webhooks = endpoints(&config.groups.webhooks, groups.await?);
         Ok(Self {
             probe: Probe::new(&settings, NAME),
             cdc: config.topics.cdc.clone(),
@@ -189,19 +195,19 @@ impl Log {
     }
 
     /// The webhook endpoints, and up to where each has settled this partition.
-    pub(super) async fn webhook_groups(
+    pub(super) async fn webhooks(
         &self,
         partition: i32,
-    ) -> Result<Vec<(String, Option<i64>)>, Failure> {
+    ) -> Result<Vec<(Endpoint, Option<i64>)>, Failure> {
         let (settings, topic) = (self.settings.clone(), self.enriched.clone());
-        let groups = self.webhooks.clone();
+        let webhooks = self.webhooks.clone();
         kafka::ask(move || {
-            let committed = |group: String| {
-                let scanner = Scanner::open(&settings, &group, &topic)?;
+            let committed = |endpoint: Endpoint| {
+                let scanner = Scanner::open(&settings, &endpoint.group, &topic)?;
                 let at = scanner.committed(&[partition])?.get(&partition).copied();
-                Ok((group, at))
+                Ok((endpoint, at))
             };
-            groups.into_iter().map(committed).collect()
+            webhooks.into_iter().map(committed).collect()
         })
         .await
     }
@@ -251,14 +257,14 @@ fn of_event(record: &Record, event_id: &str) -> Option<Found> {
     (event.event_id == event_id).then(|| Found::of(record, &event))
 }
 
-/// The groups of webhook endpoints that read the live stream.
-fn of_endpoints(mut groups: Vec<String>) -> Vec<String> {
-    groups.retain(|name| {
-        let endpoint = name.strip_prefix(WEBHOOK_GROUPS);
-        endpoint.is_some_and(|endpoint| !is_of_backfills(endpoint))
-    });
+/// The webhook endpoints among groups; `webhooks` is what the groups of all of them begin with, up to a dot.
+fn endpoints(webhooks: &str, mut groups: Vec<String>) -> Vec<Endpoint> {
     groups.sort();
-    groups
+    let endpoint = |group: String| {
+        let name = group.strip_prefix(webhooks)?.strip_prefix('.')?.to_owned();
+        (!is_of_backfills(&name)).then_some(Endpoint { name, group })
+    };
+    groups.into_iter().filter_map(endpoint).collect()
 }
 
 fn is_change_of(parser: &Parser, record: &Record, event_id: &str) -> bool {
@@ -299,12 +305,17 @@ mod tests {
     #[test]
     fn the_second_group_of_an_endpoint_is_no_step_of_a_live_event() {
         let groups = [
-            "webhook-forwarder.demo.backfill",
-            "webhook-forwarder.demo",
+            "hooks.demo.backfill",
+            "hooks.demo",
+            "hooksome.crm",
             "enricher",
         ];
-        let found = of_endpoints(groups.map(String::from).to_vec());
-        assert_eq!(found, ["webhook-forwarder.demo"]);
+        let found = endpoints("hooks", groups.map(String::from).to_vec());
+        let demo = Endpoint {
+            name: "demo".into(),
+            group: "hooks.demo".into(),
+        };
+        assert_eq!(found, [demo]);
     }
 
     #[test]

@@ -136,9 +136,9 @@ async fn change(
             Err(why) => Step::unknown("redis", why),
         },
     );
-    for (group, committed) in log.webhook_groups(source.partition).await? {
+    for (endpoint, committed) in log.webhooks(source.partition).await? {
         steps.push(Step::webhook(
-            &group,
+            &endpoint,
             committed,
             found.offset,
             sinks.receipts,

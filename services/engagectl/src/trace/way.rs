@@ -7,7 +7,7 @@ use serde::Serialize;
 use stream::Committed;
 
 use super::letters::Letter;
-use super::log::Found;
+use super::log::{Endpoint, Found};
 use super::stores::{Received, Row};
 use crate::jaeger::Span;
 
@@ -136,13 +136,13 @@ impl Step {
     }
 
     pub(super) fn webhook(
-        group: &str,
+        endpoint: &Endpoint,
         committed: Option<i64>,
         offset: Option<i64>,
         receipts: &[&Received],
     ) -> Self {
-        let endpoint = group.strip_prefix("webhook-forwarder.").unwrap_or(group);
-        let name = format!("webhook {endpoint}");
+        let Endpoint { name, group } = endpoint;
+        let name = format!("webhook {name}");
         if let Some(first) = receipts.iter().min_by_key(|one| one.at) {
             let repeats = match receipts.len() {
                 1 => String::new(),
@@ -218,13 +218,17 @@ mod tests {
             webhook_id: "msg_1".into(),
             at: Micros(5_000),
         };
-        let step = Step::webhook("webhook-forwarder.crm", Some(3), Some(7), &[&receipt]);
+        let crm = Endpoint {
+            name: "crm".into(),
+            group: "webhook-forwarder.crm".into(),
+        };
+        let step = Step::webhook(&crm, Some(3), Some(7), &[&receipt]);
         assert_eq!(
             (step.state, step.name.as_str()),
             (State::Done, "webhook crm")
         );
         assert_eq!(step.after(Micros(2_000)).after_ms, Some(3));
-        let waiting = Step::webhook("webhook-forwarder.crm", Some(7), Some(7), &[]);
+        let waiting = Step::webhook(&crm, Some(7), Some(7), &[]);
         assert_eq!(waiting.state, State::Waiting);
     }
 }
