@@ -9,6 +9,8 @@ mod gauge;
 mod ledger;
 mod log;
 mod misfit;
+mod pace;
+mod plan;
 mod range;
 mod readers;
 mod route;
@@ -19,12 +21,10 @@ mod throttle;
 mod view;
 mod whole;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::verify::{Options, Sink};
-use engagement::event::Micros;
-use service::{Failure, clock};
-use stream::Producer;
+use service::Failure;
 use stream::backfill::Addressee;
 use tokio_util::sync::CancellationToken;
 
@@ -35,22 +35,12 @@ use crate::Outcome;
 use crate::cli::Output;
 use crate::config::Config;
 use crate::confirm;
-use crate::generator::Rate;
 use crate::init::print;
-use emitter::Emitter;
-use gauge::Gauge;
-use ledger::{Entry, Finished, Run, RunId, Runs, Spec};
 use log::Log;
-use misfit::misfit;
+use plan::{Plan, resume_command};
 use range::Range;
-use rows::Wanted;
-use session::{Pace, Session};
-use source::Source;
-use view::{Progress, Size};
+use session::Session;
 
-/// Rows of a range, about, if they are spread evenly; where they are not, many ranges keep all readers at work.
-const RANGE_ROWS: u64 = 5000;
-const RANGES: u64 = 256;
 /// How long the comparison waits for what is on its way.
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -69,253 +59,46 @@ pub(crate) async fn run(
         print(&view::list(&log.runs().await?, output));
         return Ok(Outcome(None));
     }
-    let prepared = Box::pin(prepared(config, args, log, output, &stop));
-    let Some(prepared) = stop.run_until_cancelled(prepared).await else {
+    let agreed = Box::pin(agreed(config, args, log, output, &stop));
+    let Some(agreed) = stop.run_until_cancelled(agreed).await else {
         let interrupted = Failure::try_again("interrupted; nothing was written");
         return Err(match args.resume {
             Some(id) => interrupted.next(resume_command(id)),
             None => interrupted,
         });
     };
-    let Some(prepared) = prepared? else {
+    let Some(plan) = agreed? else {
         return Ok(Outcome(None));
     };
-    let (id, spec) = (prepared.run.spec.run, prepared.run.spec.clone());
-    let producer = begin(args, &prepared).await?;
-    let done = work(config, args, prepared, producer, stop).await;
-    let done = done.map_err(|failure| failure.next(resume_command(id)))?;
-    if !done {
-        return Err(Failure::try_again(
-            "stopped between two pages; everything up to there is noted",
-        )
-        .next(resume_command(id)));
-    }
-    if !spec.sinks.contains(&Addressee::Clickhouse) {
-        return Ok(Outcome(None));
-    }
-    let compared = compare(config, spec.range, output).await;
-    compared.map_err(|failure| failure.next(resume_command(id)))
-}
-
-/// A run that was shown and agreed to, and everything that it needs.
-struct Prepared {
-    source: Source,
-    log: Log,
-    run: Run,
-    readers: Vec<String>,
-    size: Size,
+    let producer = plan.begin().await?;
+    let spec = plan.run.spec.clone();
+    let carried_out = async {
+        let session = Session::open(config, args, plan, producer, stop).await?;
+        session.carry_out().await?;
+        if !spec.sinks.contains(&Addressee::Clickhouse) {
+            return Ok(Outcome(None));
+        }
+        compare(config, spec.range, output).await
+    };
+    let ended = carried_out.await;
+    ended.map_err(|failure| failure.next(resume_command(spec.run)))
 }
 
 /// Looks, plans, shows, asks, and takes the lock. `None`: nothing is to be written.
-async fn prepared(
+async fn agreed(
     config: &Config,
     args: &BackfillArgs,
     log: Log,
     output: Output,
     stop: &CancellationToken,
-) -> Result<Option<Prepared>, Failure> {
-    let range = given_range(args)?;
-    let mut source = Source::open(&config.database).await?;
-    let partitions = log.partitions().await?;
-    log.prove_route(partitions, config.database.schema).await?;
-    let runs = log.runs().await?;
-    let mut run = match (args.resume, range) {
-        (Some(id), _) => resumed(&runs, id, &source, &log).await?,
-        (None, Some(range)) => planned(&mut source, &log, args, range, (partitions, &runs)).await?,
-        (None, None) => return Err(Failure::usage("--start is missing")),
-    };
-    let readers = readers::of(config, &run.spec.sinks).await?;
-    let size = size(&mut source, &run, args, &runs).await?;
-    print(&view::plan(&run, size, output));
-    if args.dry_run || !(args.yes || confirmed(size.rows, stop).await?) {
+) -> Result<Option<Plan>, Failure> {
+    let mut plan = Plan::make(config, args, log).await?;
+    print(&view::plan(&plan.run, plan.size, output));
+    if args.dry_run || !(args.yes || confirmed(plan.size.rows, stop).await?) {
         return Ok(None);
     }
-    source.lock().await?;
-    if let Some(id) = args.resume {
-        // another process may have gone on with it while this one was looking and asking
-        run = resumed(&log.runs().await?, id, &source, &log).await?;
-    }
-    Ok(Some(Prepared {
-        source,
-        log,
-        run,
-        readers,
-        size,
-    }))
-}
-
-fn resume_command(id: RunId) -> String {
-    format!("engagectl backfill --resume {id}")
-}
-
-fn given_range(args: &BackfillArgs) -> Result<Option<Range>, Failure> {
-    let Some(start) = args.start else {
-        return Ok(None);
-    };
-    let now = Micros(clock::now());
-    Range::new(start.micros(now.0), args.end.micros(now.0), now)
-        .map(Some)
-        .map_err(|error| Failure::usage(error.to_string()).remedy("correct --start and --end"))
-}
-
-async fn planned(
-    source: &mut Source,
-    log: &Log,
-    args: &BackfillArgs,
-    range: Range,
-    (partitions, runs): (i32, &Runs),
-) -> Result<Run, Failure> {
-    let wanted = Wanted {
-        range,
-        content_id: args.content_id.as_deref(),
-        after: None,
-    };
-    let (rows, ..) = source.size(&wanted).await?;
-    let horizon = source.horizon().await?;
-    let parts = (rows / RANGE_ROWS + 1).min(RANGES);
-    let mut sinks: Vec<Addressee> = args.sinks.clone();
-    sinks.sort_unstable();
-    sinks.dedup();
-    Ok(Run::new(Spec {
-        run: Micros(clock::now()).millis(),
-        database: source.database.clone(),
-        topic: log.lane.clone(),
-        partitions,
-        range,
-        content_id: args.content_id.clone(),
-        sinks,
-        // a change may begin exactly at the noted position
-        revision_lsn: runs.free_revision(horizon.lsn),
-        horizon: horizon.xid,
-        ranges: range.split(u32::try_from(parts).unwrap_or(1)),
-        rows,
-    }))
-}
-
-/// A run of former processes, if it still fits what is there now.
-async fn resumed(runs: &Runs, id: RunId, source: &Source, log: &Log) -> Result<Run, Failure> {
-    let Some(run) = runs.get(id) else {
-        return Err(
-            Failure::usage(format!("there is no run {id}")).next("engagectl backfill --list")
-        );
-    };
-    let ends = log.ends(&log.lane).await?;
-    match misfit(run, &source.database, &log.lane, &ends) {
-        None => Ok(run.clone()),
-        Some((what, remedy)) => Err(Failure::repair(format!("run {id} cannot go on: {what}"))
-            .remedy(remedy)
-            .next("engagectl backfill --list")),
-    }
-}
-
-async fn size(
-    source: &mut Source,
-    run: &Run,
-    args: &BackfillArgs,
-    runs: &Runs,
-) -> Result<Size, Failure> {
-    let wanted = Wanted {
-        range: run.spec.range,
-        content_id: run.spec.content_id.as_deref(),
-        after: None,
-    };
-    let (rows, bytes, counted) = source.size(&wanted).await?;
-    let (rate, reached) = (args.rate.map(Rate::per_second), runs.speed());
-    Ok(Size {
-        rows,
-        bytes,
-        counted,
-        indexed: source.has_index().await?,
-        speed: match (rate, reached) {
-            (Some(rate), Some(reached)) => Some(rate.min(reached)),
-            (rate, reached) => rate.or(reached),
-        },
-    })
-}
-
-/// Notes the plan of a new run: what is not noted is no run, and cannot be resumed.
-async fn begin(args: &BackfillArgs, prepared: &Prepared) -> Result<Producer, Failure> {
-    let producer = prepared.log.producer()?;
-    if args.resume.is_none() {
-        let (key, entry) = log::plan(&prepared.run);
-        prepared.log.note(&producer, key, &entry).await?;
-    }
-    Ok(producer)
-}
-
-/// Writes what is left and waits until the sinks have read it. `false`: told to stop.
-async fn work(
-    config: &Config,
-    args: &BackfillArgs,
-    prepared: Prepared,
-    producer: Producer,
-    stop: CancellationToken,
-) -> Result<bool, Failure> {
-    let Prepared {
-        source,
-        log,
-        run,
-        readers,
-        size,
-    } = prepared;
-    let begun = Instant::now();
-    eprintln!(
-        "run {}; Ctrl-C stops it, `{}` goes on",
-        run.spec.run,
-        resume_command(run.spec.run)
-    );
-    let found = log.found(&run).await?;
-    if !found.is_empty() {
-        eprintln!(
-            "{} records of an unfinished page are there already",
-            found.len()
-        );
-    }
-    let schema = config.database.schema;
-    let mut session = Session {
-        emitter: Emitter::open(log.clone(), producer.clone(), schema, found).await?,
-        gauge: Gauge::open(&log, readers).await?,
-        progress: Progress::new(run.rows(), size.rows),
-        slot: config.connect.slot.clone(),
-        pace: Pace::new(args.rate, args.behind),
-        source,
-        log,
-        run,
-        stop,
-    };
-    let written = session.write().await;
-    let done = match written {
-        Ok(true) => session.drain().await,
-        other => other,
-    };
-    session.progress.close();
-    for (event, size) in &session.emitter.too_large {
-        eprintln!("not written: event {event}, {size} bytes are more than a record may have");
-    }
-    if !done? {
-        return Ok(false);
-    }
-    let end = Finished {
-        rows: session.run.rows(),
-        seconds: begun.elapsed().as_secs_f64(),
-        written: session.emitter.written,
-    };
-    say_end(&session.run, &end);
-    let key = log::key_of_end(&session.run);
-    session.log.note(&producer, key, &Entry::End(end)).await?;
-    Ok(true)
-}
-
-fn say_end(run: &Run, end: &Finished) {
-    eprintln!(
-        "{} rows written in {:.1} s, {} in all; read by the sinks",
-        end.written, end.seconds, end.rows
-    );
-    if run.spec.sinks.contains(&Addressee::Webhook) {
-        eprintln!(
-            "endpoints deliver it at their own pace; `engagectl verify --sinks webhook --receiver URL --historical --within 60s` compares what one has got"
-        );
-    }
+    plan.lock().await?;
+    Ok(Some(plan))
 }
 
 /// Whether ClickHouse now holds what Postgres holds.

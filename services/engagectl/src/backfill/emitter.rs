@@ -17,7 +17,7 @@ use stream::backfill::{BACKFILL, Ticket};
 use stream::headers::{CONTENT_TYPE, ENGAGEMENT_SOURCE};
 use stream::{OutRecord, Producer, ProducerLane, SendError};
 
-use super::ledger::{Entry, Found, Note, Run};
+use super::ledger::{Entry, Found, Note, Run, Spec};
 use super::log::{Log, key_of, unsent};
 use super::route;
 use super::rows::Row;
@@ -32,6 +32,19 @@ pub(super) struct Moment {
     pub(super) after: Vec<i64>,
     /// Where the log was when the snapshot was taken.
     pub(super) lsn: u64,
+}
+
+impl Moment {
+    /// When a record of a partition may be applied.
+    fn ticket(&self, spec: &Spec, range: u32, partition: usize) -> Ticket {
+        Ticket {
+            run: spec.run,
+            range,
+            after: self.after.get(partition).copied().unwrap_or(0),
+            lsn: self.lsn,
+            sinks: spec.sinks.clone(),
+        }
+    }
 }
 
 /// The writing side of a run.
@@ -161,13 +174,7 @@ impl Emitter {
             lsn: spec.revision_lsn,
         };
         let event = row.enrich(place, spec.revision_lsn, Micros::from_millis(spec.run));
-        let ticket = Ticket {
-            run: spec.run,
-            range,
-            after: at.after.get(index).copied().unwrap_or(0),
-            lsn: at.lsn,
-            sinks: spec.sinks.clone(),
-        };
+        let ticket = at.ticket(spec, range, index);
         match chain
             .lane
             .send(record(&event, &ticket), position.offset, ())

@@ -5,106 +5,14 @@
 //! note names; there a new process looks for it.
 //! Invariant: what a note covers is in the topic; a row is passed over only because it was found there.
 
+mod entry;
+
 use std::collections::{BTreeMap, HashSet};
 
-use engagement::event::Micros;
-use serde::{Deserialize, Serialize};
-use stream::backfill::Addressee;
-
 use super::range::Range;
-
-/// A run: milliseconds since 1970 at its beginning.
-pub(super) type RunId = i64;
-
-/// The database that a run reads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Database {
-    /// `system_identifier`, a 64-bit unsigned number as text.
-    pub(super) system: String,
-    /// Its timeline.
-    pub(super) timeline: i64,
-    /// Its name.
-    pub(super) name: String,
-}
-
-/// What a run does; never changed once it is written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Spec {
-    /// The run.
-    pub(super) run: RunId,
-    /// What it reads.
-    pub(super) database: Database,
-    /// Where it writes.
-    pub(super) topic: String,
-    /// How many partitions that has.
-    pub(super) partitions: i32,
-    /// Events of that time.
-    pub(super) range: Range,
-    /// Only events of this content.
-    pub(super) content_id: Option<String>,
-    /// Who it is for.
-    pub(super) sinks: Vec<Addressee>,
-    /// Every change that its snapshots do not show stands above this LSN; the revision of its records.
-    pub(super) revision_lsn: u64,
-    /// Its snapshots show every transaction below this id that was not rolled back.
-    pub(super) horizon: i64,
-    /// Its parts, in order.
-    pub(super) ranges: Vec<Range>,
-    /// Rows, about.
-    pub(super) rows: u64,
-}
-
-/// The last row of a page.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Cursor {
-    /// Its `event_ts`.
-    pub(super) at: Micros,
-    /// Its key.
-    pub(super) id: String,
-}
-
-/// How far a range has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Note {
-    /// Every row up to this one is in the topic; `None`: none is.
-    pub(super) after: Option<Cursor>,
-    /// How many rows these are.
-    pub(super) rows: u64,
-    /// All of the range is in the topic.
-    pub(super) done: bool,
-    /// Per partition of the lane topic: whatever of this range comes after this note comes at or behind this offset.
-    pub(super) ends: Vec<i64>,
-    /// Those among the rows that are too large for a record.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub(super) left_out: u64,
-}
-
-const fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Finished {
-    /// Rows written.
-    pub(super) rows: u64,
-    /// Seconds from the beginning of the last process to the end of the topic being read.
-    pub(super) seconds: f64,
-    /// Rows that the last process wrote in that time.
-    pub(super) written: u64,
-}
-
-/// One record of the topic of runs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub(super) enum Entry {
-    /// Key `<run>`.
-    Plan(Spec),
-    /// Key `<run>/<range>`.
-    Note(Note),
-    /// Key `<run>/end`.
-    End(Finished),
-}
+pub(super) use entry::{
+    Cursor, Database, Entry, Finished, Note, RunId, Spec, end_key, note_key, plan_key,
+};
 
 /// A record that is none of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,46 +37,29 @@ pub(super) struct Run {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Runs(BTreeMap<RunId, Run>);
 
-/// The key of a plan.
-#[must_use]
-pub(super) fn plan_key(run: RunId) -> String {
-    run.to_string()
-}
-
-/// The key of a range's note.
-#[must_use]
-pub(super) fn note_key(run: RunId, range: u32) -> String {
-    format!("{run}/{range}")
-}
-
-/// The key of a run's end.
-#[must_use]
-pub(super) fn end_key(run: RunId) -> String {
-    format!("{run}/end")
-}
-
 impl Runs {
     /// Takes over one record; a later one of the same key replaces an earlier one.
     ///
     /// # Errors
     /// It is no record of a run; nothing has changed.
     pub(super) fn apply(&mut self, key: &str, payload: Option<&[u8]>) -> Result<(), LedgerError> {
-        let wrong = |what: String| LedgerError {
+        self.take(key, payload).map_err(|what| LedgerError {
             key: key.chars().take(80).collect(),
             what,
-        };
+        })
+    }
+
+    fn take(&mut self, key: &str, payload: Option<&[u8]>) -> Result<(), String> {
         let (run, part) = match key.split_once('/') {
             None => (key, None),
             Some((run, part)) => (run, Some(part)),
         };
-        let run: RunId = run
-            .parse()
-            .map_err(|_| wrong("its key names no run".into()))?;
+        let run: RunId = run.parse().map_err(|_| "its key names no run")?;
         let Some(payload) = payload else {
             self.0.remove(&run);
             return Ok(());
         };
-        let entry = serde_json::from_slice(payload).map_err(|error| wrong(error.to_string()))?;
+        let entry = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
         match (entry, part) {
             (Entry::Plan(spec), None) if spec.run == run => {
                 let planned = Run::new(spec);
@@ -176,26 +67,20 @@ impl Runs {
                 Ok(())
             }
             (Entry::Note(note), Some(part)) => {
-                let range = part
-                    .parse()
-                    .map_err(|_| wrong("its key names no range".into()))?;
-                let known = self
-                    .0
-                    .get_mut(&run)
-                    .ok_or_else(|| wrong("its run has no plan".into()))?;
-                known.notes.insert(range, note);
+                let range = part.parse().map_err(|_| "its key names no range")?;
+                self.planned(run)?.notes.insert(range, note);
                 Ok(())
             }
             (Entry::End(finished), Some("end")) => {
-                let known = self
-                    .0
-                    .get_mut(&run)
-                    .ok_or_else(|| wrong("its run has no plan".into()))?;
-                known.finished = Some(finished);
+                self.planned(run)?.finished = Some(finished);
                 Ok(())
             }
-            _ => Err(wrong("key and content do not belong together".into())),
+            _ => Err("key and content do not belong together".into()),
         }
+    }
+
+    fn planned(&mut self, run: RunId) -> Result<&mut Run, &'static str> {
+        self.0.get_mut(&run).ok_or("its run has no plan")
     }
 
     /// A run.

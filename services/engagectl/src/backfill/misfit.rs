@@ -4,6 +4,8 @@
 
 use super::ledger::{Database, Run};
 
+const ANEW: &str = "start a new run over the same range: what is there is not written twice";
+
 /// Why a run cannot go on here, and what to do. `ends`: where each partition of the topic ends.
 pub(super) fn misfit(
     run: &Run,
@@ -11,22 +13,9 @@ pub(super) fn misfit(
     topic: &str,
     ends: &[i64],
 ) -> Option<(String, &'static str)> {
-    const ANEW: &str = "start a new run over the same range: what is there is not written twice";
     let (spec, partitions) = (&run.spec, ends.len());
-    let planned = &spec.database;
-    if (&planned.system, &planned.name) != (&database.system, &database.name) {
-        let what = format!(
-            "it belongs to database {} of system {}, this is {} of {}",
-            planned.name, planned.system, database.name, database.system
-        );
-        return Some((what, "correct DATABASE_URL, or start a new run"));
-    }
-    if planned.timeline != database.timeline {
-        let what = format!(
-            "the database was failed over since it was planned (timeline {} then, {} now)",
-            planned.timeline, database.timeline
-        );
-        return Some((what, ANEW));
+    if let Some(other) = other_database(&spec.database, database) {
+        return Some(other);
     }
     if spec.topic != topic {
         let what = format!("it writes to {}, and {topic} is configured", spec.topic);
@@ -43,6 +32,24 @@ pub(super) fn misfit(
         let what = format!(
             "partition {partition} of topic {topic} ends at {}, before what the run has written: it was made anew since",
             ends[partition]
+        );
+        (what, ANEW)
+    })
+}
+
+/// Why what was read of one database cannot be gone on with in another.
+fn other_database(planned: &Database, database: &Database) -> Option<(String, &'static str)> {
+    if (&planned.system, &planned.name) != (&database.system, &database.name) {
+        let what = format!(
+            "it belongs to database {} of system {}, this is {} of {}",
+            planned.name, planned.system, database.name, database.system
+        );
+        return Some((what, "correct DATABASE_URL, or start a new run"));
+    }
+    (planned.timeline != database.timeline).then(|| {
+        let what = format!(
+            "the database was failed over since it was planned (timeline {} then, {} now)",
+            planned.timeline, database.timeline
         );
         (what, ANEW)
     })

@@ -8,50 +8,122 @@ use std::time::{Duration, Instant};
 
 use engagement::event::Micros;
 use service::Failure;
+use stream::Producer;
+use stream::backfill::Addressee;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::args::BackfillArgs;
 use super::emitter::{Emitter, Moment};
 use super::fence;
 use super::gauge::Gauge;
-use super::ledger::{Run, Work};
-use super::log::Log;
+use super::ledger::{Entry, Finished, Run, Work};
+use super::log::{self, Log};
+use super::pace::{LOOK, Pace};
+use super::plan::Plan;
 use super::source::{Read, Snapshot, Source};
-use super::throttle::{Bound, Throttle};
 use super::view::Progress;
-use crate::generator::Rate;
+use crate::config::Config;
 
 /// Ranges that are read at the same time.
 const WORKERS: usize = 4;
 /// A snapshot holds vacuum up: it is renewed after this time.
 const RENEW: Duration = Duration::from_secs(600);
-/// Pause between two looks at the live stream.
-const LOOK: Duration = Duration::from_secs(1);
 /// So long may the sink read nothing although there is something.
 const IDLE: Duration = Duration::from_secs(120);
 
 /// What a process of a run needs.
 pub(super) struct Session {
-    pub(super) source: Source,
-    pub(super) log: Log,
-    pub(super) run: Run,
-    pub(super) emitter: Emitter,
-    pub(super) gauge: Gauge,
-    pub(super) progress: Progress,
-    pub(super) slot: String,
-    pub(super) pace: Pace,
-    pub(super) stop: CancellationToken,
+    source: Source,
+    log: Log,
+    run: Run,
+    producer: Producer,
+    emitter: Emitter,
+    gauge: Gauge,
+    progress: Progress,
+    slot: String,
+    pace: Pace,
+    begun: Instant,
+    stop: CancellationToken,
 }
 
 type Queue = Arc<Mutex<VecDeque<Work>>>;
 
 impl Session {
+    /// Looks for what a former process has written and not noted, and opens everything that is written with.
+    ///
+    /// # Errors
+    /// A server does not answer (69).
+    pub(super) async fn open(
+        config: &Config,
+        args: &BackfillArgs,
+        plan: Plan,
+        producer: Producer,
+        stop: CancellationToken,
+    ) -> Result<Self, Failure> {
+        let begun = Instant::now();
+        let found = plan.log.found(&plan.run).await?;
+        if !found.is_empty() {
+            eprintln!(
+                "{} records of an unfinished page are there already",
+                found.len()
+            );
+        }
+        let (log, schema) = (plan.log, config.database.schema);
+        Ok(Self {
+            emitter: Emitter::open(log.clone(), producer.clone(), schema, found).await?,
+            gauge: Gauge::open(&log, plan.readers).await?,
+            progress: Progress::new(plan.run.rows(), plan.size.rows),
+            slot: config.connect.slot.clone(),
+            pace: Pace::new(args.rate, args.behind),
+            source: plan.source,
+            log,
+            run: plan.run,
+            producer,
+            begun,
+            stop,
+        })
+    }
+
+    /// Writes what is left, waits until those that it is for have read it, and notes that the run has ended.
+    ///
+    /// # Errors
+    /// Told to stop (75), or one of them reads nothing (75); a server does not answer, or refuses. What was noted stays.
+    pub(super) async fn carry_out(mut self) -> Result<(), Failure> {
+        let written = self.write().await;
+        let done = match written {
+            Ok(true) => self.drain().await,
+            other => other,
+        };
+        self.progress.close();
+        for (event, size) in &self.emitter.too_large {
+            eprintln!("not written: event {event}, {size} bytes are more than a record may have");
+        }
+        if !done? {
+            return Err(Failure::try_again(
+                "stopped between two pages; everything up to there is noted",
+            ));
+        }
+        self.end().await
+    }
+
+    async fn end(&self) -> Result<(), Failure> {
+        let end = Finished {
+            rows: self.run.rows(),
+            seconds: self.begun.elapsed().as_secs_f64(),
+            written: self.emitter.written,
+        };
+        say_end(&self.run, &end);
+        let key = log::key_of_end(&self.run);
+        self.log.note(&self.producer, key, &Entry::End(end)).await
+    }
+
     /// Writes what is left. `false`: told to stop.
     ///
     /// # Errors
     /// A server does not answer, or refuses; what was noted stays.
-    pub(super) async fn write(&mut self) -> Result<bool, Failure> {
+    async fn write(&mut self) -> Result<bool, Failure> {
         while !self.run.is_written() {
             if self.stop.is_cancelled() {
                 return Ok(false);
@@ -70,7 +142,7 @@ impl Session {
     ///
     /// # Errors
     /// One of them reads nothing.
-    pub(super) async fn drain(&mut self) -> Result<bool, Failure> {
+    async fn drain(&mut self) -> Result<bool, Failure> {
         let (mut since, mut last) = (Instant::now(), u64::MAX);
         loop {
             let mut unread = self.gauge.unread().await?;
@@ -199,71 +271,14 @@ fn next(queue: &Queue) -> Option<Work> {
     queue.pop_front()
 }
 
-/// How fast it may go.
-pub(super) struct Pace {
-    rate: Option<Rate>,
-    /// When the next page may be written, by the rate.
-    free_at: Option<Instant>,
-    looked: Option<Instant>,
-    bound: Bound,
-    throttle: Throttle,
-}
-
-impl Pace {
-    pub(super) fn new(rate: Option<Rate>, behind: Duration) -> Self {
-        Self {
-            rate: rate.filter(|rate| rate.per_second() > 0.0),
-            free_at: None,
-            looked: None,
-            bound: Bound(behind),
-            throttle: Throttle::default(),
-        }
-    }
-
-    /// How long to wait before a page of so many rows; what was not used before is not made up for.
-    fn pause(&mut self, rows: u64, now: Instant) -> Duration {
-        let Some(rate) = self.rate else {
-            return Duration::ZERO;
-        };
-        let free_at = self.free_at.unwrap_or(now).max(now);
-        let takes = Duration::try_from_secs_f64(rows as f64 / rate.per_second());
-        self.free_at = free_at.checked_add(takes.unwrap_or(Duration::MAX));
-        free_at - now
-    }
-
-    fn is_time_to_look(&mut self, now: Instant) -> bool {
-        let due = self
-            .looked
-            .is_none_or(|looked| now.duration_since(looked) >= LOOK);
-        if due {
-            self.looked = Some(now);
-        }
-        due
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_are_spread_by_the_rate_and_lost_time_is_not_made_up_for() {
-        let mut pace = Pace::new(Some("1000/s".parse().unwrap()), LOOK);
-        let now = Instant::now();
-        assert_eq!(pace.pause(2000, now), Duration::ZERO);
-        assert_eq!(pace.pause(500, now), Duration::from_secs(2));
-        let later = now + Duration::from_secs(60);
-        assert_eq!(pace.pause(2000, later), Duration::ZERO);
-        assert_eq!(pace.pause(1, later), Duration::from_secs(2));
-        assert_eq!(Pace::new(None, LOOK).pause(2000, now), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_live_stream_is_looked_at_once_a_second() {
-        let mut pace = Pace::new(None, LOOK);
-        let now = Instant::now();
-        assert!(pace.is_time_to_look(now));
-        assert!(!pace.is_time_to_look(now + Duration::from_millis(900)));
-        assert!(pace.is_time_to_look(now + LOOK));
+fn say_end(run: &Run, end: &Finished) {
+    eprintln!(
+        "{} rows written in {:.1} s, {} in all; read by the sinks",
+        end.written, end.seconds, end.rows
+    );
+    if run.spec.sinks.contains(&Addressee::Webhook) {
+        eprintln!(
+            "endpoints deliver it at their own pace; `engagectl verify --sinks webhook --receiver URL --historical --within 60s` compares what one has got"
+        );
     }
 }

@@ -1,40 +1,24 @@
-//! Postgres: identity, the lock, the revision, snapshots, and the rows of a range.
+//! Postgres, as a plan asks it: identity, the lock, sizes, and where its log is. Its rows are read in a [`Snapshot`].
 //!
-//! Invariant: nothing is written; all rows between two renewals come from one snapshot, in which every transaction from before
-//! the revision was noted has ended.
+//! Invariant: nothing is written.
 
-use std::time::{Duration, Instant};
+mod snapshot;
 
 use engagement::event::Micros;
-use futures_util::StreamExt as _;
 use platform::{DatabaseSettings, Schema};
 use secrecy::{ExposeSecret, SecretString};
 use service::Failure;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
-use tokio::sync::mpsc;
 
-use super::ledger::{Database, Page, Work};
-use super::rows::{COLUMNS, CONTENT, Columns, EVENTS, Row, Tables, Wanted};
+use super::ledger::Database;
+use super::rows::{COLUMNS, CONTENT, Columns, EVENTS, Tables, Wanted};
+pub(super) use snapshot::{Read, Snapshot};
 
-/// Rows that are confirmed together ..
-const PAGE_ROWS: usize = 2000;
-/// .. or so many bytes of them.
-const PAGE_BYTES: usize = 1 << 20;
 /// Key of the advisory lock: the bytes of "eng" and of "back".
 const LOCK: (i32, i32) = (6_647_399, 1_650_549_611);
 /// Up to so many rows they are counted, not estimated.
 const COUNTED: u64 = 500_000;
-/// How long transactions from before the run may stay open.
-const OPEN: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(200);
-
-/// Rows of a range that are confirmed together.
-#[derive(Debug)]
-pub(super) struct Read {
-    pub(super) page: Page,
-    pub(super) rows: Vec<Row>,
-}
 
 /// The database, as one connection sees it; it holds the lock while it lives.
 pub(super) struct Source {
@@ -42,15 +26,6 @@ pub(super) struct Source {
     options: PgConnectOptions,
     pub(super) database: Database,
     pub(super) tables: Tables,
-}
-
-/// One moment of the database, for any number of readers.
-pub(super) struct Snapshot {
-    /// Keeps it alive.
-    holder: PgConnection,
-    name: String,
-    /// Where the log was after it was taken: what it shows was committed below.
-    pub(super) lsn: u64,
 }
 
 /// What a plan has to know of the log.
@@ -170,64 +145,6 @@ impl Source {
         })
     }
 
-    /// A snapshot in which every transaction below `horizon` has ended.
-    pub(super) async fn snapshot(&mut self, horizon: i64) -> Result<Snapshot, Failure> {
-        let begun = Instant::now();
-        loop {
-            let (snapshot, oldest) = self.take().await?;
-            if oldest >= horizon {
-                return Ok(snapshot);
-            }
-            drop(snapshot.holder.close().await);
-            if begun.elapsed() > OPEN {
-                return Err(self.still_open().await?);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// A snapshot, and the oldest transaction that is not ended in it.
-    async fn take(&self) -> Result<(Snapshot, i64), Failure> {
-        let mut holder = connect(&self.options).await?;
-        sqlx::raw_sql(BEGIN)
-            .execute(&mut holder)
-            .await
-            .map_err(|error| asked("beginning a snapshot", &error))?;
-        let (name, oldest, lsn): (String, i64, i64) = sqlx::query_as(
-            "SELECT pg_export_snapshot(), pg_snapshot_xmin(pg_current_snapshot())::text::bigint, \
-             (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint",
-        )
-        .fetch_one(&mut holder)
-        .await
-        .map_err(|error| asked("taking a snapshot", &error))?;
-        let lsn = u64::try_from(lsn).unwrap_or(0);
-        Ok((Snapshot { holder, name, lsn }, oldest))
-    }
-
-    async fn still_open(&mut self) -> Result<Failure, Failure> {
-        let open: Vec<(i32, String)> = sqlx::query_as(
-            "SELECT pid, coalesce(application_name, '') || ' since ' || date_trunc('second', xact_start)::text FROM pg_stat_activity \
-             WHERE backend_xid IS NOT NULL AND xact_start < now() - interval '30 seconds' ORDER BY xact_start LIMIT 5",
-        )
-        .fetch_all(&mut self.connection)
-        .await
-        .map_err(|error| asked("looking for open transactions", &error))?;
-        let open: Vec<String> = open
-            .iter()
-            .map(|(pid, what)| format!("{pid} ({what})"))
-            .collect();
-        let who = if open.is_empty() {
-            "prepared ones, or of other roles: pg_prepared_xacts, pg_stat_activity".to_owned()
-        } else {
-            open.join(", ")
-        };
-        Ok(Failure::try_again(format!(
-            "transactions from before the run are still open after {} s: {who}",
-            OPEN.as_secs()
-        ))
-        .remedy("end them (pg_terminate_backend), or wait: before that, what they change cannot be told from what is read"))
-    }
-
     /// Whether a replication slot has confirmed everything below `lsn`; `None`: there is no such slot.
     pub(super) async fn confirmed(&mut self, slot: &str) -> Result<Option<u64>, Failure> {
         let found: Option<Option<i64>> = sqlx::query_scalar(
@@ -239,81 +156,6 @@ impl Source {
         .map_err(|error| asked("reading the replication slot", &error))?;
         Ok(found.flatten().and_then(|lsn| u64::try_from(lsn).ok()))
     }
-
-    /// A reader of rows in the snapshot.
-    pub(super) async fn reader(&self, snapshot: &Snapshot) -> Result<Reader, Failure> {
-        let mut connection = connect(&self.options).await?;
-        // the name is Postgres' own
-        let sql = format!("{BEGIN}; SET TRANSACTION SNAPSHOT '{}'", snapshot.name);
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(&mut connection)
-            .await
-            .map_err(|error| asked("reading in the snapshot", &error))?;
-        Ok(Reader {
-            connection,
-            tables: self.tables.clone(),
-        })
-    }
-}
-
-impl Snapshot {
-    /// Lets Postgres forget it.
-    pub(super) async fn close(self) {
-        // nothing was written, so nothing can be lost
-        drop(self.holder.close().await);
-    }
-}
-
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-
-/// Reads ranges, one after the other.
-pub(super) struct Reader {
-    connection: PgConnection,
-    tables: Tables,
-}
-
-impl Reader {
-    /// Sends the rows of a range page by page; ends early when nobody takes them any more.
-    pub(super) async fn read(
-        &mut self,
-        work: &Work,
-        content_id: Option<&str>,
-        to: &mpsc::Sender<Read>,
-    ) -> Result<(), Failure> {
-        let sql = self.tables.select(&Wanted {
-            range: work.span,
-            content_id,
-            after: work.after.as_ref(),
-        });
-        let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut self.connection);
-        let (mut page, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = rows.next().await {
-            let row = row.and_then(|row| Row::of(&row));
-            let row = row.map_err(|error| asked("reading rows", &error))?;
-            bytes += row.weight();
-            page.push(row);
-            if page.len() >= PAGE_ROWS || bytes >= PAGE_BYTES {
-                let full = std::mem::take(&mut page);
-                if to.send(read(work.range, full, false)).await.is_err() {
-                    return Ok(());
-                }
-                bytes = 0;
-            }
-        }
-        // nobody takes it: the run was told to stop
-        let _ = to.send(read(work.range, page, true)).await;
-        Ok(())
-    }
-}
-
-fn read(range: u32, rows: Vec<Row>, is_last: bool) -> Read {
-    let page = Page {
-        range,
-        rows: rows.len() as u64,
-        last: rows.last().map(Row::cursor),
-        is_last,
-    };
-    Read { page, rows }
 }
 
 fn options(url: &SecretString) -> Result<PgConnectOptions, Failure> {

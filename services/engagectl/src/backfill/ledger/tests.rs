@@ -1,4 +1,6 @@
+use engagement::event::Micros;
 use proptest::prelude::*;
+use stream::backfill::Addressee;
 
 use super::*;
 

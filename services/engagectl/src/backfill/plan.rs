@@ -1,0 +1,191 @@
+//! What a run will do, before anything is written: planned anew, or taken up where it still fits what is there.
+//!
+//! Invariant: a run is resumed only where it fits; only one whose plan the broker has can be resumed, and only then it is said how.
+
+use engagement::event::Micros;
+use service::{Failure, clock};
+use stream::Producer;
+use stream::backfill::Addressee;
+
+use super::args::BackfillArgs;
+use super::ledger::{Run, RunId, Runs, Spec};
+use super::log::{self, Log};
+use super::misfit::misfit;
+use super::range::Range;
+use super::readers;
+use super::rows::Wanted;
+use super::source::Source;
+use super::view::Size;
+use crate::config::Config;
+use crate::generator::Rate;
+
+/// Rows of a range, about, if they are spread evenly; where they are not, many ranges keep all readers at work.
+const RANGE_ROWS: u64 = 5000;
+const RANGES: u64 = 256;
+
+/// A run, where it reads, where it writes, and who reads that.
+pub(super) struct Plan {
+    pub(super) source: Source,
+    pub(super) log: Log,
+    pub(super) run: Run,
+    /// The groups that read what it writes.
+    pub(super) readers: Vec<String>,
+    pub(super) size: Size,
+    /// No process has begun it.
+    is_new: bool,
+}
+
+impl Plan {
+    /// Asks everything that a run depends on, and changes nothing.
+    ///
+    /// # Errors
+    /// Wrong options (64), a server that does not answer (69), a run that cannot go on here or topics that do not fit (78).
+    pub(super) async fn make(
+        config: &Config,
+        args: &BackfillArgs,
+        log: Log,
+    ) -> Result<Self, Failure> {
+        let range = given_range(args)?;
+        let mut source = Source::open(&config.database).await?;
+        let partitions = log.partitions().await?;
+        log.prove_route(partitions, config.database.schema).await?;
+        let runs = log.runs().await?;
+        let run = match (args.resume, range) {
+            (Some(id), _) => resumed(&runs, id, &source, &log).await?,
+            (None, Some(range)) => {
+                planned(&mut source, &log, args, range, (partitions, &runs)).await?
+            }
+            (None, None) => return Err(Failure::usage("--start is missing")),
+        };
+        Ok(Self {
+            readers: readers::of(config, &run.spec.sinks).await?,
+            size: size(&mut source, &run, args, &runs).await?,
+            is_new: args.resume.is_none(),
+            source,
+            log,
+            run,
+        })
+    }
+
+    /// Takes the lock, and what the run has noted until then.
+    ///
+    /// # Errors
+    /// Another backfill holds it (75), a server does not answer (69), or the run cannot go on here any more (78).
+    pub(super) async fn lock(&mut self) -> Result<(), Failure> {
+        self.source.lock().await?;
+        if !self.is_new {
+            // another process may have gone on with it while this one was looking and asking
+            let (runs, id) = (self.log.runs().await?, self.run.spec.run);
+            self.run = resumed(&runs, id, &self.source, &self.log).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes a new run, and says how to go on with it: what is not noted is no run, and cannot be resumed.
+    ///
+    /// # Errors
+    /// The broker does not take the note (69).
+    pub(super) async fn begin(&self) -> Result<Producer, Failure> {
+        let producer = self.log.producer()?;
+        if self.is_new {
+            let (key, entry) = log::plan(&self.run);
+            self.log.note(&producer, key, &entry).await?;
+        }
+        let id = self.run.spec.run;
+        eprintln!(
+            "run {id}; Ctrl-C stops it, `{}` goes on",
+            resume_command(id)
+        );
+        Ok(producer)
+    }
+}
+
+/// What goes on with a run.
+pub(super) fn resume_command(id: RunId) -> String {
+    format!("engagectl backfill --resume {id}")
+}
+
+fn given_range(args: &BackfillArgs) -> Result<Option<Range>, Failure> {
+    let Some(start) = args.start else {
+        return Ok(None);
+    };
+    let now = Micros(clock::now());
+    Range::new(start.micros(now.0), args.end.micros(now.0), now)
+        .map(Some)
+        .map_err(|error| Failure::usage(error.to_string()).remedy("correct --start and --end"))
+}
+
+async fn planned(
+    source: &mut Source,
+    log: &Log,
+    args: &BackfillArgs,
+    range: Range,
+    (partitions, runs): (i32, &Runs),
+) -> Result<Run, Failure> {
+    let wanted = Wanted {
+        range,
+        content_id: args.content_id.as_deref(),
+        after: None,
+    };
+    let (rows, ..) = source.size(&wanted).await?;
+    let horizon = source.horizon().await?;
+    let parts = (rows / RANGE_ROWS + 1).min(RANGES);
+    let mut sinks: Vec<Addressee> = args.sinks.clone();
+    sinks.sort_unstable();
+    sinks.dedup();
+    Ok(Run::new(Spec {
+        run: Micros(clock::now()).millis(),
+        database: source.database.clone(),
+        topic: log.lane.clone(),
+        partitions,
+        range,
+        content_id: args.content_id.clone(),
+        sinks,
+        // a change may begin exactly at the noted position
+        revision_lsn: runs.free_revision(horizon.lsn),
+        horizon: horizon.xid,
+        ranges: range.split(u32::try_from(parts).unwrap_or(1)),
+        rows,
+    }))
+}
+
+/// A run of former processes, if it still fits what is there now.
+async fn resumed(runs: &Runs, id: RunId, source: &Source, log: &Log) -> Result<Run, Failure> {
+    let Some(run) = runs.get(id) else {
+        return Err(
+            Failure::usage(format!("there is no run {id}")).next("engagectl backfill --list")
+        );
+    };
+    let ends = log.ends(&log.lane).await?;
+    match misfit(run, &source.database, &log.lane, &ends) {
+        None => Ok(run.clone()),
+        Some((what, remedy)) => Err(Failure::repair(format!("run {id} cannot go on: {what}"))
+            .remedy(remedy)
+            .next("engagectl backfill --list")),
+    }
+}
+
+async fn size(
+    source: &mut Source,
+    run: &Run,
+    args: &BackfillArgs,
+    runs: &Runs,
+) -> Result<Size, Failure> {
+    let wanted = Wanted {
+        range: run.spec.range,
+        content_id: run.spec.content_id.as_deref(),
+        after: None,
+    };
+    let (rows, bytes, counted) = source.size(&wanted).await?;
+    let (rate, reached) = (args.rate.map(Rate::per_second), runs.speed());
+    Ok(Size {
+        rows,
+        bytes,
+        counted,
+        indexed: source.has_index().await?,
+        speed: match (rate, reached) {
+            (Some(rate), Some(reached)) => Some(rate.min(reached)),
+            (rate, reached) => rate.or(reached),
+        },
+    })
+}
