@@ -2,6 +2,7 @@
 //!
 //! Invariant: the plan that is printed is the one that is carried out, and without `--execute` nothing is written anywhere.
 
+mod copies;
 mod earlier;
 mod judge;
 mod progress;

@@ -5,20 +5,17 @@
 //! looks there first. Invariant: a letter is marked as sent only when the broker has its copy, and a letter whose copy is there is
 //! not sent again.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engagement::event::Micros;
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use service::Failure;
-use stream::dead_letter::{Entry, Letter, MAX_BYTES, Place, RedriveMark};
+use stream::dead_letter::{MAX_BYTES, Place, RedriveMark};
 use stream::probe::Probe;
 use stream::producer::ProducerOptions;
-use stream::redrive::{Redrive, to_enricher, to_reader};
-use stream::{KafkaSettings, OutRecord, Producer, SendError};
+use stream::{KafkaSettings, Producer, SendError};
 use tokio_util::sync::CancellationToken;
 
 use super::sent::Sent;
@@ -34,8 +31,6 @@ use crate::kafka::unanswered;
 const TOGETHER: usize = 32;
 /// A run that has written nothing for so long may have been taken for dead meanwhile, though not if it was only slow.
 const QUIET: Duration = Duration::from_secs(8);
-/// Offsets that are read in one go where the letters stand close together.
-const CLOSE: i64 = 64;
 
 /// Everything a run has.
 pub(super) struct Sender {
@@ -213,13 +208,7 @@ impl Sender {
                         partition: to,
                         offset,
                     };
-                    marks.push(RedriveMark::Done {
-                        run: self.run.clone(),
-                        letter: letter.at.offset,
-                        sent_to: at.clone(),
-                    });
-                    let consumer = letter.consumer();
-                    self.sent.copies.push(SentCopy { consumer, at });
+                    marks.push(self.taken(letter, at));
                 }
                 Err(error @ (SendError::TooLarge { .. } | SendError::Rejected { .. })) => {
                     let failed = (letter.at.clone(), error.to_string());
@@ -239,43 +228,16 @@ impl Sender {
         ended.map_or(Ok(()), |error| Err(unsent(&error)))
     }
 
-    /// The copies of these letters. One that has expired since the plan was made is a failure of its own.
-    async fn read<'a>(
-        &mut self,
-        topic: &Arc<str>,
-        work: &Work<'_>,
-        letters: &[&'a Summary],
-    ) -> Result<Vec<(&'a Summary, OutRecord)>, Failure> {
-        let (partition, now) = (work.partition.1, Micros(service::clock::now()));
-        let target = Arc::<str>::from(work.target);
-        let mut copies = Vec::with_capacity(letters.len());
-        for chunk in letters.chunk_by(|a, b| b.at.offset - a.at.offset < CLOSE) {
-            let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else {
-                continue;
-            };
-            let (from, to) = (first.at.offset, last.at.offset + 1);
-            let records = self.probe.read_range(topic, partition, from, to).await;
-            let records = records.map_err(unanswered)?;
-            let mut read: BTreeMap<i64, Box<Letter>> = records
-                .into_iter()
-                .filter_map(|record| match Entry::of(record) {
-                    Entry::Letter(letter) => Some((letter.at.offset, letter)),
-                    Entry::Mark(_) => None,
-                })
-                .collect();
-            for summary in chunk {
-                match read.remove(&summary.at.offset) {
-                    Some(letter) => {
-                        copies.push((*summary, copy(&letter, summary, &target, now)));
-                    }
-                    None => {
-                        let expired = "it has expired since".to_owned();
-                        self.sent.failed.push((summary.at.clone(), expired));
-                    }
-                }
-            }
-        }
-        Ok(copies)
+    /// The broker has the copy of a letter: the mark that says so.
+    fn taken(&mut self, letter: &Summary, at: Place) -> RedriveMark {
+        let consumer = letter.consumer();
+        let mark = RedriveMark::Done {
+            run: self.run.clone(),
+            letter: letter.at.offset,
+            sent_to: at.clone(),
+        };
+        self.sent.copies.push(SentCopy { consumer, at });
+        mark
     }
 
     async fn end_of(&self, topic: &str, partition: i32) -> Result<i64, Failure> {
@@ -293,20 +255,6 @@ impl Sender {
         let sent = self.producer.send_acked(&record).await;
         sent.map(|(_, offset)| offset)
             .map_err(|error| unsent(&error))
-    }
-}
-
-fn copy(letter: &Letter, summary: &Summary, target: &Arc<str>, now: Micros) -> OutRecord {
-    // the judge lets none pass without its place
-    let partition = summary
-        .origin
-        .as_ref()
-        .map_or(summary.at.partition, |place| place.partition);
-    match summary.epoch {
-        Some(epoch) if summary.service == "enricher" => {
-            to_enricher(letter, target, partition, Redrive { now, epoch })
-        }
-        _ => to_reader(letter, target, partition, now),
     }
 }
 
