@@ -5,16 +5,24 @@ use std::time::Duration;
 use platform::{Component, Plan, PlatformError, Settings};
 use service::{Exit, Finding};
 
+use crate::Outcome;
+use crate::cli::{CheckArgs, Output};
 use crate::config::{Config, RedisSettings};
+use crate::init::print;
 
 /// How long Redis may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Asks Postgres, Kafka, ClickHouse, Connect and Redis. Changes nothing.
-pub(crate) async fn run(config: &Config, skip: &[Component]) -> Vec<Finding> {
-    let mut findings = platform_findings(&config.platform(skip)).await;
+/// Asks Postgres, Kafka, ClickHouse, Connect and Redis, and shows what they say. Changes nothing.
+pub(crate) async fn run(config: &Config, args: &CheckArgs, output: Output) -> Outcome {
+    let skip: Vec<_> = args.skip.iter().copied().map(Into::into).collect();
+    let mut findings = platform_findings(&config.platform(&skip)).await;
     findings.push(redis_finding(&config.redis).await);
-    findings
+    print(&match output {
+        Output::Table => service::finding::render(&findings),
+        Output::Json => format!("{:#}\n", service::finding::render_json(&findings)),
+    });
+    Outcome(service::finding::exit(&findings))
 }
 
 async fn platform_findings(settings: &Settings) -> Vec<Finding> {

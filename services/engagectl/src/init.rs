@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use platform::{Plan, PlatformError, Settings};
+use platform::{Plan, PlatformError};
 use service::Failure;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{InitArgs, Output};
+use crate::config::Config;
 use crate::confirm;
 
 /// Plans, shows the plan on standard output, and applies it where that is wanted.
@@ -16,12 +17,14 @@ use crate::confirm;
 /// Unreachable servers (69), problems that a person must solve (78), a refused step (70), and a plan that
 /// would have to be confirmed where nobody can be asked (64).
 pub(crate) async fn run(
-    settings: &Settings,
+    config: &Config,
     args: &InitArgs,
     output: Output,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
-    let plan = platform::plan(settings).await.map_err(failure)?;
+    let skip: Vec<_> = args.skip.iter().copied().map(Into::into).collect();
+    let settings = config.platform(&skip);
+    let plan = platform::plan(&settings).await.map_err(failure)?;
     print(&render(&plan, output));
     if !plan.problems.is_empty() {
         return Err(Failure::repair(format!(
@@ -39,7 +42,7 @@ pub(crate) async fn run(
     }
     let total = plan.changes.len();
     let mut step = 0;
-    plan.apply(settings, |change| {
+    plan.apply(&settings, |change| {
         step += 1;
         eprintln!("[{step}/{total}] {}: {}", change.component, change.what);
     })

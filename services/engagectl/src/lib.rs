@@ -39,7 +39,7 @@ mod top;
 mod trace;
 pub mod verify;
 
-use cli::{Cli, Command, ListenArgs, Output, WebhookCommand};
+use cli::{Cli, Command, ListenArgs, WebhookCommand};
 use config::Config;
 use receiver::{Receiver, ReceiverOptions};
 use secrecy::SecretString;
@@ -53,60 +53,30 @@ use tokio_util::sync::CancellationToken;
 /// # Errors
 /// What was wrong, with the exit code.
 pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> {
+    let output = cli.output;
+    let load = || Config::load(&cli);
     match &cli.command {
-        Command::Init(args) => {
-            let skip: Vec<_> = args.skip.iter().copied().map(Into::into).collect();
-            let settings = Config::load(&cli)?.platform(&skip);
-            init::run(&settings, args, cli.output, &stop).await?;
-        }
-        Command::Check(args) => {
-            let skip: Vec<_> = args.skip.iter().copied().map(Into::into).collect();
-            return Ok(report(
-                &check::run(&Config::load(&cli)?, &skip).await,
-                cli.output,
-            ));
-        }
-        Command::Doctor(args) => {
-            return Box::pin(doctor::run(&Config::load(&cli)?, args, cli.output, stop)).await;
-        }
-        Command::Access(args) => {
-            init::print(&access::text(&Config::load(&cli)?, args.server, cli.output));
-        }
-        Command::Gen(args) => generate::run(&Config::load(&cli)?, args, cli.output, stop).await?,
-        Command::Verify(args) => {
-            return Box::pin(verify::run(&Config::load(&cli)?, args, cli.output)).await;
-        }
+        Command::Init(args) => init::run(&load()?, args, output, &stop).await?,
+        Command::Check(args) => return Ok(check::run(&load()?, args, output).await),
+        Command::Doctor(args) => return Box::pin(doctor::run(&load()?, args, output, stop)).await,
+        Command::Access(args) => init::print(&access::text(&load()?, args.server, output)),
+        Command::Gen(args) => generate::run(&load()?, args, output, stop).await?,
+        Command::Verify(args) => return Box::pin(verify::run(&load()?, args, output)).await,
         Command::Backfill(args) => {
-            return Box::pin(backfill::run(&Config::load(&cli)?, args, cli.output, stop)).await;
+            return Box::pin(backfill::run(&load()?, args, output, stop)).await;
         }
-        Command::Trace(args) => {
-            Box::pin(trace::run(&Config::load(&cli)?, args, cli.output)).await?;
-        }
-        Command::Tail(args) => {
-            Box::pin(tail::run(&Config::load(&cli)?, args, cli.output, stop)).await?;
-        }
-        Command::Lag(args) => {
-            return Box::pin(lag::run(&Config::load(&cli)?, args, cli.output, stop)).await;
-        }
-        Command::Top(args) => Box::pin(top::run(args, cli.output, stop)).await?,
+        Command::Trace(args) => Box::pin(trace::run(&load()?, args, output)).await?,
+        Command::Tail(args) => Box::pin(tail::run(&load()?, args, output, stop)).await?,
+        Command::Lag(args) => return Box::pin(lag::run(&load()?, args, output, stop)).await,
+        Command::Top(args) => Box::pin(top::run(args, output, stop)).await?,
         Command::Config(command) => init::print(&settings::text(&cli, command)?),
         Command::Completions(args) => init::print(&completions::script(args)),
         Command::Webhook(WebhookCommand::Listen(args)) => listen(args, stop).await?,
-        Command::Lineage(command) => {
-            return Box::pin(lineage::run(&Config::load(&cli)?, command, cli.output)).await;
-        }
-        Command::Dlq(command) => {
-            return Box::pin(dlq::run(&Config::load(&cli)?, command, cli.output, stop)).await;
-        }
-        Command::Rebuild(command) => {
-            return Box::pin(rebuild::run(&Config::load(&cli)?, command, cli.output)).await;
-        }
-        Command::Erase(args) => {
-            Box::pin(erase::run(&Config::load(&cli)?, args, cli.output)).await?;
-        }
-        Command::Reset(args) => {
-            return Box::pin(reset::run(&Config::load(&cli)?, args, cli.output)).await;
-        }
+        Command::Lineage(verb) => return Box::pin(lineage::run(&load()?, verb, output)).await,
+        Command::Dlq(verb) => return Box::pin(dlq::run(&load()?, verb, output, stop)).await,
+        Command::Rebuild(verb) => return Box::pin(rebuild::run(&load()?, verb, output)).await,
+        Command::Erase(args) => Box::pin(erase::run(&load()?, args, output)).await?,
+        Command::Reset(args) => return Box::pin(reset::run(&load()?, args, output)).await,
         // a process of its own, which `main` begins before there is a runtime
         Command::Canary(_) => {
             return Err(Failure::internal("the canary is not started from here"));
@@ -114,7 +84,7 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         Command::Demo(args) => Box::pin(demo::run(args, stop)).await?,
         Command::Up(args) => Box::pin(local::up(args)).await?,
         Command::Down => local::down()?,
-        Command::Status => local::status(cli.output).await?,
+        Command::Status => local::status(output).await?,
     }
     Ok(Outcome(None))
 }
@@ -123,14 +93,6 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
 /// answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome(pub Option<Exit>);
-
-fn report(findings: &[service::Finding], output: Output) -> Outcome {
-    init::print(&match output {
-        Output::Table => service::finding::render(findings),
-        Output::Json => format!("{:#}\n", service::finding::render_json(findings)),
-    });
-    Outcome(service::finding::exit(findings))
-}
 
 /// The secrets given by option, and those of the file, separated by white space.
 fn signing_secrets(args: &ListenArgs) -> Result<Vec<SecretString>, Failure> {
