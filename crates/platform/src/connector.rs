@@ -1,6 +1,8 @@
-//! The Debezium connector: its configuration is `deploy/debezium/connector.json` plus what only the
-//! installation knows (host, role, table and key names).
+//! The Debezium connector: whether the worker has it as it is to be, registering it, and waiting until it runs.
+//!
+//! Invariant: a connector that is there is touched only where its configuration differs from what is wanted.
 
+mod configuration;
 pub(crate) mod trouble;
 pub(crate) mod worker;
 
@@ -8,15 +10,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use url::Url;
 
+pub use self::configuration::config;
 use self::worker::{Plugin, RESTART, Status, ask, client, unreachable};
 use crate::plan::{Action, Component, Plan};
-use crate::postgres::{HEARTBEAT_TABLE, PUBLICATION};
 use crate::{PlatformError, Settings, slot};
 
 const READY_WITHIN: Duration = Duration::from_secs(180);
@@ -219,83 +220,6 @@ async fn wait_until_running(connect: &ConnectSettings) -> Result<(), PlatformErr
     ))
 }
 
-/// What the connector is registered with: `deploy/debezium/connector.json`, and what only the installation knows.
-///
-/// # Errors
-/// The database's URL does not parse.
-pub fn config(settings: &Settings, connect: &ConnectSettings) -> Result<Value, PlatformError> {
-    let database = settings.database.parsed()?;
-    let mut config: Map<String, Value> =
-        serde_json::from_str(include_str!("../../../deploy/debezium/connector.json"))
-            .expect("deploy/debezium/connector.json is a JSON object");
-    let host = connect
-        .database_host
-        .clone()
-        .or_else(|| database.host_str().map(str::to_owned));
-    let port = connect.database_port.or(database.port()).unwrap_or(5432);
-    let plain = settings.database.cdc_password.as_ref();
-    let password = connect
-        .database_password
-        .as_deref()
-        .or(plain.map(SecretString::expose_secret))
-        .unwrap_or_default();
-    for (key, value) in [
-        (
-            "database.hostname",
-            host.unwrap_or_else(|| "127.0.0.1".into()),
-        ),
-        ("database.port", port.to_string()),
-        ("database.user", settings.database.cdc_role.clone()),
-        ("database.password", password.to_owned()),
-        (
-            "database.dbname",
-            database.path().trim_start_matches('/').to_owned(),
-        ),
-        (
-            "table.include.list",
-            "public.content,public.engagement_events".to_owned(),
-        ),
-        (
-            "message.key.columns",
-            "public.engagement_events:content_id".to_owned(),
-        ),
-        ("publication.name", PUBLICATION.to_owned()),
-        ("slot.name", connect.slot.clone()),
-        (
-            "heartbeat.action.query",
-            format!("UPDATE public.{HEARTBEAT_TABLE} SET ts = now() WHERE id = 1"),
-        ),
-    ] {
-        config.insert(key.into(), Value::String(value));
-    }
-    for (key, value) in encryption(&database, connect) {
-        config.insert(key.into(), Value::String(value));
-    }
-    Ok(Value::Object(config))
-}
-
-/// As `sslmode` and `sslrootcert` of the URL say; without them Debezium's own default holds.
-fn encryption(database: &Url, connect: &ConnectSettings) -> Vec<(&'static str, String)> {
-    let parameter = |name: &str| {
-        let mut pairs = database.query_pairs();
-        pairs
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.into_owned())
-    };
-    let root = connect.database_ssl_root.as_ref();
-    let root = root.map(|path| path.display().to_string());
-    [
-        ("database.sslmode", parameter("sslmode")),
-        (
-            "database.sslrootcert",
-            root.or_else(|| parameter("sslrootcert")),
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(key, value)| Some((key, value?)))
-    .collect()
-}
-
 fn first_difference(wanted: &Value, found: &Map<String, Value>) -> Option<String> {
     wanted
         .as_object()?
@@ -309,41 +233,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn the_configuration_takes_host_and_database_from_the_url() {
-        let mut settings = Settings::default();
-        settings.database.url = SecretString::from("postgres://u:p@db.example:6543/media");
-        let config = config(&settings, &ConnectSettings::default()).unwrap();
-        assert_eq!(config["database.hostname"], "db.example");
-        assert_eq!(config["database.port"], "6543");
-        assert_eq!(config["database.dbname"], "media");
-        assert_eq!(
-            config["message.key.columns"],
-            "public.engagement_events:content_id"
-        );
-    }
-
-    #[test]
-    fn the_connector_is_encrypted_as_the_url_is_and_may_hold_a_reference_in_place_of_the_password()
-    {
-        let mut settings = Settings::default();
-        settings.database.url = SecretString::from(
-            "postgres://u@db/media?sslmode=verify-full&sslrootcert=/here/ca.crt",
-        );
-        settings.database.cdc_password = Some(SecretString::from("hunter2"));
-        let mut connect = ConnectSettings::default();
-        let here = config(&settings, &connect).unwrap();
-        assert_eq!(here["database.sslmode"], "verify-full");
-        assert_eq!(here["database.sslrootcert"], "/here/ca.crt");
-        assert_eq!(here["database.password"], "hunter2");
-
-        connect.database_ssl_root = Some("/there/ca.crt".into());
-        connect.database_password = Some("${file:/run/secrets/cdc:password}".into());
-        let there = config(&settings, &connect).unwrap();
-        assert_eq!(there["database.sslrootcert"], "/there/ca.crt");
-        assert!(!there.to_string().contains("hunter2"));
-    }
 
     #[test]
     fn a_worker_with_debezium_alone_is_a_problem_that_names_the_jar() {
