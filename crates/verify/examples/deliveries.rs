@@ -12,41 +12,32 @@
     reason = "a tool for people, which fails by panicking"
 )]
 
+mod bench;
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bench::Writer;
 use devstack::{Needs, Stack};
 use engagement::event::{EnrichedEvent, Lane, Origin};
 use engagement::profile::{Profile, RenderOptions};
 use engagement::testing::Sample;
-use engagement::wire::{Format, encode};
 use platform::Schema;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use sqlx::{Connection, PgConnection};
-use stream::settings::KafkaSettings;
 use verify::delivery::hash_of;
 use verify::{KafkaSource, Options, PostgresSource, ReceiverSource, Sink, Sources};
 use webhook_forwarder::message::{MessageShape, Order};
 
-const PARTITIONS: i32 = 16;
 const RUN: i64 = 1_767_882_112_123;
 /// One of so many deliveries is taken away.
 const LOST: u64 = 2000;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let sizes: Vec<u64> = std::env::args()
         .skip(1)
         .map(|text| text.parse().unwrap())
@@ -55,17 +46,9 @@ async fn main() {
         panic!("expected two numbers: events, and records of a backfill");
     };
     let needs = Needs::none().postgres().kafka();
-    let stack = Stack::builder()
-        .needs(needs)
-        .private()
-        .start()
-        .await
-        .unwrap();
+    let stack = bench::start(needs).await;
     let dir = stack.dir().to_owned();
-    let kafka = KafkaSource::new(KafkaSettings {
-        bootstrap_servers: stack.kafka().bootstrap.clone(),
-        ..KafkaSettings::default()
-    });
+    let kafka = bench::kafka(&stack);
     let mut connection = PgConnection::connect(&stack.postgres().admin_url)
         .await
         .unwrap();
@@ -99,11 +82,9 @@ async fn measure(stack: &Stack, kafka: &KafkaSource, port: u16, lost: u64) {
         sinks: [Sink::Webhook].into(),
         ..Options::default()
     };
-    // Forget the peak of what was done before.
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    let before = memory("VmRSS:");
+    let before = bench::forget_peak();
     let report = verify::run(&sources, &options).await.unwrap();
-    let peak = memory("VmHWM:");
+    let peak = bench::peak();
     println!("{lost} taken away: {before} MiB resident before, peak {peak} MiB\n{report}");
     let found = report.sink(Sink::Webhook).unwrap();
     assert_eq!((found.missing, found.surplus, found.changed), (lost, 0, 0));
@@ -147,18 +128,6 @@ impl Drop for Receiver {
     }
 }
 
-/// A line of `/proc/self/status`, in MiB.
-fn memory(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        / 1024
-}
-
 /// Both topics, both groups at their ends, and the files of two receivers; how many deliveries the second lacks.
 async fn fill(kafka: &KafkaSource, live: u64, past: u64, [whole, cut]: [&Path; 2]) -> u64 {
     let shape = MessageShape {
@@ -175,7 +144,7 @@ async fn fill(kafka: &KafkaSource, live: u64, past: u64, [whole, cut]: [&Path; 2
     ] {
         let mut writer = Writer::new(kafka, topic).await;
         for n in 0..rows {
-            let event = writer.write(n, run);
+            let event = write(&mut writer, n, run);
             let message = shape.message(&event).unwrap();
             let mut line = serde_json::json!({
                 "id": message.id, "body": format!("{:016x}", hash_of(&message.body)), "event": event.event_id,
@@ -195,102 +164,40 @@ async fn fill(kafka: &KafkaSource, live: u64, past: u64, [whole, cut]: [&Path; 2
             "webhook-forwarder.load",
             |_| "webhook-forwarder.load.backfill",
         );
-        writer.end(kafka, group);
+        end(&writer, kafka, topic, group);
     }
     lost
 }
 
-/// Fills a topic.
-struct Writer {
-    topic: String,
-    producer: BaseProducer,
-    next: [i64; PARTITIONS as usize],
+/// The next event, written.
+fn write(writer: &mut Writer, n: u64, run: Option<i64>) -> EnrichedEvent {
+    let partition = usize::try_from(n % 16).unwrap();
+    let at = writer.take(partition);
+    let sample = Sample::new().event_id(n);
+    let sample = sample.at_position(i32::try_from(partition).unwrap(), at);
+    let event = match run {
+        None => sample.build(),
+        Some(_) => {
+            let mut event = sample.lane(Lane::Backfill).origin(Origin::Backfill).build();
+            event.revision = 7;
+            event
+        }
+    };
+    let ticket = run.map(|run| format!("run={run} range=0 after=0 lsn=0 for=webhook"));
+    writer.send(&event, ticket.as_deref());
+    event
 }
 
-impl Writer {
-    async fn new(kafka: &KafkaSource, topic: &str) -> Self {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &kafka.settings.bootstrap_servers);
-        let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
-        let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
-        admin
-            .create_topics([&new], &AdminOptions::new())
-            .await
-            .unwrap();
-        let config = config
-            .set("linger.ms", "20")
-            .set("enable.idempotence", "true");
-        Self {
-            topic: topic.to_owned(),
-            producer: config.create().unwrap(),
-            next: [0; PARTITIONS as usize],
-        }
+/// Everything is there, and the group has read it.
+fn end(writer: &Writer, kafka: &KafkaSource, topic: &str, group: &str) {
+    writer.flush();
+    let mut config = bench::client(kafka);
+    let consumer: BaseConsumer = config.set("group.id", group).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    for (partition, next) in (0..).zip(writer.next) {
+        let offset = Offset::Offset(next);
+        list.add_partition_offset(topic, partition, offset).unwrap();
     }
-
-    /// The next event, written.
-    fn write(&mut self, n: u64, run: Option<i64>) -> EnrichedEvent {
-        let partition = usize::try_from(n % 16).unwrap();
-        let at = self.next[partition];
-        self.next[partition] += 1;
-        let sample = Sample::new().event_id(n);
-        let sample = sample.at_position(i32::try_from(partition).unwrap(), at);
-        let event = match run {
-            None => sample.build(),
-            Some(_) => {
-                let mut event = sample.lane(Lane::Backfill).origin(Origin::Backfill).build();
-                event.revision = 7;
-                event
-            }
-        };
-        self.send(&event, run);
-        event
-    }
-
-    fn send(&self, event: &EnrichedEvent, run: Option<i64>) {
-        let (payload, position) = (
-            encode(event, Format::Protobuf),
-            event.source.position().to_string(),
-        );
-        let ticket = run.map(|run| format!("run={run} range=0 after=0 lsn=0 for=webhook"));
-        let header = |key, value| Header {
-            key,
-            value: Some(value),
-        };
-        let mut headers = OwnedHeaders::new()
-            .insert(header("content-type", Format::Protobuf.content_type()))
-            .insert(header("engagement-source", position.as_str()));
-        if let Some(ticket) = &ticket {
-            headers = headers.insert(header("engage-backfill", ticket.as_str()));
-        }
-        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic)
-            .partition(event.source.partition)
-            .payload(payload.as_slice())
-            .headers(headers);
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    self.producer.poll(Duration::from_millis(10));
-                    record = back;
-                }
-                Err((error, _)) => panic!("{error}"),
-            }
-        }
-    }
-
-    /// Everything is there, and the group has read it.
-    fn end(&self, kafka: &KafkaSource, group: &str) {
-        self.producer.flush(Duration::from_secs(120)).unwrap();
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &kafka.settings.bootstrap_servers);
-        let consumer: BaseConsumer = config.set("group.id", group).create().unwrap();
-        let mut list = TopicPartitionList::new();
-        for (partition, next) in (0..).zip(self.next) {
-            let offset = Offset::Offset(next);
-            list.add_partition_offset(&self.topic, partition, offset)
-                .unwrap();
-        }
-        let commit = || consumer.commit(&list, CommitMode::Sync);
-        stream::scan::once_coordinated(Duration::from_secs(120), commit).unwrap();
-    }
+    let commit = || consumer.commit(&list, CommitMode::Sync);
+    stream::scan::once_coordinated(Duration::from_secs(120), commit).unwrap();
 }

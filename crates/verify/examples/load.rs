@@ -11,51 +11,36 @@
     reason = "a tool for people, which fails by panicking"
 )]
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+mod bench;
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use bench::Writer;
 use devstack::{Needs, Stack};
 use engagement::event::Micros;
 use engagement::testing::Sample;
-use engagement::wire::{Format, encode};
 use md5::{Digest, Md5};
 use platform::{ClickHouseSettings, Schema};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use stream::settings::KafkaSettings;
 use verify::{KafkaSource, Options, PostgresSource, Sink, Sources};
 
 const CONTENTS: u64 = 200;
-const PARTITIONS: i32 = 16;
 /// 2026-01-01, and one event every 50 ms.
 const BEGIN: i64 = 1_767_225_600_000_000;
 const STEP: i64 = 50_000;
 const TYPES: [&str; 4] = ["play", "pause", "finish", "click"];
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut sizes = std::env::args()
         .skip(1)
         .map(|text| text.parse::<u64>().unwrap());
     let rows = sizes.next().unwrap_or(10_000_000);
     let records = sizes.next().unwrap_or(1_000_000);
     let needs = Needs::none().postgres().clickhouse().kafka();
-    let stack = Stack::builder()
-        .needs(needs)
-        .private()
-        .start()
-        .await
-        .unwrap();
+    let stack = bench::start(needs).await;
     let sources = sources(&stack);
 
     let begun = Instant::now();
@@ -92,9 +77,7 @@ async fn measure(what: &str, servers: &Servers, sources: &Sources, schema: &str,
         sinks: BTreeSet::from([sink]),
         ..Options::default()
     };
-    // Forget the peak of what was done before.
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    let (before, used) = (memory("VmRSS:"), servers.cpu());
+    let (before, used) = (bench::forget_peak(), servers.cpu());
     let report = verify::run(&sources, &options).await.unwrap();
     let ended = servers.cpu();
     let of = |index: usize| ended[index] - used[index];
@@ -104,7 +87,7 @@ async fn measure(what: &str, servers: &Servers, sources: &Sources, schema: &str,
         of(0),
         of(1),
         of(2),
-        memory("VmHWM:")
+        bench::peak()
     );
     assert!(report.is_equal());
 }
@@ -138,18 +121,6 @@ fn cpu(process: u32) -> f64 {
     ticks.map(|text| text.parse::<f64>().unwrap()).sum::<f64>() / 100.0
 }
 
-/// A line of `/proc/self/status`, in MiB.
-fn memory(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        / 1024
-}
-
 fn sources(stack: &Stack) -> Sources {
     let clickhouse = ClickHouseSettings {
         url: stack.clickhouse().url.parse().unwrap(),
@@ -159,10 +130,7 @@ fn sources(stack: &Stack) -> Sources {
     };
     Sources {
         postgres: PostgresSource::new(stack.postgres().admin_url.as_str(), Schema::Uuid),
-        kafka: KafkaSource::new(KafkaSettings {
-            bootstrap_servers: stack.kafka().bootstrap.clone(),
-            ..KafkaSettings::default()
-        }),
+        kafka: bench::kafka(stack),
         clickhouse: Some(clickhouse),
         redis: None,
         receiver: None,
@@ -228,49 +196,22 @@ async fn clickhouse(settings: &ClickHouseSettings, sql: String) {
 }
 
 async fn fill_topic(kafka: &KafkaSource, records: u64) {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &kafka.settings.bootstrap_servers);
-    let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
-    let topic = NewTopic::new(
-        &kafka.enriched_topic,
-        PARTITIONS,
-        TopicReplication::Fixed(1),
-    );
-    admin
-        .create_topics([&topic], &AdminOptions::new())
-        .await
-        .unwrap();
-    let producer: BaseProducer = config
-        .set("linger.ms", "20")
-        .set("enable.idempotence", "true")
-        .create()
-        .unwrap();
+    let mut writer = Writer::new(kafka, &kafka.enriched_topic).await;
     let contents = contents();
-    let mut next = [0_i64; PARTITIONS as usize];
     for n in 0..records {
         let content = usize::try_from(n % CONTENTS).unwrap();
-        let partition = content % next.len();
+        let partition = content % writer.next.len();
         let kind = TYPES[usize::try_from(n % 4).unwrap()];
         let mut event = Sample::new().event_id(n).event_type(kind).build();
         event.content_id = Some(contents[content].clone());
         event.event_ts = Micros(BEGIN + i64::try_from(n).unwrap() * STEP);
         event.duration_ms = (!n.is_multiple_of(20)).then(|| i64::try_from(n % 100_000).unwrap());
         event.source.partition = i32::try_from(partition).unwrap();
-        (event.source.offset, event.source.prev) = (next[partition], next[partition] - 1);
-        next[partition] += 1;
-        let (payload, position) = (
-            encode(&event, Format::Protobuf),
-            event.source.position().to_string(),
-        );
-        send(
-            &producer,
-            &kafka.enriched_topic,
-            event.source.partition,
-            &payload,
-            &position,
-        );
+        let at = writer.take(partition);
+        (event.source.offset, event.source.prev) = (at, at - 1);
+        writer.send(&event, None);
     }
-    producer.flush(Duration::from_secs(60)).unwrap();
+    writer.flush();
 }
 
 /// Hashes, as Postgres prints UUIDs made of them.
@@ -290,28 +231,4 @@ fn contents() -> Vec<String> {
         )
     };
     (0..CONTENTS).map(uuid).collect()
-}
-
-fn send(producer: &BaseProducer, topic: &str, partition: i32, payload: &[u8], position: &str) {
-    let header = |key, value| Header {
-        key,
-        value: Some(value),
-    };
-    let headers = OwnedHeaders::new()
-        .insert(header("content-type", Format::Protobuf.content_type()))
-        .insert(header("engagement-source", position));
-    let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
-        .partition(partition)
-        .payload(payload)
-        .headers(headers);
-    loop {
-        match producer.send(record) {
-            Ok(()) => return,
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                producer.poll(Duration::from_millis(10));
-                record = back;
-            }
-            Err((error, _)) => panic!("{error}"),
-        }
-    }
 }
