@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use super::group::{COMMIT_READERS, Commit, DELIVERS, Group};
 use super::refusal::Refusal;
 use super::{Class, Company, turn};
-use crate::Arena;
+use crate::{Arena, wait};
 
 /// A member that was killed keeps its place until its session ends.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -146,6 +146,7 @@ async fn forward(arena: &Arena, group: Group) -> anyhow::Result<Vec<Commit>> {
 }
 
 async fn refuses_a_foreign_position(arena: &Arena, group: Group) -> anyhow::Result<()> {
+    has_a_position(arena, group).await?;
     let refusal = Refusal::expected(arena, group.service);
     arena.fleet.hold(group.service).await?;
     let before = forward(arena, group).await;
@@ -160,4 +161,16 @@ async fn refuses_a_foreign_position(arena: &Arena, group: Group) -> anyhow::Resu
     refusal.repaired();
     put_back?;
     named
+}
+
+/// A group whose offsets were deleted has none until it has done something again.
+async fn has_a_position(arena: &Arena, group: Group) -> anyhow::Result<()> {
+    let what = format!("{} commits again", group.name);
+    let committed = || async {
+        let commits = group.committed(arena).await;
+        let commits = commits.map_err(|error| format!("{error:#}"))?;
+        let some = !commits.is_empty();
+        some.then_some(()).ok_or_else(|| "no commit".to_owned())
+    };
+    wait::until(&what, READY_WITHIN, committed).await
 }

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use chaos::Arena;
 use chaos::freshness::Watch;
 use engagectl::pipeline::SINKS;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -13,6 +14,8 @@ use crate::world::World;
 const ROWS: u32 = 200_000;
 /// Live rows a second beside a backfill; `BACKFILL_LIVE_RATE`.
 const LIVE: f64 = 200.0;
+/// Live rows a second otherwise.
+const IDLE: f64 = 5.0;
 /// Beyond this an event is late.
 const PROMISED: f64 = 5.0;
 /// What the tool may hold, whatever the size of the range.
@@ -26,9 +29,10 @@ struct Ran {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_backfill_that_is_not_throttled_beside_a_plain_script_over_the_same_rows() {
-    let world = World::start("backfill", 1, 5.0).await;
     let rows = number("BACKFILL_ROWS", ROWS);
-    unseen_rows(&world, rows).await;
+    let world = World::start("backfill", 1, IDLE).await;
+    let world = world.alone(IDLE, async |arena| unseen_rows(arena, rows).await);
+    let world = world.await;
     let ran = backfill(&world).await;
     let ours = f64::from(rows) / ran.took.as_secs_f64();
     eprintln!(
@@ -55,9 +59,13 @@ async fn a_backfill_that_is_not_throttled_beside_a_plain_script_over_the_same_ro
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_backfill_leaves_the_live_stream_as_fresh_as_it_was_promised() {
-    let world = World::start("beside", 1, number("BACKFILL_LIVE_RATE", LIVE)).await;
-    let rows = number("BACKFILL_ROWS", ROWS);
-    unseen_rows(&world, rows).await;
+    let (rows, live) = (
+        number("BACKFILL_ROWS", ROWS),
+        number("BACKFILL_LIVE_RATE", LIVE),
+    );
+    let world = World::start("beside", 1, IDLE).await;
+    let world = world.alone(live, async |arena| unseen_rows(arena, rows).await);
+    let world = world.await;
     let watch = Watch::begin(&world.arena).await;
     let ran = backfill(&world).await;
     let seen = watch.end().await.unwrap();
@@ -84,8 +92,8 @@ fn number<T: std::str::FromStr>(variable: &str, otherwise: T) -> T {
 }
 
 /// Rows of two days ago, written while the publication leaves the table out: the live stream never sees them.
-async fn unseen_rows(world: &World, rows: u32) {
-    let url = &world.arena.addresses.postgres_url;
+async fn unseen_rows(arena: &Arena, rows: u32) {
+    let url = &arena.addresses.postgres_admin_url;
     let mut connection = PgConnection::connect(url).await.unwrap();
     let publication = platform::PUBLICATION;
     let sql = format!(

@@ -35,17 +35,21 @@ impl World {
             patience: Patience::default(),
         };
         let arena = Arc::new(Box::pin(Arena::start(options)).await.unwrap());
-        let load = Load::start(LoadOptions {
-            url: arena.addresses.postgres_url.clone(),
-            seed: 1,
-            rate,
-            bursts: None,
-        });
+        let load = load(&arena, 1, rate).await;
         Self {
-            load: load.await.unwrap(),
             arena,
+            load,
             _dir: dir,
         }
+    }
+
+    /// Does something while nobody else writes; then the load goes on with `rate` rows a second.
+    pub(crate) async fn alone(self, rate: f64, work: impl AsyncFnOnce(&Arena)) -> Self {
+        let Self { arena, load, _dir } = self;
+        load.stop().await;
+        work(&arena).await;
+        let load = self::load(&arena, 2, rate).await;
+        Self { arena, load, _dir }
     }
 
     /// One replica more, once it is ready.
@@ -84,4 +88,14 @@ impl World {
         let arena = Arc::into_inner(arena).expect("nobody else holds the arena");
         Box::pin(arena.shutdown()).await.unwrap();
     }
+}
+
+async fn load(arena: &Arena, seed: u64, rate: f64) -> Load {
+    let options = LoadOptions {
+        url: arena.addresses.postgres_url.clone(),
+        seed,
+        rate,
+        bursts: None,
+    };
+    Load::start(options).await.unwrap()
 }
