@@ -130,7 +130,9 @@ fn share(
         letters: letters.map_err(|error| Failure::usage(error.to_string()))?,
         limits: config.batch.limits(),
         memory: Budget::new(config.batch.total_kib.get()),
-        inserts: Semaphore::new(config.batch.concurrent_inserts.get() as usize),
+        inserts: Arc::new(Semaphore::new(
+            config.batch.concurrent_inserts.get() as usize
+        )),
         outage,
         backfill,
         metrics: Metrics::default(),

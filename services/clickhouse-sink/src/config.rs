@@ -139,7 +139,7 @@ pub struct Batching {
     pub interval: Duration,
     /// KiB that the open batches of all partitions may hold together; the one that asks for more is closed early.
     pub total_kib: NonZeroU32,
-    /// Inserts of this process that run at the same time.
+    /// Partitions of this process that read back or insert at the same time.
     pub concurrent_inserts: NonZeroU32,
 }
 

@@ -15,6 +15,7 @@ use stream::checkpoint::{Checkpoint, Stored};
 use stream::dead_letter::{Reject, RejectBudget};
 use stream::trace::Watched;
 use stream::{LaneError, LaneHandle};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::batch::Batch;
 use crate::delivery::{Delivery, Step};
@@ -46,6 +47,9 @@ pub struct Deliverer {
     /// The same of what a backfill brings, which says nothing about the stream.
     refused_beside: RejectBudget,
 }
+
+/// A place among those who read back and insert; given back when dropped.
+type Turn = Option<OwnedSemaphorePermit>;
 
 /// Why a step was not done.
 enum Trouble {
@@ -89,25 +93,32 @@ impl Deliverer {
         batch.compare_by_id(self.backfilled);
         self.owner.prepare(&mut self.since, batch.entries());
         let mut delivery = self.begin(batch);
+        let mut turn = None;
         loop {
             let outcome = match delivery.next() {
                 Step::Done => break,
                 Step::Resolve { settle } => {
-                    self.resolve(settle, handle, batch, &mut delivery).await
+                    self.resolve(settle, handle, batch, &mut delivery, &mut turn)
+                        .await
                 }
                 Step::Bury(entry, reason) => self
                     .bury(handle, batch, entry, reason)
                     .await
                     .map(|()| delivery.buried())
                     .map_err(Trouble::End),
-                Step::Insert(run) => self.insert(run, batch, &mut delivery).await,
+                Step::Insert(run) => {
+                    self.in_turn(&mut turn).await;
+                    self.insert(run, batch, &mut delivery).await
+                }
             };
-            if let Err(trouble) = outcome
-                && !self.waits(trouble, handle).await?
-            {
-                return Ok(false);
+            if let Err(trouble) = outcome {
+                turn = None;
+                if !self.waits(trouble, handle).await? {
+                    return Ok(false);
+                }
             }
         }
+        drop(turn);
         self.backoff.reset();
         self.stored = witness::among(delivery.held(batch.entries())).or(self.stored);
         self.backfilled = self.backfilled.max(batch.backfilled());
@@ -151,6 +162,7 @@ impl Deliverer {
         handle: &LaneHandle,
         batch: &mut Batch,
         delivery: &mut Delivery,
+        turn: &mut Turn,
     ) -> Result<(), Trouble> {
         if settle {
             self.owner = Owner::Unknown;
@@ -163,11 +175,21 @@ impl Deliverer {
             self.owner = self.take().await?;
             batch.compare_by_id(self.backfilled);
         }
+        self.in_turn(turn).await;
         let held = self.sink.writer.read_back(batch).await;
         let held = held.map_err(|error| self.trouble(error))?;
         self.sink.metrics.read_back(held.positions.len());
         delivery.resolved(plan(batch.entries(), held, delivery.buried_entries()));
         Ok(())
+    }
+
+    /// Waits for one of the few places of those who read back and insert, and keeps it from the one to the other: of many lanes in
+    /// doubt the first is done before the last one asks.
+    async fn in_turn(&self, turn: &mut Turn) {
+        if turn.is_none() {
+            // The semaphore is never closed; without a place the insert would only be one more at a time.
+            *turn = Arc::clone(&self.sink.inserts).acquire_owned().await.ok();
+        }
     }
 
     /// Makes this lane the only one that can write its partition.
@@ -217,8 +239,6 @@ impl Deliverer {
     }
 
     async fn send(&self, rows: &[Planned], batch: &Batch, fence: Fence) -> Result<(), ServerError> {
-        // The semaphore is never closed; without a slot the insert would only be one more at a time.
-        let _slot = self.sink.inserts.acquire().await.ok();
         let bytes = rows.iter().map(|row| row.size(batch.entries())).sum();
         let mut data = Vec::with_capacity(bytes);
         rows.iter()

@@ -37,8 +37,8 @@ pub struct Sink {
     pub limits: Limits,
     /// What batches may hold together.
     pub memory: Budget,
-    /// Inserts that run at the same time.
-    pub inserts: Semaphore,
+    /// Lanes that read back and insert at the same time.
+    pub inserts: Arc<Semaphore>,
     /// What `/readyz` says.
     pub outage: Outage,
     /// What a backfill brings; `None`: nothing is read of it.

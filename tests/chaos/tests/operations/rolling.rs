@@ -15,7 +15,7 @@ const PROMISED: f64 = 5.0;
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_rolling_restart_of_every_service_loses_nothing_and_stays_fresh() {
     let rate = std::env::var("ROLLING_RATE").map_or(RATE, |rate| rate.parse().unwrap());
-    let world = World::start("rolling", 2, rate).await;
+    let world = World::start("rolling", &SERVICES, 2, rate).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let watch = Watch::begin(&world.arena).await;
     for service in SERVICES {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chaos::faults::process::has_effect;
 use chaos::faults::progress;
 use chaos::wait;
-use engagectl::pipeline::SINKS;
+use engagectl::pipeline::{SERVICES, SINKS};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::world::{WITHIN, World};
@@ -26,7 +26,7 @@ type Rates = BTreeMap<&'static str, f64>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sinks_follow_their_replicas_and_lose_nothing() {
-    let world = World::start("scale", 1, RATE).await;
+    let world = World::start("scale", &SERVICES, 1, RATE).await;
     receiver_takes(&world, SLOW).await;
     backlog(&world).await;
     let mut stages = Vec::new();

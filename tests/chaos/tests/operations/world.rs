@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use chaos::load::{Load, LoadOptions};
 use chaos::{Arena, ArenaOptions, Patience, ReplicaId, RunDir, wait};
-use engagectl::pipeline::SERVICES;
 
 /// What any step may take on a busy machine.
 pub(crate) const WITHIN: Duration = Duration::from_secs(120);
@@ -19,14 +18,19 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// So many replicas of each service, and a mixed load of `rate` rows a second.
-    pub(crate) async fn start(name: &str, replicas: usize, rate: f64) -> Self {
+    /// So many replicas of each of these services, and a mixed load of `rate` rows a second.
+    pub(crate) async fn start(
+        name: &str,
+        services: &[&'static str],
+        replicas: usize,
+        rate: f64,
+    ) -> Self {
         let test = std::env::current_exe().unwrap();
         let dir = RunDir::new(&format!("{name}-{}", std::process::id()));
         let options = ArenaOptions {
             dir: dir.path().to_owned(),
             bin: test.parent().and_then(Path::parent).unwrap().to_owned(),
-            services: SERVICES.to_vec(),
+            services: services.to_vec(),
             replicas,
             stable_names: 0,
             env: Vec::new(),
