@@ -61,10 +61,17 @@ impl Source {
     }
 }
 
+/// What is read of it, and in which turn.
+struct Reading {
+    beside: Beside,
+    turns: Arc<Semaphore>,
+    consumed: Counter,
+}
+
 /// One partition of it, as long as the live one is owned.
 pub(crate) struct Backfill {
-    beside: Option<Beside>,
-    turns: Arc<Semaphore>,
+    /// `None`: nothing is.
+    reading: Option<Reading>,
     /// Held from the end of [`Self::due`] until the portion is written.
     turn: Option<OwnedSemaphorePermit>,
     partition: i32,
@@ -73,7 +80,6 @@ pub(crate) struct Backfill {
     not_before: Instant,
     rejects: RejectBudget,
     stopped: bool,
-    consumed: Option<Counter>,
 }
 
 /// Records that may be written now.
@@ -87,39 +93,39 @@ pub(crate) struct Portion {
 
 impl Backfill {
     pub(crate) fn new(source: Option<&Source>, partition: i32) -> Self {
-        let consumed = |source: &Source| counter!(EVENTS_CONSUMED_TOTAL, "topic" => source.beside.topic().to_string());
+        let reading = |source: &Source| Reading {
+            beside: source.beside.clone(),
+            turns: Arc::clone(&source.turns),
+            consumed: counter!(EVENTS_CONSUMED_TOTAL, "topic" => source.beside.topic().to_string()),
+        };
         Self {
-            beside: source.map(|source| source.beside.clone()),
-            turns: source.map_or_else(
-                || Arc::new(Semaphore::new(0)),
-                |source| Arc::clone(&source.turns),
-            ),
+            reading: source.map(reading),
             turn: None,
             partition,
             place: None,
             not_before: Instant::now(),
             rejects: RejectBudget::default(),
             stopped: false,
-            consumed: source.map(consumed),
         }
     }
 
     /// Waits until there is something to read and this partition has its turn; for ever where nothing is read. Safe to cancel.
     pub(crate) async fn due(&mut self) {
         while self.turn.is_none() {
-            if self.beside.as_ref().is_some_and(Beside::is_gone) {
+            let has_more = self.has_more();
+            let Some(reading) = self.reading.as_mut().filter(|_| !self.stopped) else {
+                return std::future::pending().await;
+            };
+            if reading.beside.is_gone() {
                 // positions of this topic begin anew with it, so those of the next one would prove a place in the last one
                 self.place = None;
             }
-            if self.has_more() {
+            if has_more {
                 tokio::time::sleep_until(self.not_before.into()).await;
-                let turn = Arc::clone(&self.turns).acquire_owned().await;
+                let turn = Arc::clone(&reading.turns).acquire_owned().await;
                 self.turn = Some(turn.expect("turns are never closed"));
-                continue;
-            }
-            match self.beside.as_mut().filter(|_| !self.stopped) {
-                Some(beside) => beside.changed().await,
-                None => std::future::pending().await,
+            } else {
+                reading.beside.changed().await;
             }
         }
     }
@@ -136,8 +142,8 @@ impl Backfill {
     }
 
     fn end(&self) -> i64 {
-        let beside = self.beside.as_ref();
-        beside.map_or(0, |beside| beside.end(self.partition))
+        let reading = self.reading.as_ref();
+        reading.map_or(0, |reading| reading.beside.end(self.partition))
     }
 
     /// What may be written now, when everything live below `done` is in the table. `None`: nothing, or not at once.
@@ -148,7 +154,8 @@ impl Backfill {
         done: i64,
     ) -> Option<Portion> {
         // behind a live batch nothing waits for a turn: the next one may be due
-        let free = || Arc::clone(&self.turns).try_acquire_owned().ok();
+        let turns = &self.reading.as_ref()?.turns;
+        let free = || Arc::clone(turns).try_acquire_owned().ok();
         let turn = self.turn.take().or_else(free)?;
         match self.portion(sink, handle, done, turn).await {
             Ok(portion) => portion,
@@ -161,14 +168,14 @@ impl Backfill {
 
     /// Commits a portion that is written. It may be read again when that fails, which changes nothing.
     pub(crate) async fn written(&mut self, sink: &Sink, handle: &LaneHandle, portion: Portion) {
-        let (Some(beside), Some(next)) = (&self.beside, portion.batch.next()) else {
+        let (Some(reading), Some(next)) = (&self.reading, portion.batch.next()) else {
             return;
         };
         let checkpoint = Checkpoint {
             before: portion.before,
             ..Checkpoint::default()
         };
-        let topic = Arc::clone(beside.topic());
+        let topic = Arc::clone(reading.beside.topic());
         let commit = handle.commit_beside(&topic, next, checkpoint.to_string());
         match commit.await {
             Ok(()) => {
@@ -188,9 +195,10 @@ impl Backfill {
         done: i64,
         turn: OwnedSemaphorePermit,
     ) -> Result<Option<Portion>, LaneError> {
-        let Some(topic) = self.beside.as_ref().map(|it| Arc::clone(it.topic())) else {
+        let Some(reading) = &self.reading else {
             return Ok(None);
         };
+        let topic = Arc::clone(reading.beside.topic());
         let place = self.find(handle, &topic).await?;
         let from = (place.next - 1).max(0);
         let records = handle.read_some(&topic, self.partition, from, MOST).await?;
@@ -235,8 +243,8 @@ impl Backfill {
         ticket: Option<&Ticket>,
         batch: &mut Batch,
     ) -> Result<(), LaneError> {
-        if let Some(consumed) = &self.consumed {
-            consumed.increment(1);
+        if let Some(reading) = &self.reading {
+            reading.consumed.increment(1);
         }
         let now = Instant::now();
         let judged = match ticket {

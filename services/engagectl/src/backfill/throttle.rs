@@ -46,7 +46,7 @@ pub(super) enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Live => "the live stream is behind and goes first",
+            Self::Live => "the live stream is behind and goes first (`engagectl lag`: by how much)",
             Self::Unread => "the sinks have not read what is written yet",
         })
     }

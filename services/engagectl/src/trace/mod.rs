@@ -125,26 +125,7 @@ async fn change(
         || trace::trace_id(source.position(), source.committed_at),
         |context| context.trace_id(),
     );
-    let captured = log.captured(&source).await?;
-    let letters = log.letters(found).await?;
-    let mut steps = vec![Step::captured(log.cdc(), &source, captured)];
-    steps.push(Step::enriched(log.enriched(), found));
-    steps.push(Step::clickhouse(sinks.row, sinks.in_clickhouse));
-    steps.push(
-        match stores::redis_position(config, source.partition).await {
-            Ok(position) => Step::redis(found.offset, position.as_ref()),
-            Err(why) => Step::unknown("redis", why),
-        },
-    );
-    for (endpoint, committed) in log.webhooks(source.partition).await? {
-        steps.push(Step::webhook(
-            &endpoint,
-            committed,
-            found.offset,
-            sinks.receipts,
-        ));
-    }
-    steps.extend(letters.iter().map(Step::letter));
+    let steps = steps(config, log, found, sinks).await?;
     Ok(Change {
         operation: found.operation,
         committed_at: source.committed_at,
@@ -160,6 +141,34 @@ async fn change(
             .collect(),
         spans: Vec::new(),
     })
+}
+
+/// What became of it, from the log to the last sink.
+async fn steps(
+    config: &Config,
+    log: &Log,
+    found: &Found,
+    sinks: &Sinks<'_>,
+) -> Result<Vec<Step>, Failure> {
+    let source = &found.source;
+    let captured = log.captured(source).await?;
+    let mut steps = vec![
+        Step::captured(log.cdc(), source, captured),
+        Step::enriched(log.enriched(), found),
+        Step::clickhouse(sinks.row, sinks.in_clickhouse),
+    ];
+    let redis = stores::redis_position(config, source.partition).await;
+    steps.push(match redis {
+        Ok(position) => Step::redis(found.offset, position.as_ref()),
+        Err(why) => Step::unknown("redis", why),
+    });
+    for (endpoint, committed) in log.webhooks(source.partition).await? {
+        let step = Step::webhook(&endpoint, committed, found.offset, sinks.receipts);
+        steps.push(step);
+    }
+    let letters = log.letters(found).await?;
+    steps.extend(letters.iter().map(Step::letter));
+    Ok(steps)
 }
 
 /// What Jaeger knows of it: also a trace that began later, because the event was late, tried again, or given up.
