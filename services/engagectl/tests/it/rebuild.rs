@@ -1,13 +1,11 @@
 //! `engagectl rebuild`: a table that the real sink fills, a Redis that the real aggregator counts in, and their loss.
 
+mod door;
 pub(crate) mod world;
 
-use std::time::Instant;
-
+use door::Door;
 use serde_json::Value;
 use world::{World, events};
-
-use crate::broker::WAIT;
 
 const EXECUTE: [&str; 3] = ["rebuild", "redis", "--execute"];
 
@@ -66,38 +64,22 @@ async fn a_rebuild_that_is_killed_is_refused_by_the_lanes_and_carried_out_by_the
     aggregator.stop().await;
     world.empty_redis().await;
 
-    let mut halves = 0;
-    for _ in 0..3 {
-        let mut child = world.tool().start(&world.words(&EXECUTE));
-        let begun = Instant::now();
-        let half = loop {
-            let made = world.places().await;
-            let is_begun = |at: &str| at.starts_with("rebuilding:");
-            if made.iter().any(|(at, _)| is_begun(at)) {
-                break true;
-            }
-            if child.try_wait().unwrap().is_some() {
-                break false;
-            }
-            assert!(begun.elapsed() < WAIT, "{made:?}");
-        };
-        child.kill().unwrap();
-        child.wait().unwrap();
-        if !half {
-            break;
-        }
-        halves += 1;
+    // a partition is registered, begun, added to by three scripts at least, and finished
+    for scripts in [2, 3, 5] {
+        let door = Door::before(&world.redis_url(), scripts).await;
+        world.killed_at(&door, &EXECUTE).await;
         let left = world.places().await;
-        let whole = left.iter().filter(|(at, _)| at.contains('@')).count();
-        if whole < 3 {
-            let refused = world.aggregator().stopped_lane().await;
-            assert!(
-                refused.contains("engagectl rebuild redis --execute"),
-                "{refused}"
-            );
-        }
+        let is_begun = |at: &str| at.starts_with("rebuilding:");
+        assert!(
+            left.iter().any(|(at, _)| is_begun(at)),
+            "after {scripts}: {left:?}"
+        );
+        let refused = world.aggregator().stopped_lane().await;
+        assert!(
+            refused.contains("engagectl rebuild redis --execute"),
+            "{refused}"
+        );
     }
-    assert!(halves > 0, "it was never killed half-way");
     world.carried_out(&EXECUTE).await;
     assert!(
         world

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clickhouse_sink::app::ClickHouseSink;
@@ -21,6 +22,7 @@ use stream::producer::ProducerOptions;
 use stream::{OutRecord, Producer};
 use tokio::task::JoinHandle;
 
+use super::door::Door;
 use crate::broker::{Tool, WAIT, committed, create, eventually, settings};
 use crate::support::unique;
 
@@ -213,6 +215,24 @@ impl World {
         .await
     }
 
+    /// Runs a command until it stands before the door, and kills it there; it is begun again while a member is still listed.
+    pub(crate) async fn killed_at(&self, door: &Door, words: &[&str]) {
+        let (tool, words) = (self.tool().and("REDIS_URL", &door.url), self.words(words));
+        let mut child = eventually("a command before the door", async || {
+            let mut child = tool.start(&words);
+            while !door.holds_one() {
+                if let Some(status) = child.try_wait().unwrap() {
+                    return Err(format!("it ended before: {status}"));
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok(child)
+        })
+        .await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     pub(crate) fn sink(&self) -> Running {
         let server = self.stack.clickhouse();
         let mut config = clickhouse_sink::config::Config::default();
@@ -391,6 +411,10 @@ impl World {
             .clickhouse(&format!("SELECT count() FROM {}.events", self.name))
             .await;
         assert_eq!(count.trim(), living.to_string());
+    }
+
+    pub(crate) fn redis_url(&self) -> String {
+        self.stack.redis().url.clone()
     }
 
     async fn redis(&self) -> MultiplexedConnection {
