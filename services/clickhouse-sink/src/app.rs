@@ -12,7 +12,6 @@ use stream::beside::Beside;
 use stream::dead_letter::DeadLetters;
 use stream::settings::InboxLimits;
 use stream::{LanesOptions, Status, contact, lanes};
-use tokio::sync::Semaphore;
 
 use crate::answers;
 use crate::backfill::Source;
@@ -22,6 +21,7 @@ use crate::http::Http;
 use crate::memory::Budget;
 use crate::metrics::{Metrics, SERVICE};
 use crate::outage::Outage;
+use crate::pace::Pace;
 use crate::server::{Found, TableError, inspect};
 use crate::sink::{Sink, lane};
 use crate::write::Writer;
@@ -129,10 +129,8 @@ fn share(
         writer,
         letters: letters.map_err(|error| Failure::usage(error.to_string()))?,
         limits: config.batch.limits(),
+        pace: Pace::new(config.batch.interval, Instant::now()),
         memory: Budget::new(config.batch.total_kib.get()),
-        inserts: Arc::new(Semaphore::new(
-            config.batch.concurrent_inserts.get() as usize
-        )),
         outage,
         backfill,
         metrics: Metrics::default(),
@@ -153,9 +151,11 @@ fn client(config: &Config) -> Result<Http, Failure> {
 async fn open(config: &Config, condition: &Condition) -> Result<Writer, Failure> {
     let http = client(config)?;
     let until = Instant::now() + config.clickhouse.startup;
+    let inserts = config.batch.concurrent_inserts.get() as usize;
     let (mut missing, mut pause) = (Missing::default(), Backoff::default());
     loop {
-        match Writer::open(http.clone(), &config.clickhouse, backoff::random()).await {
+        let opened = Writer::open(http.clone(), &config.clickhouse, inserts, backoff::random());
+        match opened.await {
             Ok((writer, found)) => {
                 report(config, &found);
                 return Ok(writer);

@@ -7,23 +7,20 @@ use std::time::{Duration, Instant};
 
 use engagement::event::{Lane, Micros, Position};
 
+use crate::pace::Pace;
 use crate::plan::Entry;
 use crate::row::month;
 
 /// An event that was committed longer ago is part of a backlog; clocks of servers differ by less.
 const LATE: Duration = Duration::from_secs(30);
-/// So many times the age does a batch of a backlog gather.
-const BACKLOG: u32 = 3;
 
-/// When a batch is closed.
+/// When a batch is full.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Entries.
     pub rows: usize,
     /// Bytes in memory.
     pub bytes: usize,
-    /// Time since the batch before it was closed; a tenth of it since its first entry, if that is later.
-    pub age: Duration,
 }
 
 /// Entries that are written together.
@@ -35,8 +32,8 @@ pub struct Batch {
     next: Option<i64>,
     /// Its first entry was committed so long ago that larger batches serve it better than early ones.
     late: bool,
-    /// When the batch before it was closed.
-    after: Option<Instant>,
+    /// When it leaves, once it was asked.
+    departs: Option<Instant>,
     /// Where its records are, if not in the topic of the group.
     topic: Option<Arc<str>>,
 }
@@ -80,6 +77,17 @@ impl Span {
         }
     }
 
+    /// A position in it.
+    #[must_use]
+    pub const fn at(&self, offset: i64) -> Position {
+        Position {
+            lane: self.lane,
+            epoch: self.epoch,
+            partition: self.partition,
+            offset,
+        }
+    }
+
     fn takes(&mut self, position: Position, event_ts: Micros) -> bool {
         let same = (self.lane, self.epoch, self.partition)
             == (position.lane, position.epoch, position.partition)
@@ -95,15 +103,6 @@ impl Span {
 }
 
 impl Batch {
-    /// An empty batch, after another one that was closed then.
-    #[must_use]
-    pub fn after(closed: Option<Instant>) -> Self {
-        Self {
-            after: closed,
-            ..Self::default()
-        }
-    }
-
     /// An empty batch of records of another topic than the group's.
     #[must_use]
     pub fn of(topic: Arc<str>) -> Self {
@@ -160,21 +159,15 @@ impl Batch {
         self.entries.len() >= limits.rows || self.bytes >= limits.bytes
     }
 
-    /// When it is closed at the latest; `None` while nothing was offered.
-    ///
-    /// From batch to batch, not from its first entry: entries that have waited while the one before it was written do
-    /// not wait the whole time again, and what comes after a pause hardly waits. There are no more batches for it. Where a
-    /// backlog is worked off, [`BACKLOG`] times as long is waited for company: a lane is as fast as its batches are large.
-    #[must_use]
-    pub fn due(&self, limits: &Limits) -> Option<Instant> {
-        let company = if self.late {
-            limits.age * BACKLOG
+    /// When it is closed at the latest; `None` while nothing was offered. One of a backlog gathers for longer.
+    pub fn due(&mut self, pace: &Pace) -> Option<Instant> {
+        let opened = self.opened?;
+        let departs = *self.departs.get_or_insert_with(|| pace.departs(opened));
+        Some(if self.late {
+            pace.later(departs)
         } else {
-            limits.age / 10
-        };
-        let gathered = self.opened? + company;
-        let next = self.after.map(|closed| closed + limits.age);
-        Some(next.map_or(gathered, |next| next.max(gathered)))
+            departs
+        })
     }
 
     /// Positions prove nothing about live changes that a backfill may have brought already, those below `lsn`: they are
@@ -239,8 +232,8 @@ mod tests {
     const LIMITS: Limits = Limits {
         rows: 3,
         bytes: 100_000,
-        age: Duration::from_secs(1),
     };
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn entry(offset: i64, sample: Sample) -> Entry {
         Entry::of(&sample.build(), offset, EventIdType::Int64).unwrap()
@@ -251,11 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn rows_bytes_or_age_close_a_batch() {
+    fn rows_bytes_or_a_departure_close_a_batch() {
         let (mut batch, start) = (Batch::default(), Instant::now());
-        assert_eq!((batch.due(&LIMITS), batch.next()), (None, None));
+        let pace = Pace::new(SECOND, start);
+        assert_eq!((batch.due(&pace), batch.next()), (None, None));
         batch.push(at(1), start, NEW);
-        batch.push(at(2), start + LIMITS.age, NEW);
+        assert_eq!(batch.due(&pace), Some(start + SECOND));
+        batch.push(at(2), start + SECOND, NEW);
         assert!(
             !batch.is_full(&LIMITS)
                 && batch.is_full(&Limits {
@@ -263,7 +258,8 @@ mod tests {
                     ..LIMITS
                 })
         );
-        assert_eq!(batch.due(&LIMITS), Some(start + LIMITS.age / 10));
+        assert_eq!(pace.departs(start + SECOND), start + SECOND * 2);
+        assert_eq!(batch.due(&pace), Some(start + SECOND), "it keeps its own");
         batch.push(at(3), start, NEW);
         assert!(batch.is_full(&LIMITS));
         assert_eq!(batch.next(), Some(1004));
@@ -288,41 +284,19 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_follows_the_one_before_it_after_its_age_and_the_first_after_a_pause_soon() {
-        let closed = Instant::now();
-        let due = |opened| {
-            let mut batch = Batch::after(Some(closed));
-            batch.push(at(1), opened, NEW);
-            batch.due(&LIMITS)
-        };
-        let tenth = LIMITS.age / 10;
-        assert_eq!(due(closed + tenth), Some(closed + LIMITS.age));
-        let (late, pause) = (closed + LIMITS.age - tenth / 2, closed + LIMITS.age * 9);
-        assert_eq!(
-            (due(late), due(pause)),
-            (Some(late + tenth), Some(pause + tenth))
-        );
-    }
-
-    #[test]
-    fn a_batch_of_a_backlog_gathers_for_longer() {
+    fn a_batch_of_a_backlog_gathers_for_longer_whatever_was_passed_before() {
         let opened = Instant::now();
+        let pace = Pace::new(SECOND, opened.checked_sub(SECOND * 9).unwrap());
         let due = |age| {
-            let mut batch = Batch::after(Some(opened.checked_sub(LIMITS.age * 9).unwrap()));
+            let mut batch = Batch::default();
+            batch.pass(0, opened);
+            assert!(batch.due(&pace).is_some());
             batch.push(at(1), opened, age);
             batch.push(at(2), opened, NEW);
-            batch.due(&LIMITS).unwrap() - opened
+            batch.due(&pace).unwrap() - opened
         };
-        assert_eq!(due(LATE), LIMITS.age / 10);
-        assert_eq!(due(LATE + LIMITS.age), LIMITS.age * BACKLOG);
-    }
-
-    #[test]
-    fn what_was_passed_before_says_nothing_of_a_backlog() {
-        let (mut batch, opened) = (Batch::default(), Instant::now());
-        batch.pass(0, opened);
-        batch.push(at(1), opened, LATE + LIMITS.age);
-        assert_eq!(batch.due(&LIMITS), Some(opened + LIMITS.age * BACKLOG));
+        assert_eq!(due(LATE), SECOND / 10);
+        assert_eq!(due(LATE + SECOND), SECOND / 10 + SECOND * 2);
     }
 
     #[test]
@@ -330,8 +304,9 @@ mod tests {
         let mut batch = Batch::default();
         batch.pass(7, Instant::now());
         assert_eq!((batch.next(), batch.entries().len()), (Some(8), 0));
+        let pace = Pace::new(SECOND, Instant::now());
         assert!(
-            batch.due(&LIMITS).is_some(),
+            batch.due(&pace).is_some(),
             "or the offset would wait for the next row"
         );
     }

@@ -133,13 +133,13 @@ pub struct Batching {
     pub rows: NonZeroUsize,
     /// .. or KiB in memory ..
     pub kib: NonZeroU32,
-    /// .. or so long after the one before it; the first one after a pause waits a tenth of this for company, one of a
-    /// backlog three times as long.
+    /// .. or when this time has passed since the last ones left: the batches of all partitions leave together. The first one after
+    /// a pause waits a tenth of it for company, one of a backlog lets two departures go.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
     /// KiB that the open batches of all partitions may hold together; the one that asks for more is closed early.
     pub total_kib: NonZeroU32,
-    /// Partitions of this process that read back or insert at the same time.
+    /// Insert statements of this process at the same time; each holds what several partitions have.
     pub concurrent_inserts: NonZeroU32,
 }
 
@@ -160,13 +160,12 @@ impl Default for Batching {
 }
 
 impl Batching {
-    /// When a batch is closed.
+    /// When a batch is full.
     #[must_use]
     pub fn limits(&self) -> Limits {
         Limits {
             rows: self.rows.get(),
             bytes: self.kib.get() as usize * 1024,
-            age: self.interval,
         }
     }
 }

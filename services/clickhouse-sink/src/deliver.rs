@@ -7,7 +7,7 @@ mod traced;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use service::Backoff;
 use service::traces::{Context, InContext as _, SpanContext};
@@ -15,18 +15,18 @@ use stream::checkpoint::{Checkpoint, Stored};
 use stream::dead_letter::{Reject, RejectBudget};
 use stream::trace::Watched;
 use stream::{LaneError, LaneHandle};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::batch::Batch;
 use crate::delivery::{Delivery, Step};
-use crate::error::{Reaction, ServerError};
+use crate::error::Reaction;
 use crate::fence::Fence;
 use crate::owner::{Owner, Since};
 use crate::plan::{Held, Planned, plan};
 use crate::server::TableError;
 use crate::sink::{Sink, spend};
+use crate::sql::Claim;
 use crate::witness;
-use crate::write::Insert;
+use crate::write::{Insert, Refused};
 
 /// The writing half of a lane.
 pub struct Deliverer {
@@ -35,6 +35,8 @@ pub struct Deliverer {
     owner: Owner,
     /// An insert failed, and the table was not looked at since.
     suspicious: bool,
+    /// Inserts that were sent together were refused, perhaps for this one: until the batch is written, its inserts go alone.
+    alone: bool,
     /// A row that the table must hold, unless retention has taken it.
     stored: Option<Stored>,
     /// Behind what this lane, or the owner before it, has done for certain.
@@ -47,9 +49,6 @@ pub struct Deliverer {
     /// The same of what a backfill brings, which says nothing about the stream.
     refused_beside: RejectBudget,
 }
-
-/// A place among those who read back and insert; given back when dropped.
-type Turn = Option<OwnedSemaphorePermit>;
 
 /// Why a step was not done.
 enum Trouble {
@@ -66,6 +65,7 @@ impl Deliverer {
         Self {
             owner: Owner::Unknown,
             suspicious: false,
+            alone: false,
             stored: committed.stored,
             since: Since::committed(committed),
             backfilled: 0,
@@ -93,33 +93,27 @@ impl Deliverer {
         batch.compare_by_id(self.backfilled);
         self.owner.prepare(&mut self.since, batch.entries());
         let mut delivery = self.begin(batch);
-        let mut turn = None;
         loop {
             let outcome = match delivery.next() {
                 Step::Done => break,
                 Step::Resolve { settle } => {
-                    self.resolve(settle, handle, batch, &mut delivery, &mut turn)
-                        .await
+                    self.resolve(settle, handle, batch, &mut delivery).await
                 }
                 Step::Bury(entry, reason) => self
                     .bury(handle, batch, entry, reason)
                     .await
                     .map(|()| delivery.buried())
                     .map_err(Trouble::End),
-                Step::Insert(run) => {
-                    self.in_turn(&mut turn).await;
-                    self.insert(run, batch, &mut delivery).await
-                }
+                Step::Insert(run) => self.insert(run, batch, &mut delivery).await,
             };
-            if let Err(trouble) = outcome {
-                turn = None;
-                if !self.waits(trouble, handle).await? {
-                    return Ok(false);
-                }
+            if let Err(trouble) = outcome
+                && !self.waits(trouble, handle).await?
+            {
+                return Ok(false);
             }
         }
-        drop(turn);
         self.backoff.reset();
+        self.alone = false;
         self.stored = witness::among(delivery.held(batch.entries())).or(self.stored);
         self.backfilled = self.backfilled.max(batch.backfilled());
         self.since = Since::after(batch.entries()).or(self.since);
@@ -162,7 +156,6 @@ impl Deliverer {
         handle: &LaneHandle,
         batch: &mut Batch,
         delivery: &mut Delivery,
-        turn: &mut Turn,
     ) -> Result<(), Trouble> {
         if settle {
             self.owner = Owner::Unknown;
@@ -175,21 +168,11 @@ impl Deliverer {
             self.owner = self.take().await?;
             batch.compare_by_id(self.backfilled);
         }
-        self.in_turn(turn).await;
         let held = self.sink.writer.read_back(batch).await;
         let held = held.map_err(|error| self.trouble(error))?;
         self.sink.metrics.read_back(held.positions.len());
         delivery.resolved(plan(batch.entries(), held, delivery.buried_entries()));
         Ok(())
-    }
-
-    /// Waits for one of the few places of those who read back and insert, and keeps it from the one to the other: of many lanes in
-    /// doubt the first is done before the last one asks.
-    async fn in_turn(&self, turn: &mut Turn) {
-        if turn.is_none() {
-            // The semaphore is never closed; without a place the insert would only be one more at a time.
-            *turn = Arc::clone(&self.sink.inserts).acquire_owned().await.ok();
-        }
     }
 
     /// Makes this lane the only one that can write its partition.
@@ -220,7 +203,8 @@ impl Deliverer {
             return Ok(());
         };
         let rows = run.len();
-        let Err(error) = self.send(delivery.rows(run), batch, fence).await else {
+        let Err(Refused { error, shared }) = self.send(delivery.rows(run), batch, fence).await
+        else {
             delivery.inserted();
             for _ in 0..rows {
                 let _ = self.budget(batch).note(false);
@@ -228,9 +212,17 @@ impl Deliverer {
             return Ok(());
         };
         self.suspicious = true;
+        let partition = self.partition;
+        if shared && error.may_be_of_one() {
+            self.sink.metrics.failed(error.kind());
+            tracing::warn!(partition, rows, %error, "inserts of several partitions were refused, sending this one alone");
+            self.alone = true;
+            delivery.doubted();
+            return Ok(());
+        }
         if error.reaction() == Reaction::Halve {
             self.sink.metrics.failed(error.kind());
-            tracing::warn!(partition = self.partition, rows, %error, "a row was refused, halving");
+            tracing::warn!(partition, rows, %error, "a row was refused, halving");
             delivery.refused_for_a_row(error.to_string());
             return Ok(());
         }
@@ -238,23 +230,22 @@ impl Deliverer {
         Err(self.trouble(error))
     }
 
-    async fn send(&self, rows: &[Planned], batch: &Batch, fence: Fence) -> Result<(), ServerError> {
-        let bytes = rows.iter().map(|row| row.size(batch.entries())).sum();
-        let mut data = Vec::with_capacity(bytes);
-        rows.iter()
-            .for_each(|row| row.write(batch.entries(), &mut data));
-        let (parent, started) = (traced::traceparent(), Instant::now());
-        let insert = Insert {
+    async fn send(&self, rows: &[Planned], batch: &Batch, fence: Fence) -> Result<(), Refused> {
+        let claim = Claim {
             partition: self.partition,
             fence,
             stored: self.stored,
-            rows: rows.len() as u64,
-            data: data.into(),
         };
-        let writer = &self.sink.writer;
-        writer.insert(insert, parent.as_deref()).await?;
-        self.sink.metrics.inserted(rows.len(), started.elapsed());
-        Ok(())
+        let month = rows.first().map_or(0, |row| row.month);
+        let mut insert = Insert::new(claim, month);
+        insert.alone = self.alone;
+        insert.parent = traced::traceparent();
+        let bytes = rows.iter().map(|row| row.size(batch.entries())).sum();
+        insert.reserve(rows.len(), bytes);
+        for row in rows {
+            insert.add_row(|data| row.write(batch.entries(), data));
+        }
+        self.sink.writer.insert(insert).await
     }
 
     /// The row is alone and refused: its record goes to the dead letters before anything else happens.
@@ -293,6 +284,7 @@ impl Deliverer {
     /// A batch was left in the middle, and the lane goes on with another one: what became of its last insert is not known.
     pub fn gave_up(&mut self) {
         self.owner = Owner::Unknown;
+        self.alone = false;
         self.backoff.reset();
     }
 

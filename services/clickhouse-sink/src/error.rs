@@ -3,8 +3,6 @@
 //! Invariant: the reaction follows from the code of the answer, never from its text, and no reaction loses a row:
 //! what is not known for certain to be wrong with a row or with the configuration is tried again.
 
-use crate::fence::Fence;
-
 /// What to do about an answer that is not a clean success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reaction {
@@ -45,10 +43,17 @@ pub enum ServerError {
         /// Its body, cut.
         message: String,
     },
-    /// The insert wrote nothing: a higher fence was taken since, or the table lacks the witness.
-    #[error("the insert wrote nothing: another owner has taken the partition over (fence {}), or rows written before are gone", .0.generation)]
-    Superseded(Fence),
-    /// A success that wrote another number of rows than were sent.
+    /// The insert left rows out: a higher fence was taken since, or the table lacks the witness.
+    #[error(
+        "ClickHouse wrote {written} of {sent} rows: another owner has taken the partition over, or rows written before are gone"
+    )]
+    Superseded {
+        /// Rows sent.
+        sent: u64,
+        /// Rows written, by `X-ClickHouse-Summary`.
+        written: u64,
+    },
+    /// A success that wrote more rows than were sent, or does not say how many.
     #[error("ClickHouse acknowledged {written} rows where {sent} were sent")]
     Written {
         /// Rows sent.
@@ -67,6 +72,21 @@ pub enum ServerError {
 }
 
 impl ServerError {
+    /// No answer will come.
+    #[must_use]
+    pub fn lost() -> Self {
+        Self::Transport {
+            address: "the server".to_owned(),
+            cause: "lost".to_owned(),
+        }
+    }
+
+    /// Whether one of several inserts that were sent together may be the cause, and the others not.
+    #[must_use]
+    pub fn may_be_of_one(&self) -> bool {
+        matches!(self, Self::Superseded { .. }) || self.reaction() == Reaction::Halve
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn reaction(&self) -> Reaction {
@@ -78,7 +98,7 @@ impl ServerError {
             } => Reaction::Stop,
             Self::Transport { .. }
             | Self::Status { .. }
-            | Self::Superseded(_)
+            | Self::Superseded { .. }
             | Self::Written { .. }
             | Self::Answer { .. } => Reaction::Retry,
         }
@@ -113,7 +133,7 @@ impl ServerError {
             Self::Transport { .. } => {
                 "check CLICKHOUSE_URL and that the server runs; with https:// also that CLICKHOUSE_SSL_CA_LOCATION holds the authority of its certificate: clickhouse-sink check"
             }
-            Self::Superseded(_) | Self::Written { .. } | Self::Answer { .. } => {
+            Self::Superseded { .. } | Self::Written { .. } | Self::Answer { .. } => {
                 "start again; if it repeats, report it with the log"
             }
         }
@@ -125,7 +145,7 @@ impl ServerError {
         match (self, self.reaction()) {
             (_, Reaction::Halve) => "bad_row",
             (_, Reaction::Missing | Reaction::Stop) => "configuration",
-            (Self::Superseded(_), _) => "superseded",
+            (Self::Superseded { .. }, _) => "superseded",
             (Self::Transport { .. }, _) => "unreachable",
             (Self::Written { .. } | Self::Answer { .. }, _) => "unclear",
             (Self::Exception { .. } | Self::Status { .. }, _) => "unavailable",

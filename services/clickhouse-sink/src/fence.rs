@@ -2,11 +2,11 @@
 //!
 //! An insert whose answer never came may still be on its way: held up by a proxy, or in the buffers of a server that is
 //! busy, long after its process has died. No reading back is conclusive while it may still write. So each insert carries
-//! the [`Fence`] that its lane has taken, and writes its rows only if that still is the highest one in the table of
-//! fences. Whoever is in doubt, in this order,
+//! the [`Fence`] of each partition that it has rows of, and writes those rows only if that still is the highest one in the
+//! table of fences. Whoever is in doubt, in this order,
 //!
 //! 1. takes a higher fence, which is on the disk when that is answered,
-//! 2. kills the inserts of this partition that run, and sees that they are gone,
+//! 2. kills the inserts that run and name this partition, alone or beside others, and sees that they are gone,
 //! 3. reads back what the table holds, and inserts the rest under the new fence.
 //!
 //! ClickHouse enters a query into `system.processes` before it evaluates the query's scalar subqueries, and one of those

@@ -1,6 +1,6 @@
 //! Writes enriched events into ClickHouse, each exactly once.
 //!
-//! A lane per partition decodes and judges ([`decode`], [`intake`]), gathers ([`batch`]), plans ([`plan`]), delivers ([`delivery`], the state
+//! A lane per partition decodes and judges ([`decode`], [`intake`]), gathers ([`batch`], at the [`pace`] of all), plans ([`plan`]), delivers ([`delivery`], the state
 //! machine; [`deliver`], its hands; [`mod@write`] and [`read_back`], the I/O) and only then commits ([`sink`]). A [`fence`] keeps others out;
 //! a [`witness`] tells that the table still is the one that was written into. A [`backfill`] is written by the same lanes, between live batches.
 //! Invariant: effect first, offset second; after anything but a clean success the table is asked before it is written.
@@ -22,6 +22,7 @@ pub mod memory;
 pub mod metrics;
 pub mod outage;
 pub mod owner;
+pub mod pace;
 pub mod plan;
 pub mod read_back;
 pub mod row;

@@ -50,6 +50,12 @@ pub const OWN: &[Metric] = &[
     ),
 ];
 
+/// A statement that wrote `rows` rows was acknowledged after this time.
+pub fn inserted(rows: u64, took: Duration) {
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+    service::metrics::sink_write(SINK, rows, took.as_secs_f64());
+}
+
 /// The metrics of one process.
 #[derive(Clone)]
 pub struct Metrics {
@@ -65,11 +71,6 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// An insert of `rows` rows was acknowledged after this time.
-    pub fn inserted(&self, rows: usize, took: Duration) {
-        service::metrics::sink_write(SINK, rows, took.as_secs_f64());
-    }
-
     /// These entries can be seen in the table now. Those of a snapshot have no commit of their own.
     pub fn visible<'a>(&self, entries: impl Iterator<Item = &'a Entry>, now: Micros) {
         for entry in entries.filter(|entry| !entry.by_id) {

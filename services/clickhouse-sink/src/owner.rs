@@ -66,6 +66,16 @@ pub struct Reached {
     pub backfilled: u64,
 }
 
+impl Reached {
+    /// The table holds rows of a lane and epoch up to there, the latest committed at this LSN.
+    pub fn has(&mut self, lane: Lane, epoch: u8, offset: i64, commit_lsn: u64) {
+        self.highest.insert((lane, epoch), offset);
+        if lane == Lane::Backfill {
+            self.backfilled = self.backfilled.max(commit_lsn);
+        }
+    }
+}
+
 /// What is known about other owners' rows.
 #[derive(Clone, Debug)]
 pub enum Owner {

@@ -4,11 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use engagement::event::{Lane, Position};
+use engagement::event::Position;
 use faults::Point;
 use stream::checkpoint::Stored;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Span};
 use crate::error::{Reaction, ServerError};
 use crate::owner::{Reached, Since};
 use crate::plan::{Held, Known};
@@ -16,10 +16,12 @@ use crate::row::{EventIdType, Key};
 use crate::sql;
 use crate::wire::Reader;
 use crate::witness::{self, Standing};
-use crate::write::Writer;
+use crate::write::{Writer, pass};
 
 /// Ids asked for in one query: 4096 UUIDs are 160 KB, below `max_query_size` (256 KB).
 const IDS_PER_QUERY: usize = 4096;
+/// Ranges, or partitions, asked for in one statement.
+const QUERIES_AT_ONCE: usize = 64;
 
 impl Writer {
     /// How far a source partition was written by what was committed at or after `since`, or by everything.
@@ -41,12 +43,10 @@ impl Writer {
         asked: Vec<(i32, Option<Since>)>,
     ) -> Result<Vec<Reached>, ServerError> {
         let lsn = |since: Option<Since>| since.map_or(0, |since| since.commit_lsn);
-        let from: Vec<_> = asked
+        let from = asked
             .iter()
-            .map(|(partition, since)| (*partition, lsn(*since)))
-            .collect();
-        let answer = self.http().ask(self.table().reached(&from)).await?;
-        let mut reader = Reader::new("the highest positions", &answer.body);
+            .map(|(partition, since)| (*partition, lsn(*since)));
+        let from: Vec<(i32, u64)> = from.collect();
         let nothing = |(partition, since): (i32, Option<Since>)| {
             (
                 partition,
@@ -57,14 +57,15 @@ impl Writer {
             )
         };
         let mut all: Vec<(i32, Reached)> = asked.into_iter().map(nothing).collect();
-        while !reader.is_empty() {
-            let (partition, lane, epoch) = (reader.i32()?, reader.text()?, reader.u8()?);
-            let (offset, commit_lsn) = (reader.i64()?, reader.u64()?);
-            let Ok(lane) = lane.parse() else { continue };
-            for (_, reached) in all.iter_mut().filter(|(of, _)| *of == partition) {
-                reached.highest.insert((lane, epoch), offset);
-                if lane == Lane::Backfill {
-                    reached.backfilled = reached.backfilled.max(commit_lsn);
+        for some in from.chunks(QUERIES_AT_ONCE) {
+            let answer = self.http().ask(self.table().reached(some)).await?;
+            let mut reader = Reader::new("the highest positions", &answer.body);
+            while !reader.is_empty() {
+                let (partition, lane, epoch) = (reader.i32()?, reader.text()?, reader.u8()?);
+                let (offset, commit_lsn) = (reader.i64()?, reader.u64()?);
+                let Ok(lane) = lane.parse() else { continue };
+                for (_, reached) in all.iter_mut().filter(|(of, _)| *of == partition) {
+                    reached.has(lane, epoch, offset, commit_lsn);
                 }
             }
         }
@@ -135,7 +136,7 @@ impl Writer {
     /// # Errors
     /// The server does not answer cleanly.
     pub async fn read_back(&self, batch: &Batch) -> Result<Held, ServerError> {
-        self.pass(Point::ClickhouseSinkReadBackBefore).await?;
+        pass(Point::ClickhouseSinkReadBackBefore).await?;
         let positions = self.positions(batch).await?;
         let mut events = HashMap::new();
         for ids in batch.ids().chunks(IDS_PER_QUERY) {
@@ -150,27 +151,44 @@ impl Writer {
                 events.entry(id).or_insert_with(Vec::new).push(known);
             }
         }
-        self.pass(Point::ClickhouseSinkReadBackAfter).await?;
+        pass(Point::ClickhouseSinkReadBackAfter).await?;
         Ok(Held { positions, events })
     }
 
     async fn positions(&self, batch: &Batch) -> Result<HashSet<(Position, u8)>, ServerError> {
-        let mut positions = HashSet::new();
-        for span in batch.spans() {
-            let answer = self.http().ask(self.table().read_back(&span)).await?;
+        let spans = batch.spans();
+        if spans.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let positions = &self.together.positions;
+        let found = positions.ask(spans, |all| self.positions_of(all));
+        Ok(found.await?.into_iter().collect())
+    }
+
+    async fn positions_of(
+        &self,
+        batches: Vec<Vec<Span>>,
+    ) -> Result<Vec<Vec<(Position, u8)>>, ServerError> {
+        let spans = || batches.iter().enumerate();
+        let all: Vec<(usize, Span)> = spans()
+            .flat_map(|(batch, spans)| spans.iter().map(move |span| (batch, *span)))
+            .collect();
+        let mut found = vec![Vec::new(); batches.len()];
+        for some in all.chunks(QUERIES_AT_ONCE) {
+            let spans: Vec<Span> = some.iter().map(|(_, span)| *span).collect();
+            let answer = self.http().ask(self.table().read_back(&spans)).await?;
             let mut reader = Reader::new("the read-back", &answer.body);
             while !reader.is_empty() {
-                let (offset, src_row) = (reader.i64()?, reader.u8()?);
-                let position = Position {
-                    lane: span.lane,
-                    epoch: span.epoch,
-                    partition: span.partition,
-                    offset,
-                };
-                positions.insert((position, src_row));
+                let (at, offset, src_row) = (reader.u64()?, reader.i64()?, reader.u8()?);
+                let range = usize::try_from(at).ok().and_then(|at| some.get(at));
+                let (batch, span) = range.ok_or_else(|| ServerError::Answer {
+                    query: "the read-back",
+                    what: format!("range {at} of {}", some.len()),
+                })?;
+                found[*batch].push((span.at(offset), src_row));
             }
         }
-        Ok(positions)
+        Ok(found)
     }
 }
 

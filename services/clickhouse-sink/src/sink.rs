@@ -13,7 +13,6 @@ use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
 use stream::resume::{StartPolicy, resolve_start};
 use stream::trace::Watched;
 use stream::{LaneError, LaneHandle, Record};
-use tokio::sync::Semaphore;
 
 use crate::backfill::{Backfill, Source};
 use crate::batch::{Batch, Limits};
@@ -22,6 +21,7 @@ use crate::intake::{Intake, Judged};
 use crate::memory::{Budget, Share};
 use crate::metrics::Metrics;
 use crate::outage::Outage;
+use crate::pace::Pace;
 use crate::write::Writer;
 
 /// Records taken from the inbox at once.
@@ -33,12 +33,12 @@ pub struct Sink {
     pub writer: Writer,
     /// Where records go that cannot be stored.
     pub letters: DeadLetters,
-    /// When a batch is closed.
+    /// When a batch is full.
     pub limits: Limits,
+    /// When batches leave.
+    pub pace: Pace,
     /// What batches may hold together.
     pub memory: Budget,
-    /// Lanes that read back and insert at the same time.
-    pub inserts: Arc<Semaphore>,
     /// What `/readyz` says.
     pub outage: Outage,
     /// What a backfill brings; `None`: nothing is read of it.
@@ -101,7 +101,6 @@ pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneErr
         deliverer,
         intake,
         rejects: RejectBudget::default(),
-        closed: None,
     };
     lane.run().await
 }
@@ -113,8 +112,6 @@ struct Lane {
     deliverer: Deliverer,
     intake: Intake,
     rejects: RejectBudget,
-    /// When the last batch was closed.
-    closed: Option<Instant>,
     /// Every record below it is in the table.
     done: i64,
     backfill: Backfill,
@@ -231,7 +228,6 @@ impl Lane {
     /// Takes records until the batch is due. Whatever ends it, what was taken before is delivered first.
     async fn collect(&mut self) -> Closed {
         let mut closed = Closed {
-            batch: Batch::after(self.closed),
             watched: Watched::of(&self.group),
             then: Then::End,
             ..Closed::default()
@@ -241,7 +237,6 @@ impl Lane {
             First::Record(mut share) => {
                 closed.then = self.fill(&mut closed, &mut share, records).await;
                 closed.memory = Some(share);
-                self.closed = Some(Instant::now());
             }
             First::Instead(then) => closed.then = then,
         }
@@ -280,7 +275,7 @@ impl Lane {
                 return Then::Continue;
             }
             let taking = self.handle.recv_many(&mut records, TAKE);
-            let taken = match closed.batch.due(&limits) {
+            let taken = match closed.batch.due(&self.sink.pace) {
                 None => taking.await,
                 Some(due) => match tokio::time::timeout_at(due.into(), taking).await {
                     Ok(taken) => taken,

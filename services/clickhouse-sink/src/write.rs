@@ -3,14 +3,20 @@
 //! Invariant: an insert that may still run is named by its partition's prefix and by nothing else, and once
 //! [`Writer::take`] has answered, whatever was sent under an older fence has ended or will write nothing.
 
+mod group;
+mod statement;
+
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use engagement::event::Position;
 use faults::Point;
-use reqwest::header::{HeaderMap, HeaderValue};
 use stream::checkpoint::Stored;
 
+pub use group::Refused;
+
+use crate::batch::Span;
 use crate::config::ClickHouse;
 use crate::error::ServerError;
 use crate::fence::Fence;
@@ -18,34 +24,60 @@ use crate::http::Http;
 use crate::owner::{Reached, Since};
 use crate::row::EventIdType;
 use crate::server::{Found, TableError, inspect, known_settings};
-use crate::sql::{self, Table};
+use crate::sql::{Claim, Table};
 use crate::together::Together;
 use crate::wire::Reader;
+use group::Group;
+use statement::Statement;
 
-/// One insert: what is written, where it comes from, and by what right.
-#[derive(Debug)]
+/// The rows of one batch, or a part of them.
+#[derive(Clone, Debug)]
 pub struct Insert {
-    /// Partition of the enriched topic.
-    pub partition: i32,
-    /// The fence of that partition, as taken.
-    pub fence: Fence,
-    /// A row that the table must hold, or nothing is written.
-    pub stored: Option<Stored>,
-    /// Rows in `data`.
-    pub rows: u64,
-    /// The rows as RowBinary.
-    pub data: Bytes,
+    /// By what right they are written.
+    pub claim: Claim,
+    /// In which partition of the table they all lie, such as 202611.
+    pub month: u32,
+    /// No other insert goes with it.
+    pub alone: bool,
+    /// The `traceparent` of its batch.
+    pub parent: Option<String>,
+    rows: u64,
+    data: Vec<u8>,
+}
+
+impl Insert {
+    /// Without rows.
+    #[must_use]
+    pub fn new(claim: Claim, month: u32) -> Self {
+        Self {
+            claim,
+            month,
+            alone: false,
+            parent: None,
+            rows: 0,
+            data: Vec::new(),
+        }
+    }
+
+    /// Adds a row; `write` appends its RowBinary.
+    pub fn add_row(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.data.extend(self.claim.partition.to_le_bytes());
+        write(&mut self.data);
+        self.rows += 1;
+    }
+
+    /// Makes room for so many rows of so many bytes together.
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
+        self.data.reserve(rows * size_of::<i32>() + bytes);
+    }
 }
 
 /// Writes into one table.
 #[derive(Debug)]
 pub struct Writer {
-    http: Http,
-    table: Table,
-    id_type: EventIdType,
-    settings: Vec<(&'static str, &'static str)>,
-    instance: u64,
-    /// Numbers inserts and fences of this process.
+    statement: Arc<Statement>,
+    group: Group,
+    /// Numbers fences of this process.
     count: AtomicU64,
     pub(crate) together: Questions,
 }
@@ -53,31 +85,38 @@ pub struct Writer {
 /// What lanes ask together.
 #[derive(Debug, Default)]
 pub(crate) struct Questions {
-    fences: Together<i32, Fence>,
+    fences: Together<i32, Result<Fence, ServerError>>,
     pub(crate) reached: Together<(i32, Option<Since>), Reached>,
     pub(crate) held: Together<Stored, bool>,
+    pub(crate) positions: Together<Vec<Span>, Vec<(Position, u8)>>,
 }
 
 impl Writer {
-    /// Looks at server and table, and is ready to write. `instance` is random.
+    /// Looks at server and table, and is ready to write, `inserts` statements at a time. `instance` is random.
     ///
     /// # Errors
     /// See [`TableError`].
     pub async fn open(
         http: Http,
         config: &ClickHouse,
+        inserts: usize,
         instance: u64,
     ) -> Result<(Self, Found), TableError> {
         let table = config.table();
         let found = inspect(&http, &table).await?;
-        let writer = Self {
+        let statement = Arc::new(Statement {
             settings: known_settings(&http).await?,
             id_type: found.id_type,
             instance,
             count: AtomicU64::new(0),
-            together: Questions::default(),
             http,
             table,
+        });
+        let writer = Self {
+            group: Group::start(Arc::clone(&statement), inserts),
+            statement,
+            count: AtomicU64::new(0),
+            together: Questions::default(),
         };
         Ok((writer, found))
     }
@@ -85,62 +124,26 @@ impl Writer {
     /// The type of `event_id`.
     #[must_use]
     pub fn id_type(&self) -> EventIdType {
-        self.id_type
+        self.statement.id_type
     }
 
     /// The table.
     #[must_use]
     pub fn table(&self) -> &Table {
-        &self.table
+        &self.statement.table
     }
 
     pub(crate) fn http(&self) -> &Http {
-        &self.http
+        &self.statement.http
     }
 
-    /// Inserts the rows; they are in the table, as one part, when this succeeds.
+    /// Inserts the rows, together with those of other partitions that are there at the same time; they are in the table, as one
+    /// part, when this succeeds.
     ///
     /// # Errors
     /// Anything but a clean success that wrote exactly so many rows: then the outcome is unknown.
-    pub async fn insert(
-        &self,
-        insert: Insert,
-        traceparent: Option<&str>,
-    ) -> Result<(), ServerError> {
-        let Insert {
-            partition,
-            fence,
-            stored,
-            rows,
-            data,
-        } = insert;
-        let sql = self
-            .table
-            .insert(self.id_type, partition, fence, stored.as_ref());
-        let query_id = self.query_id(partition);
-        let mut query = vec![("query", sql.as_str()), ("query_id", query_id.as_str())];
-        query.extend_from_slice(&self.settings);
-        let headers = traceparent.and_then(|text| HeaderValue::from_str(text).ok());
-        let headers: HeaderMap = headers
-            .map(|text| ("traceparent".parse().expect("a literal name"), text))
-            .into_iter()
-            .collect();
-        self.pass(Point::ClickhouseSinkInsertBefore).await?;
-        let answer = self.http.put(&query, headers, data).await?;
-        self.pass(Point::ClickhouseSinkInsertAfter).await?;
-        match answer.written_rows {
-            Some(written) if written == rows => Ok(()),
-            Some(0) => Err(ServerError::Superseded(fence)),
-            written => Err(ServerError::Written {
-                sent: rows,
-                written: written.unwrap_or(0),
-            }),
-        }
-    }
-
-    fn query_id(&self, partition: i32) -> String {
-        let (prefix, number) = (self.table.query_prefix(partition), self.number());
-        format!("{prefix}{:016x}-{number}", self.instance)
+    pub async fn insert(&self, insert: Insert) -> Result<(), Refused> {
+        self.group.insert(insert).await
     }
 
     fn number(&self) -> u64 {
@@ -152,36 +155,43 @@ impl Writer {
     /// # Errors
     /// The server does not answer, or an insert does not end.
     pub async fn take(&self, partition: i32) -> Result<Fence, ServerError> {
-        self.pass(Point::ClickhouseSinkKillBefore).await?;
-        let fence = self
-            .together
-            .fences
-            .ask(partition, |partitions| self.take_all(partitions));
-        let fence = fence.await?;
-        self.pass(Point::ClickhouseSinkKillAfter).await?;
+        pass(Point::ClickhouseSinkKillBefore).await?;
+        let fences = &self.together.fences;
+        let fence = fences.ask(partition, |partitions| self.take_all(partitions));
+        let fence = fence.await??;
+        pass(Point::ClickhouseSinkKillAfter).await?;
         Ok(fence)
     }
 
-    async fn take_all(&self, partitions: Vec<i32>) -> Result<Vec<Fence>, ServerError> {
+    async fn take_all(
+        &self,
+        partitions: Vec<i32>,
+    ) -> Result<Vec<Result<Fence, ServerError>>, ServerError> {
         let highest = self.highest_fences(&partitions).await?;
         let next = |partition: &i32| {
             let highest = highest.get(partition).copied().unwrap_or_default();
-            (
-                *partition,
-                highest.next(self.instance.wrapping_add(self.number())),
-            )
+            let owner = self.statement.instance.wrapping_add(self.number());
+            (*partition, highest.next(owner))
         };
         let fences: Vec<(i32, Fence)> = partitions.iter().map(next).collect();
-        self.http.ask(self.table.take_fences(&fences)).await?;
-        let prefixes = partitions
-            .iter()
-            .map(|partition| self.table.query_prefix(*partition));
-        self.end_all(&prefixes.collect::<Vec<_>>()).await?;
-        Ok(fences.into_iter().map(|(_, fence)| fence).collect())
+        self.http().ask(self.table().take_fences(&fences)).await?;
+        let running = self.end_all(&partitions).await?;
+        let taken = |(partition, fence): (i32, Fence)| {
+            let is_of = |query_id: &&String| self.table().is_of(query_id, partition);
+            match running.iter().find(is_of) {
+                None => Ok(fence),
+                Some(query_id) => Err(ServerError::Answer {
+                    query: "KILL QUERY",
+                    what: format!("insert {query_id} still runs"),
+                }),
+            }
+        };
+        Ok(fences.into_iter().map(taken).collect())
     }
 
     async fn highest_fences(&self, partitions: &[i32]) -> Result<HashMap<i32, Fence>, ServerError> {
-        let answer = self.http.ask(self.table.highest_fences(partitions)).await?;
+        let asked = self.http().ask(self.table().highest_fences(partitions));
+        let answer = asked.await?;
         let mut reader = Reader::new("the highest fences", &answer.body);
         let mut highest = HashMap::new();
         while !reader.is_empty() {
@@ -191,19 +201,19 @@ impl Writer {
         Ok(highest)
     }
 
-    /// Kills the inserts that run; where there was one, sees that it is gone.
-    async fn end_all(&self, prefixes: &[String]) -> Result<(), ServerError> {
-        if self.http.ask(sql::kill(prefixes)).await?.body.is_empty() {
-            return Ok(());
+    /// Kills the inserts that run; where there was one, sees which of them do so still.
+    async fn end_all(&self, partitions: &[i32]) -> Result<Vec<String>, ServerError> {
+        let mut running = Vec::new();
+        let killed = self.http().ask(self.table().kill(partitions)).await?;
+        if killed.body.is_empty() {
+            return Ok(running);
         }
-        let answer = self.http.ask(sql::running(prefixes)).await?;
-        match Reader::new("the running inserts", &answer.body).u64()? {
-            0 => Ok(()),
-            running => Err(ServerError::Answer {
-                query: "KILL QUERY",
-                what: format!("{running} inserts of these partitions still run"),
-            }),
+        let answer = self.http().ask(self.table().running(partitions)).await?;
+        let mut reader = Reader::new("the running inserts", &answer.body);
+        while !reader.is_empty() {
+            running.push(reader.text()?);
         }
+        Ok(running)
     }
 
     /// After an insert without an answer: whether the table still is as it must be, and takes inserts.
@@ -211,27 +221,22 @@ impl Writer {
     /// # Errors
     /// The server does not answer, the table has changed, or inserts are refused.
     pub async fn check(&self, partition: i32, fence: Fence) -> Result<(), TableError> {
-        inspect(&self.http, &self.table).await?;
+        inspect(self.http(), self.table()).await?;
         // An early refusal closes the connection while the body is sent, and its reason is lost: ask without a body.
-        let nothing = Insert {
+        let claim = Claim {
             partition,
             fence,
             stored: None,
-            rows: 0,
-            data: Bytes::new(),
         };
-        Ok(self.insert(nothing, None).await?)
+        Ok(self.statement.send(vec![Insert::new(claim, 0)]).await?)
     }
+}
 
-    /// A fault point: a request or its answer is lost there.
-    pub(crate) async fn pass(&self, point: Point) -> Result<(), ServerError> {
-        faults::reach(point).await;
-        if faults::fails(point) {
-            return Err(ServerError::Transport {
-                address: "the server".to_owned(),
-                cause: "lost".to_owned(),
-            });
-        }
-        Ok(())
+/// A fault point: a request or its answer is lost there.
+pub(crate) async fn pass(point: Point) -> Result<(), ServerError> {
+    faults::reach(point).await;
+    if faults::fails(point) {
+        return Err(ServerError::lost());
     }
+    Ok(())
 }

@@ -20,3 +20,4 @@ mod redrive;
 mod refusal;
 mod sink;
 mod table;
+mod together;

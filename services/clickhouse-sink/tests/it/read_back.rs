@@ -64,7 +64,7 @@ async fn a_batch_in_doubt_costs_rows_of_its_own_times_and_finds_what_is_there() 
     assert_eq!(found, expected);
 
     let [span] = batch.spans().try_into().unwrap();
-    let cost = database.rows_read(&writer.table().read_back(&span)).await;
+    let cost = database.rows_read(&writer.table().read_back(&[span])).await;
     assert!(cost < 40_000, "{cost} of {ROWS} rows read for 500");
     let whenever = Span {
         since: Micros(0),
@@ -72,7 +72,7 @@ async fn a_batch_in_doubt_costs_rows_of_its_own_times_and_finds_what_is_there() 
         ..span
     };
     let cost = database
-        .rows_read(&writer.table().read_back(&whenever))
+        .rows_read(&writer.table().read_back(&[whenever]))
         .await;
     assert!(cost > 300_000, "{cost} rows read whatever the times are");
 }

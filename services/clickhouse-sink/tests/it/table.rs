@@ -1,8 +1,10 @@
 //! The table itself: bytes written are bytes read, and the views agree with the output profiles.
 
 use clickhouse_sink::config::ClickHouse;
+use clickhouse_sink::fence::Fence;
 use clickhouse_sink::http::Http;
 use clickhouse_sink::row::{COLUMNS, EventIdType, Row};
+use clickhouse_sink::sql::Claim;
 use clickhouse_sink::write::{Insert, Writer};
 use devstack::{Needs, shared_for_tests};
 use engagement::event::{Anomaly, EnrichedEvent, Micros};
@@ -23,7 +25,7 @@ pub(crate) async fn writer(name: &str) -> (Database, Writer) {
         database: name.into(),
         ..ClickHouse::default()
     };
-    let (writer, found) = Writer::open(Http::new(&config).unwrap(), &config, 1)
+    let (writer, found) = Writer::open(Http::new(&config).unwrap(), &config, 2, 1)
         .await
         .unwrap();
     assert!(found.synced);
@@ -61,25 +63,27 @@ fn variety() -> Vec<EnrichedEvent> {
     ]
 }
 
-pub(crate) async fn insert(writer: &Writer, events: &[EnrichedEvent]) -> Vec<u8> {
-    let mut data = Vec::new();
+fn rows(partition: i32, fence: Fence, events: &[EnrichedEvent]) -> Insert {
+    let claim = Claim {
+        partition,
+        fence,
+        stored: None,
+    };
+    let mut insert = Insert::new(claim, 0);
     for event in events {
-        data.extend_from_slice(Row::of(event, EventIdType::Int64).unwrap().bytes());
+        let row = Row::of(event, EventIdType::Int64).unwrap();
+        insert.add_row(|data| data.extend_from_slice(row.bytes()));
     }
-    writer
-        .insert(
-            Insert {
-                partition: 0,
-                fence: writer.take(0).await.unwrap(),
-                stored: None,
-                rows: events.len() as u64,
-                data: data.clone().into(),
-            },
-            None,
-        )
-        .await
-        .unwrap();
-    data
+    insert
+}
+
+pub(crate) async fn insert(writer: &Writer, events: &[EnrichedEvent]) -> Vec<u8> {
+    let fence = writer.take(0).await.unwrap();
+    writer.insert(rows(0, fence, events)).await.unwrap();
+    let rows = events
+        .iter()
+        .map(|event| Row::of(event, EventIdType::Int64));
+    rows.flat_map(|row| row.unwrap().bytes().to_vec()).collect()
 }
 
 #[tokio::test]
@@ -118,25 +122,43 @@ async fn a_batch_is_one_part_and_one_under_an_older_fence_writes_nothing() {
     let (older, newer) = (writer.take(1).await.unwrap(), writer.take(1).await.unwrap());
     let mut written = Vec::new();
     for fence in [older, newer] {
-        let event = event(1, 0).build();
-        let row = Row::of(&event, EventIdType::Int64).unwrap();
-        let insert = Insert {
-            partition: 1,
-            fence,
-            stored: None,
-            rows: 1,
-            data: row.bytes().to_vec().into(),
-        };
-        written.push(
-            writer
-                .insert(insert, None)
-                .await
-                .map_err(|error| error.kind()),
-        );
+        let inserted = writer.insert(rows(1, fence, &[event(1, 0).build()])).await;
+        written.push(inserted.map_err(|refused| (refused.error.kind(), refused.shared)));
     }
-    assert_eq!(written, [Err("superseded"), Ok(())]);
+    assert_eq!(written, [Err(("superseded", false)), Ok(())]);
     let sql = "SELECT count() FROM parts.events_enriched";
     assert_eq!(database.run(sql).await, "20001");
+}
+
+#[tokio::test]
+async fn inserts_of_the_same_time_are_one_part_and_leave_out_the_one_under_an_older_fence() {
+    let (database, writer) = writer("shared").await;
+    let mut fences = Vec::new();
+    for partition in 0..3 {
+        fences.push(writer.take(partition).await.unwrap());
+    }
+    let inserts = async |offset| {
+        let insert = |partition: i32| {
+            let events = [
+                event(partition, offset).build(),
+                event(partition, offset + 1).build(),
+            ];
+            writer.insert(rows(partition, fences[partition as usize], &events))
+        };
+        let (one, two, three) = tokio::join!(insert(0), insert(1), insert(2));
+        [one, two, three]
+            .map(|inserted| inserted.map_err(|refused| (refused.error.kind(), refused.shared)))
+    };
+    let counts = "SELECT count(), uniqExact(_part) FROM shared.events_enriched";
+    assert_eq!(inserts(0).await, [Ok(()), Ok(()), Ok(())]);
+    assert_eq!(database.run(counts).await, "6\t1");
+
+    writer.take(1).await.unwrap();
+    assert_eq!(inserts(2).await, [Err(("superseded", true)); 3]);
+    assert_eq!(database.run(counts).await, "10\t2");
+    let others =
+        "SELECT groupUniqArray(src_partition) FROM shared.events_enriched WHERE src_offset >= 2";
+    assert_eq!(database.run(others).await, "[0,2]");
 }
 
 #[tokio::test]
