@@ -264,6 +264,33 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_statement_fits_the_address_that_proxies_take() {
+        let claims: Vec<Claim> = (0..16)
+            .map(|partition| Claim {
+                partition: 1000 + partition,
+                fence: Fence {
+                    generation: 100_000,
+                    owner: u64::MAX,
+                },
+                stored: Some(Stored {
+                    position: "live/2/1000/9000000000".parse().unwrap(),
+                    event_ts: Micros(1_790_000_000_000_000),
+                }),
+            })
+            .collect();
+        let sql = table().insert(EventIdType::String, &claims);
+        let mut url = url::Url::parse("http://clickhouse.example.com:8123/").unwrap();
+        url.query_pairs_mut()
+            .append_pair("query", &sql)
+            .extend_pairs(INSERT_SETTINGS);
+        assert!(
+            url.as_str().len() < 8 * 1024 - 512,
+            "{}",
+            url.as_str().len()
+        );
+    }
+
+    #[test]
     fn only_inserts_of_this_sink_table_lane_and_partition_are_killed() {
         let begins = "startsWith(query_id, 'clickhouse-sink/engagement.events_enriched/live/')";
         assert_eq!(
