@@ -33,9 +33,9 @@ pub(crate) use whole::{Whole, whole};
 
 use crate::Outcome;
 use crate::cli::Output;
+use crate::cli::print;
 use crate::config::Config;
 use crate::confirm;
-use crate::init::print;
 use log::Log;
 use plan::{Plan, resume_command};
 use range::Range;

@@ -6,9 +6,9 @@ use platform::{Component, Plan, PlatformError, Settings};
 use service::{Exit, Finding};
 
 use crate::Outcome;
+use crate::cli::print;
 use crate::cli::{CheckArgs, Output};
 use crate::config::{Config, RedisSettings};
-use crate::init::print;
 
 /// How long Redis may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 pub(crate) mod examples;
 mod generate;
 mod lineage;
+mod output;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub use crate::top::TopArgs;
 pub use crate::verify::VerifyArgs;
 pub use generate::GenArgs;
 pub use lineage::{AdoptArgs, Adopted, LineageCommand, ShowArgs};
+pub use output::Output;
+pub(crate) use output::print;
 
 /// One tool for operators of Engage.
 #[derive(Debug, Parser)]
@@ -48,15 +51,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// The form of results on standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
 }
 
 /// The verbs.

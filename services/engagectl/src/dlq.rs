@@ -74,12 +74,12 @@ pub(crate) async fn run(
         DlqCommand::Ls(args) => {
             let filter = Filter::of(&args.filter, now)?;
             let found = topics::find(&config.kafka, &filter, Reader::of(config)).await?;
-            crate::init::print(&list::letters(&found, args.limit, output));
+            crate::cli::print(&list::letters(&found, args.limit, output));
         }
         DlqCommand::Stats(args) => {
             let filter = Filter::of(&args.filter, now)?;
             let found = topics::find(&config.kafka, &filter, Reader::of(config)).await?;
-            crate::init::print(&list::stats(&found, output));
+            crate::cli::print(&list::stats(&found, output));
         }
         DlqCommand::Show(args) => show::run(config, args, output).await?,
         DlqCommand::Export(args) => {

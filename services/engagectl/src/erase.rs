@@ -32,8 +32,8 @@ pub use args::{EraseArgs, InPostgres};
 pub use settings::EraseSettings;
 
 use crate::cli::Output;
+use crate::cli::print;
 use crate::config::Config;
-use crate::init::print;
 use database::Database;
 use journal::{Begun, Entry, Erased};
 use key::PrivateKey;

@@ -42,7 +42,7 @@ pub(crate) async fn run(
         .next("engagectl init")
     })?;
     let counts = progress.counts();
-    crate::init::print(&match output {
+    crate::cli::print(&match output {
         Output::Table => generator::report_text(&counts, options.rate),
         Output::Json => format!("{:#}\n", generator::report_value(&counts, options.rate)),
     });

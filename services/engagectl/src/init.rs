@@ -1,13 +1,12 @@
 //! `engagectl init`: shows what is missing, asks, creates it.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use platform::{Plan, PlatformError};
 use service::Failure;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{InitArgs, Output};
+use crate::cli::{InitArgs, Output, print};
 use crate::config::Config;
 use crate::confirm;
 
@@ -131,11 +130,6 @@ async fn confirmed(count: usize, stop: &CancellationToken) -> Result<bool, Failu
         .next("engagectl init --yes"));
     }
     confirm::confirmed(&format!("apply {count} changes?"), stop).await
-}
-
-/// Results go to standard output; a closed pipe (`| head`) is no error of ours.
-pub(crate) fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ async fn show(config: &Config, args: &ShowArgs, output: Output) -> Result<Outcom
         };
         shown.push(show::Shown { facts, scan });
     }
-    crate::init::print(&match output {
+    crate::cli::print(&match output {
         Output::Table => show::text(&broker, &shown),
         Output::Json => format!("{:#}\n", show::json(&broker, &shown)),
     });
@@ -64,7 +64,7 @@ async fn adopt(config: &Config, args: &AdoptArgs, output: Output) -> Result<Outc
         let facts = Partition::read(&broker, aggregates.as_ref(), number).await?;
         plan.extend(adopt::decide(&broker, &facts, args).await?);
     }
-    crate::init::print(&match output {
+    crate::cli::print(&match output {
         Output::Table => adopt::text(&plan, args.execute),
         Output::Json => format!("{:#}\n", adopt::json(&plan)),
     });

@@ -109,7 +109,7 @@ pub(crate) async fn status(output: Output) -> Result<(), Failure> {
         };
         lines.push((name.to_owned(), state));
     }
-    crate::init::print(&render(&lines, output));
+    crate::cli::print(&render(&lines, output));
     Ok(())
 }
 

@@ -48,7 +48,7 @@ pub(crate) async fn run(
         plan.may_be_written()?;
         group.commit(&plan.changes()).await?;
     }
-    crate::init::print(&match output {
+    crate::cli::print(&match output {
         Output::Table => plan.text(args.execute),
         Output::Json => format!("{:#}\n", plan.value(args.execute)),
     });

@@ -40,7 +40,7 @@ pub(crate) async fn run(
     };
     line.close();
     let report = found.map_err(failure)?;
-    crate::init::print(&render(&report, output));
+    crate::cli::print(&render(&report, output));
     Ok(Outcome(exit(&report)))
 }
 

@@ -127,7 +127,7 @@ async fn judge(addresses: &Addresses, measure: &Measure) -> Result<(), Failure> 
     let report = Box::pin(::verify::settle(&sources, DRAIN_WITHIN)).await;
     let report = report
         .map_err(|e| Failure::unavailable("a store cannot be read for the comparison").cause(e))?;
-    crate::init::print(&summary(
+    crate::cli::print(&summary(
         &report,
         &measure.sinks().await,
         &measure.memory().await,

@@ -30,7 +30,7 @@ pub(super) async fn reached_every_sink(addresses: &Addresses) -> Result<(), Fail
         if let Some(trace) = found.iter().flatten().find(|trace| is_whole(trace)) {
             let page = jaeger.page(&trace.id);
             let whole = found.iter().flatten().filter(|trace| is_whole(trace));
-            crate::init::print(&format!(
+            crate::cli::print(&format!(
                 "  {} of the newest {seen} traces begin at the commit and end in every sink, such as {page}\n",
                 whole.count()
             ));

@@ -74,7 +74,7 @@ pub(super) async fn run(config: &Config, args: &PurgeArgs, output: Output) -> Re
     if args.execute && !cuts.is_empty() {
         delete(&config.kafka, &topic, &cuts).await?;
     }
-    crate::init::print(&match output {
+    crate::cli::print(&match output {
         Output::Table => text(&topic, &cuts, args.execute),
         Output::Json => format!("{:#}\n", value(&topic, &cuts, args.execute)),
     });

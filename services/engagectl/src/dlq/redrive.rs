@@ -74,7 +74,7 @@ pub(super) async fn run(
     let verdicts: Vec<Verdict> = verdicts(&found, &facts);
     let plan = plan(&found, &verdicts);
     if !args.execute {
-        crate::init::print(&match output {
+        crate::cli::print(&match output {
             Output::Table => text(&plan, found.more, None),
             Output::Json => format!("{:#}\n", value(&plan, found.more, None)),
         });
@@ -84,7 +84,7 @@ pub(super) async fn run(
     let mut sent = sender.send(&plan.work, &found).await?;
     let settled = settle::settle(config, &sent.copies, &sent.output_from, args.wait, &stop);
     sent.settled = settled.await?;
-    crate::init::print(&match output {
+    crate::cli::print(&match output {
         Output::Table => text(&plan, found.more, Some(&sent)),
         Output::Json => format!("{:#}\n", value(&plan, found.more, Some(&sent))),
     });

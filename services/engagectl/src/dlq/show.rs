@@ -46,7 +46,7 @@ pub(super) async fn run(config: &Config, args: &ShowArgs, output: Output) -> Res
                 .next("engagectl dlq ls"),
         );
     }
-    crate::init::print(&match output {
+    crate::cli::print(&match output {
         Output::Table => found.iter().map(text).collect::<Vec<_>>().join("\n"),
         Output::Json => {
             let letters: Vec<Value> = found.iter().map(value).collect();

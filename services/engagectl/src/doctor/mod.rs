@@ -51,7 +51,7 @@ pub(crate) async fn run(
             "interrupted before everything was looked at",
         ));
     };
-    crate::init::print(&match output {
+    crate::cli::print(&match output {
         Output::Table => report::text(&found),
         Output::Json => format!("{:#}\n", report::json(&found)),
     });

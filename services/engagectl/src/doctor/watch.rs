@@ -40,13 +40,13 @@ pub(super) async fn run(
         };
         let at = Micros(service::clock::now()).to_string();
         for change in watcher.changes(&seen) {
-            crate::init::print(&line(&at, &change, output));
+            crate::cli::print(&line(&at, &change, output));
         }
         if let Some(what) = watcher.lost(&seen) {
             let known = seen.loss.as_ref().and_then(|loss| loss.captured);
             let until = captured(config).await.max(known);
             let recovery = Recovery::new(connect, until, args.margin);
-            crate::init::print(&plan(&at, &what, &recovery, output));
+            crate::cli::print(&plan(&at, &what, &recovery, output));
             return Ok(Outcome(Some(Exit::Repair)));
         }
         let pause = tokio::time::sleep(args.every);

@@ -94,7 +94,7 @@ fn print(now: &[Look], before: Option<&[Look]>, args: &LagArgs, output: Output) 
         }
         (Output::Table, true) => format!("{at}\n{}\n", show::text(&standings, args.partitions)),
     };
-    crate::init::print(&text);
+    crate::cli::print(&text);
     for what in &exceeded {
         eprintln!("{what}");
     }

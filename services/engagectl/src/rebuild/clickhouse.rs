@@ -52,7 +52,7 @@ pub(super) async fn run(
             done.map_err(|failure| failure.next(NEXT))?;
         }
     }
-    crate::init::print(&match output {
+    crate::cli::print(&match output {
         Output::Table => plan.text(args.execute),
         Output::Json => format!("{:#}\n", plan.value(args.execute)),
     });

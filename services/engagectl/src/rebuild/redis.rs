@@ -76,7 +76,7 @@ pub(super) async fn run(
     if args.execute {
         execute(config, &servers, &plan).await?;
     }
-    crate::init::print(&match output {
+    crate::cli::print(&match output {
         Output::Table => view::text(&plan, args.execute),
         Output::Json => format!("{:#}\n", view::json(&plan, args.execute)),
     });

@@ -26,7 +26,7 @@ use way::{Change, Step, Way};
 /// The event is nowhere (64), or Kafka cannot be asked (69).
 pub(crate) async fn run(config: &Config, args: &TraceArgs, output: Output) -> Result<(), Failure> {
     let way = look(config, args).await?;
-    crate::init::print(&match output {
+    crate::cli::print(&match output {
         Output::Table => show::text(&way),
         Output::Json => format!("{}\n", show::json(&way)),
     });

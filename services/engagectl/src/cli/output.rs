@@ -1,0 +1,19 @@
+//! The form of what is printed.
+
+use std::io::Write as _;
+
+use clap::ValueEnum;
+
+/// The form of results on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Results go to standard output; a closed pipe (`| head`) is no error of ours.
+pub(crate) fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
