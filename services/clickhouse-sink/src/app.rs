@@ -129,7 +129,7 @@ fn share(
         writer,
         letters: letters.map_err(|error| Failure::usage(error.to_string()))?,
         limits: config.batch.limits(),
-        pace: Pace::new(config.batch.interval, Instant::now()),
+        pace: Pace::new(config.batch.interval),
         memory: Budget::new(config.batch.total_kib.get()),
         outage,
         backfill,

@@ -152,7 +152,7 @@ impl Default for Batching {
         Self {
             rows: NonZeroUsize::new(50_000).unwrap_or(NonZeroUsize::MIN),
             kib: positive(2 * 1024),
-            interval: Duration::from_secs(1),
+            interval: Duration::from_millis(500),
             total_kib: positive(6 * 1024),
             concurrent_inserts: positive(2),
         }

@@ -2,10 +2,10 @@
 //!
 //! Invariant: it ends with every row in the table or its record in the dead letters, or says that it did not.
 
+mod insert;
 mod same_table;
 mod traced;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,14 +19,11 @@ use stream::{LaneError, LaneHandle};
 use crate::batch::Batch;
 use crate::delivery::{Delivery, Step};
 use crate::error::Reaction;
-use crate::fence::Fence;
 use crate::owner::{Owner, Since};
-use crate::plan::{Held, Planned, plan};
+use crate::plan::{Held, plan};
 use crate::server::TableError;
 use crate::sink::{Sink, spend};
-use crate::sql::Claim;
 use crate::witness;
-use crate::write::{Insert, Refused};
 
 /// The writing half of a lane.
 pub struct Deliverer {
@@ -190,62 +187,6 @@ impl Deliverer {
         let reached = reached.map_err(|error| self.trouble(error))?;
         self.backfilled = self.backfilled.max(reached.backfilled);
         Ok(Owner::Holds(fence, reached))
-    }
-
-    async fn insert(
-        &mut self,
-        run: Range<usize>,
-        batch: &Batch,
-        delivery: &mut Delivery,
-    ) -> Result<(), Trouble> {
-        let Owner::Holds(fence, _) = self.owner else {
-            delivery.doubted();
-            return Ok(());
-        };
-        let rows = run.len();
-        let Err(Refused { error, shared }) = self.send(delivery.rows(run), batch, fence).await
-        else {
-            delivery.inserted();
-            for _ in 0..rows {
-                let _ = self.budget(batch).note(false);
-            }
-            return Ok(());
-        };
-        self.suspicious = true;
-        let partition = self.partition;
-        if shared && error.may_be_of_one() {
-            self.sink.metrics.failed(error.kind());
-            tracing::warn!(partition, rows, %error, "inserts of several partitions were refused, sending this one alone");
-            self.alone = true;
-            delivery.doubted();
-            return Ok(());
-        }
-        if error.reaction() == Reaction::Halve {
-            self.sink.metrics.failed(error.kind());
-            tracing::warn!(partition, rows, %error, "a row was refused, halving");
-            delivery.refused_for_a_row(error.to_string());
-            return Ok(());
-        }
-        delivery.doubted();
-        Err(self.trouble(error))
-    }
-
-    async fn send(&self, rows: &[Planned], batch: &Batch, fence: Fence) -> Result<(), Refused> {
-        let claim = Claim {
-            partition: self.partition,
-            fence,
-            stored: self.stored,
-        };
-        let month = rows.first().map_or(0, |row| row.month);
-        let mut insert = Insert::new(claim, month);
-        insert.alone = self.alone;
-        insert.parent = traced::traceparent();
-        let bytes = rows.iter().map(|row| row.size(batch.entries())).sum();
-        insert.reserve(rows.len(), bytes);
-        for row in rows {
-            insert.add_row(|data| row.write(batch.entries(), data));
-        }
-        self.sink.writer.insert(insert).await
     }
 
     /// The row is alone and refused: its record goes to the dead letters before anything else happens.

@@ -12,16 +12,17 @@ const BACKLOG: u32 = 2;
 #[derive(Debug)]
 pub struct Pace {
     interval: Duration,
-    next: Mutex<Instant>,
+    /// `None`: nothing has come yet.
+    next: Mutex<Option<Instant>>,
 }
 
 impl Pace {
     /// A departure every `interval`; the first one after a pause a tenth of it after what comes first.
     #[must_use]
-    pub fn new(interval: Duration, now: Instant) -> Self {
+    pub fn new(interval: Duration) -> Self {
         Self {
             interval,
-            next: Mutex::new(now),
+            next: Mutex::default(),
         }
     }
 
@@ -29,10 +30,14 @@ impl Pace {
     pub fn departs(&self, opened: Instant) -> Instant {
         // nothing panics while it is held
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        if *next <= opened {
-            *next = (*next + self.interval).max(opened + self.interval / 10);
-        }
-        *next
+        let soon = opened + self.interval / 10;
+        let departs = match *next {
+            Some(next) if next > opened => next,
+            Some(gone) => soon.max(gone + self.interval),
+            None => soon,
+        };
+        *next = Some(departs);
+        departs
     }
 
     /// The departure of a batch that belongs to a backlog and could leave with this one.
@@ -48,25 +53,28 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn pace() -> (Pace, impl Fn(u32) -> Instant) {
+        let begun = Instant::now();
+        (Pace::new(SECOND), move |tenths| {
+            begun + SECOND / 10 * tenths
+        })
+    }
+
     #[test]
     fn what_is_opened_between_two_departures_leaves_with_the_next_one() {
-        let begun = Instant::now();
-        let (pace, at) = (Pace::new(SECOND, begun), |tenths| {
-            begun + SECOND / 10 * tenths
-        });
-        assert_eq!(pace.departs(at(0)), at(10));
-        assert_eq!(pace.departs(at(9)), at(10));
-        assert_eq!(pace.departs(at(10)), at(20));
-        assert_eq!(pace.departs(at(15)), at(20));
-        assert_eq!(pace.departs(at(21)), at(30), "as if the one at 20 had gone");
+        let (pace, at) = pace();
+        assert_eq!(pace.departs(at(0)), at(1), "the first one of a process");
+        assert_eq!(pace.departs(at(1)), at(11));
+        assert_eq!(pace.departs(at(10)), at(11));
+        assert_eq!(pace.departs(at(11)), at(21));
+        assert_eq!(pace.departs(at(16)), at(21));
+        assert_eq!(pace.later(at(21)), at(41));
     }
 
     #[test]
     fn after_a_pause_the_first_hardly_waits_and_others_go_with_it() {
-        let begun = Instant::now();
-        let (pace, at) = (Pace::new(SECOND, begun), |tenths| {
-            begun + SECOND / 10 * tenths
-        });
+        let (pace, at) = pace();
+        pace.departs(at(0));
         assert_eq!(pace.departs(at(95)), at(96));
         assert_eq!(pace.departs(at(95)), at(96));
         assert_eq!(pace.departs(at(96)), at(106), "and then every interval");

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use crate::error::{Reaction, ServerError};
-use crate::http::Http;
+use crate::http::{Answer, Http};
 use crate::row::EventIdType;
 use crate::schema::{self, Column, SchemaError};
 use crate::sql::{self, Table};
@@ -67,7 +67,21 @@ pub struct Found {
 /// It is missing, or not as it must be, or the server does not answer cleanly.
 pub async fn inspect(http: &Http, table: &Table) -> Result<Found, TableError> {
     let name = format!("{}.{}", table.database, table.name);
-    let answer = http.ask(table.columns()).await?;
+    let (columns, engine, _fences) = tokio::try_join!(
+        http.ask(table.columns()),
+        http.ask(table.engine()),
+        http.ask(table.highest_fences(&[0])),
+    )?;
+    let id_type = schema::check(&name, &read_columns(&columns)?)?;
+    let engine = Reader::new("the engine", &engine.body).text()?;
+    schema::check_engine(&name, &engine)?;
+    Ok(Found {
+        id_type,
+        synced: schema::is_synced(&engine),
+    })
+}
+
+fn read_columns(answer: &Answer) -> Result<Vec<Column>, ServerError> {
     let mut reader = Reader::new("the columns", &answer.body);
     let mut columns = Vec::new();
     while !reader.is_empty() {
@@ -77,15 +91,7 @@ pub async fn inspect(http: &Http, table: &Table) -> Result<Found, TableError> {
             default_kind: reader.text()?,
         });
     }
-    let id_type = schema::check(&name, &columns)?;
-    let engine = http.ask(table.engine()).await?;
-    let engine = Reader::new("the engine", &engine.body).text()?;
-    schema::check_engine(&name, &engine)?;
-    http.ask(table.highest_fences(&[0])).await?;
-    Ok(Found {
-        id_type,
-        synced: schema::is_synced(&engine),
-    })
+    Ok(columns)
 }
 
 /// The settings of an insert that this server knows.

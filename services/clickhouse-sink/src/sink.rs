@@ -3,10 +3,12 @@
 //! Invariant: an offset is committed only after every row of every record below it is in the table, or the record is in
 //! the dead letters.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod collect;
 
-use engagement::event::{EnrichedEvent, Micros};
+use std::sync::Arc;
+use std::time::Duration;
+
+use engagement::event::Micros;
 use faults::{Point, Rule};
 use stream::checkpoint::Checkpoint;
 use stream::dead_letter::{DeadLetters, Reject, RejectBudget};
@@ -17,15 +19,12 @@ use stream::{LaneError, LaneHandle, Record};
 use crate::backfill::{Backfill, Source};
 use crate::batch::{Batch, Limits};
 use crate::deliver::Deliverer;
-use crate::intake::{Intake, Judged};
+use crate::intake::Intake;
 use crate::memory::{Budget, Share};
 use crate::metrics::Metrics;
 use crate::outage::Outage;
 use crate::pace::Pace;
 use crate::write::Writer;
-
-/// Records taken from the inbox at once.
-const TAKE: usize = 256;
 
 /// What all lanes of the process share.
 pub struct Sink {
@@ -79,10 +78,10 @@ pub async fn lane(sink: Arc<Sink>, mut handle: LaneHandle) -> Result<(), LaneErr
     let known = committed.unwrap_or_default();
     let stored = known.stored;
     let mut deliverer = Deliverer::new(Arc::clone(&sink), handle.partition(), &known);
+    handle.start(start).await?;
     if !deliverer.open(&handle).await? {
         return Ok(());
     }
-    handle.start(start).await?;
     if let Some(checkpoint) = committed.filter(|_| deliverer.stored() != stored) {
         // what was found to have passed is not asked about again, when less may be there to explain it
         let checkpoint = Checkpoint {
@@ -115,14 +114,6 @@ struct Lane {
     /// Every record below it is in the table.
     done: i64,
     backfill: Backfill,
-}
-
-/// How a batch begins.
-enum First {
-    /// With a record, and memory for it.
-    Record(Share),
-    /// Not: something else is to be done.
-    Instead(Then),
 }
 
 /// Counts a dead letter, unless it was one before: then it says nothing about the stream.
@@ -223,101 +214,5 @@ impl Lane {
             self.handle.commit(next, checkpoint.to_string());
             faults::reach(Point::ClickhouseSinkCommitAfter).await;
         }
-    }
-
-    /// Takes records until the batch is due. Whatever ends it, what was taken before is delivered first.
-    async fn collect(&mut self) -> Closed {
-        let mut closed = Closed {
-            watched: Watched::of(&self.group),
-            then: Then::End,
-            ..Closed::default()
-        };
-        let mut records = Vec::new();
-        match self.first(&mut records).await {
-            First::Record(mut share) => {
-                closed.then = self.fill(&mut closed, &mut share, records).await;
-                closed.memory = Some(share);
-            }
-            First::Instead(then) => closed.then = then,
-        }
-        closed
-    }
-
-    /// Waits for a record, then for memory: one record is all that a lane holds without a share.
-    async fn first(&mut self, records: &mut Vec<Record>) -> First {
-        tokio::select! {
-            biased;
-            taken = self.handle.recv_many(records, 1) => if taken == 0 {
-                return First::Instead(Then::End);
-            },
-            () = self.backfill.due() => return First::Instead(Then::Beside),
-        }
-        let (budget, stopping) = (&self.sink.memory, self.handle.stopping());
-        let share = stopping.run_until_cancelled(budget.share()).await;
-        share.map_or(First::Instead(Then::End), First::Record)
-    }
-
-    async fn fill(
-        &mut self,
-        closed: &mut Closed,
-        share: &mut Share,
-        mut records: Vec<Record>,
-    ) -> Then {
-        let limits = self.sink.limits;
-        loop {
-            for record in records.drain(..) {
-                if let Err(error) = self.accept(&record, closed).await {
-                    return Then::Fail(error);
-                }
-            }
-            let covered = share.covers(&self.sink.memory, closed.batch.bytes());
-            if closed.batch.is_full(&limits) || !covered {
-                return Then::Continue;
-            }
-            let taking = self.handle.recv_many(&mut records, TAKE);
-            let taken = match closed.batch.due(&self.sink.pace) {
-                None => taking.await,
-                Some(due) => match tokio::time::timeout_at(due.into(), taking).await {
-                    Ok(taken) => taken,
-                    Err(_) if self.backfill.is_due() => return Then::Beside,
-                    Err(_) => return Then::Continue,
-                },
-            };
-            if taken == 0 {
-                return Then::End;
-            }
-        }
-    }
-
-    /// Puts a record into the batch, drops it as a duplicate, or dead-letters it.
-    async fn accept(&mut self, record: &Record, closed: &mut Closed) -> Result<(), LaneError> {
-        let (clock, watched) = (self.sink.clock, &mut closed.watched);
-        let watch = |event: &EnrichedEvent| watched.received(record, event, clock);
-        let judged = self.intake.judge(record, watch);
-        let checkpoint = self.intake.checkpoint(record);
-        let now = Instant::now();
-        match judged {
-            Judged::Entry(entry) => {
-                let age = self.sink.age(entry.committed_at);
-                closed.batch.push(*entry, now, age);
-                let _ = self.rejects.note(false);
-            }
-            Judged::Duplicate => {
-                self.sink.metrics.duplicate();
-                closed.batch.pass(record.offset, now);
-            }
-            Judged::Reject(reject) => {
-                self.sink.bury(record, &reject).await?;
-                closed.batch.pass(record.offset, now);
-                closed.checkpoint = checkpoint;
-                return spend(&mut self.rejects, record, &reject);
-            }
-            Judged::Hole(error) => {
-                service::metrics::lineage_violation();
-                return Err(error);
-            }
-        }
-        closed.checkpoint = checkpoint;
-        Ok(())
     }
 }

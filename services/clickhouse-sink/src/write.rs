@@ -103,9 +103,10 @@ impl Writer {
         instance: u64,
     ) -> Result<(Self, Found), TableError> {
         let table = config.table();
-        let found = inspect(&http, &table).await?;
+        let settings = async { Ok(known_settings(&http).await?) };
+        let (found, settings) = tokio::try_join!(inspect(&http, &table), settings)?;
         let statement = Arc::new(Statement {
-            settings: known_settings(&http).await?,
+            settings,
             id_type: found.id_type,
             instance,
             count: AtomicU64::new(0),

@@ -16,18 +16,22 @@ impl Deliverer {
         self.stored
     }
 
-    /// Looks at the table before anything is read. `false`: the lane was told to stop before it answered.
+    /// Takes the partition, and looks whether the table is the one that was written into, while the first records are on their way.
+    /// `false`: the lane was told to stop before the server answered.
     ///
     /// # Errors
     /// The table lacks what was written into it, or cannot be used.
     pub async fn open(&mut self, handle: &LaneHandle) -> Result<bool, LaneError> {
         let opened = loop {
-            let Err(trouble) = self.is_same_table().await else {
-                break Ok(true);
-            };
-            match self.waits(trouble, handle).await {
-                Ok(true) => {}
-                ended => break ended,
+            match self.take().await {
+                Ok(owner) => {
+                    self.owner = owner;
+                    break Ok(true);
+                }
+                Err(trouble) => match self.waits(trouble, handle).await {
+                    Ok(true) => {}
+                    ended => break ended,
+                },
             }
         };
         self.backoff.reset();

@@ -1,0 +1,161 @@
+//! What a partition reads of a backfill at once, and which of it may be written.
+//!
+//! Invariant: nothing is taken behind a record that still must wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stream::backfill::{Addressee, Ticket};
+use stream::dead_letter::Reject;
+use stream::probe::Most;
+use stream::resume::source_position;
+use stream::{LaneError, LaneHandle, Record};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::place::{Judged, Place, judge};
+use super::{Backfill, Portion};
+use crate::batch::Batch;
+use crate::intake;
+use crate::sink::Sink;
+
+/// What is read at once: a live batch that comes meanwhile waits for it. Each question and each insert costs the server more
+/// than its rows do, so that few large portions are several times as fast as many small ones.
+const MOST: Most = Most {
+    records: 8192,
+    bytes: 3 * 1024 * 1024,
+};
+/// Before a record that must wait for live ones is looked at again.
+const HELD: Duration = Duration::from_millis(500);
+
+impl Backfill {
+    pub(super) async fn portion(
+        &mut self,
+        sink: &Sink,
+        handle: &LaneHandle,
+        done: i64,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<Option<Portion>, LaneError> {
+        let Some(reading) = &self.reading else {
+            return Ok(None);
+        };
+        let topic = Arc::clone(reading.beside.topic());
+        let place = self.find(handle, &topic).await?;
+        let from = (place.next - 1).max(0);
+        let records = handle.read_some(&topic, self.partition, from, MOST).await?;
+        let Some(records) = self.proven(&topic, place, &records) else {
+            return Ok(None);
+        };
+        let (mut batch, mut before, mut end) = (Batch::of(topic), None, None);
+        for record in records {
+            let ticket = Ticket::of(record);
+            if let Some(ticket) = &ticket
+                && ticket.after > done
+            {
+                let known = match end {
+                    Some(known) => known,
+                    None => handle.watermarks().await?.high,
+                };
+                end = Some(known);
+                if !ticket.is_due(done, known) {
+                    break;
+                }
+            }
+            self.accept(sink, record, ticket.as_ref(), &mut batch)
+                .await?;
+            before = source_position(record);
+        }
+        if batch.next().is_none() {
+            self.not_before = Instant::now() + HELD;
+            return Ok(None);
+        }
+        Ok(Some(Portion {
+            batch,
+            before,
+            _turn: turn,
+        }))
+    }
+
+    /// Puts a record into the batch, passes it over because it is for others, or dead-letters it.
+    async fn accept(
+        &mut self,
+        sink: &Sink,
+        record: &Record,
+        ticket: Option<&Ticket>,
+        batch: &mut Batch,
+    ) -> Result<(), LaneError> {
+        if let Some(reading) = &self.reading {
+            reading.consumed.increment(1);
+        }
+        let now = Instant::now();
+        let judged = match ticket {
+            Some(ticket) if !ticket.is_for(Addressee::Clickhouse) => {
+                batch.pass(record.offset, now);
+                return Ok(());
+            }
+            Some(_) => intake::beside(record, sink.writer.id_type()),
+            None => Err(no_ticket()),
+        };
+        match judged {
+            Ok(entry) => {
+                batch.push(entry, now, Duration::ZERO);
+                let _ = self.rejects.note(false);
+                Ok(())
+            }
+            Err(reject) => {
+                sink.bury(record, &reject).await?;
+                batch.pass(record.offset, now);
+                self.rejects.spend(record, &reject)
+            }
+        }
+    }
+
+    /// After what was read last, or where the group's commit says.
+    async fn find(&mut self, handle: &LaneHandle, topic: &str) -> Result<Place, LaneError> {
+        if let Some(place) = self.place {
+            return Ok(place);
+        }
+        let place = Place::of(handle.committed_beside(topic).await?);
+        self.place = Some(place);
+        Ok(place)
+    }
+
+    /// The records that are new, among those read from the one before the place on. `None`: it is another topic, and
+    /// is read from its beginning next; what the table holds of it already is not written twice.
+    fn proven<'a>(
+        &mut self,
+        topic: &str,
+        place: Place,
+        records: &'a [Record],
+    ) -> Option<&'a [Record]> {
+        let (first, rest) = match judge(place, records, self.end()) {
+            Judged::Same(rest) => return Some(rest),
+            Judged::Expired(rest) => (
+                rest.first().map_or(self.end(), |record| record.offset),
+                Some(rest),
+            ),
+            Judged::Another => (0, None),
+        };
+        service::metrics::lineage_violation();
+        tracing::error!(
+            topic,
+            partition = self.partition,
+            read_up_to = place.next,
+            goes_on_at = first,
+            "records of a backfill have expired unread, or its topic was made anew: run that backfill again if it was not complete \
+             (`engagectl backfill --list`)"
+        );
+        self.place = Some(Place {
+            next: first,
+            before: None,
+        });
+        rest
+    }
+}
+
+fn no_ticket() -> Reject {
+    let message = format!(
+        "the header {} is missing or of another version",
+        stream::backfill::BACKFILL
+    );
+    Reject::new("malformed", "decode", "clickhouse_sink::backfill", message)
+}
