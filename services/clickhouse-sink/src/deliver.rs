@@ -175,14 +175,15 @@ impl Deliverer {
     /// Makes this lane the only one that can write its partition.
     async fn take(&mut self) -> Result<Owner, Trouble> {
         let (writer, partition) = (&self.sink.writer, self.partition);
-        let fence = writer.take(partition).await;
+        let (fence, standing) = tokio::join!(writer.take(partition), self.standing());
         let fence = fence.map_err(|error| self.trouble(error))?;
+        let standing = standing.map_err(|error| self.trouble(error))?;
         if self.suspicious {
             let checked = writer.check(partition, fence).await;
             checked.map_err(|error| self.trouble(error))?;
             self.suspicious = false;
         }
-        self.is_same_table().await?;
+        self.is_same_table(standing)?;
         let reached = self.sink.writer.reached(partition, self.since).await;
         let reached = reached.map_err(|error| self.trouble(error))?;
         self.backfilled = self.backfilled.max(reached.backfilled);

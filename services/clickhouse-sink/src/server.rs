@@ -67,14 +67,16 @@ pub struct Found {
 /// It is missing, or not as it must be, or the server does not answer cleanly.
 pub async fn inspect(http: &Http, table: &Table) -> Result<Found, TableError> {
     let name = format!("{}.{}", table.database, table.name);
-    let (columns, engine, _fences) = tokio::try_join!(
+    // asked at once, and judged in this order: without a table, nothing else is worth a word
+    let (columns, engine, fences) = tokio::join!(
         http.ask(table.columns()),
         http.ask(table.engine()),
         http.ask(table.highest_fences(&[0])),
-    )?;
-    let id_type = schema::check(&name, &read_columns(&columns)?)?;
-    let engine = Reader::new("the engine", &engine.body).text()?;
+    );
+    let id_type = schema::check(&name, &read_columns(&columns?)?)?;
+    let engine = Reader::new("the engine", &engine?.body).text()?;
     schema::check_engine(&name, &engine)?;
+    fences?;
     Ok(Found {
         id_type,
         synced: schema::is_synced(&engine),

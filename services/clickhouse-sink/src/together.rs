@@ -1,11 +1,12 @@
 //! One question to the server for all lanes that have the same one.
 //!
 //! A process that starts has a lane in doubt for each of its partitions, and a question costs the server about the same whatever it
-//! asks. So the first lane asks for itself, and those that come while it waits ask together when it is done.
+//! asks. So the first lane waits a moment for others and asks for all, and those that come meanwhile ask together when it is done.
 //! Invariant: an answer is that of a question that was sent after it was asked for.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
@@ -14,15 +15,28 @@ use crate::error::ServerError;
 type Answered<A> = Result<A, ServerError>;
 type Waiting<Q, A> = (Q, oneshot::Sender<Answered<A>>);
 
+/// How long the first one waits, unless told otherwise: lanes that were answered together go on within this.
+const COMPANY: Duration = Duration::from_millis(5);
+
 /// Those who wait to ask the same.
 pub struct Together<Q, A> {
+    company: Duration,
     waiting: Mutex<Vec<Waiting<Q, A>>>,
     asking: tokio::sync::Mutex<()>,
 }
 
 impl<Q, A> Default for Together<Q, A> {
     fn default() -> Self {
+        Self::with_company(COMPANY)
+    }
+}
+
+impl<Q, A> Together<Q, A> {
+    /// The first one waits so long for others.
+    #[must_use]
+    pub fn with_company(company: Duration) -> Self {
         Self {
+            company,
             waiting: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         }
@@ -61,6 +75,7 @@ impl<Q: Clone, A> Together<Q, A> {
                 Err(TryRecvError::Closed) => continue,
                 Err(TryRecvError::Empty) => {}
             }
+            tokio::time::sleep(self.company).await;
             let (questions, waiting): (Vec<Q>, Vec<_>) = self.all_that_wait().into_iter().unzip();
             give(waiting, ask_all(questions).await);
             drop(turn);
@@ -148,7 +163,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn those_that_come_while_one_asks_ask_together() {
         let (together, (server, mut told)) = (Arc::default(), Server::new());
         let first = lane(&together, &server, 1);
@@ -165,7 +180,7 @@ mod tests {
         assert!(told.try_recv().is_err(), "two questions for four");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_error_is_everybodys_and_the_next_question_is_asked_anew() {
         let (together, (server, mut told)) = (Arc::default(), Server::new());
         let first = lane(&together, &server, 1);
@@ -183,7 +198,7 @@ mod tests {
         assert_eq!(again.await.unwrap().unwrap(), 20);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn whoever_was_asked_for_by_one_that_was_dropped_asks_again() {
         let (together, (server, mut told)) = (Arc::default(), Server::new());
         let first = lane(&together, &server, 1);

@@ -9,6 +9,7 @@ mod statement;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use engagement::event::Position;
 use faults::Point;
@@ -72,6 +73,9 @@ impl Insert {
     }
 }
 
+/// Within this, lanes that were assigned together have read where they stand in the log, and take their partitions.
+const ASSIGNED: Duration = Duration::from_millis(50);
+
 /// Writes into one table.
 #[derive(Debug)]
 pub struct Writer {
@@ -83,12 +87,23 @@ pub struct Writer {
 }
 
 /// What lanes ask together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Questions {
     fences: Together<i32, Result<Fence, ServerError>>,
     pub(crate) reached: Together<(i32, Option<Since>), Reached>,
     pub(crate) held: Together<Stored, bool>,
     pub(crate) positions: Together<Vec<Span>, Vec<(Position, u8)>>,
+}
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self {
+            fences: Together::with_company(ASSIGNED),
+            reached: Together::default(),
+            held: Together::default(),
+            positions: Together::default(),
+        }
+    }
 }
 
 impl Writer {
@@ -103,10 +118,10 @@ impl Writer {
         instance: u64,
     ) -> Result<(Self, Found), TableError> {
         let table = config.table();
-        let settings = async { Ok(known_settings(&http).await?) };
-        let (found, settings) = tokio::try_join!(inspect(&http, &table), settings)?;
+        let (found, settings) = tokio::join!(inspect(&http, &table), known_settings(&http));
+        let found = found?;
         let statement = Arc::new(Statement {
-            settings,
+            settings: settings?,
             id_type: found.id_type,
             instance,
             count: AtomicU64::new(0),

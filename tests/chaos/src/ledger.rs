@@ -147,7 +147,7 @@ pub fn render(entries: &[Entry]) -> String {
     }
     let drains: Vec<&Drain> = entries.iter().flat_map(|entry| &entry.drains).collect();
     if !drains.is_empty() {
-        text.push_str("\n## Backlogs after an outage of every sink's server\n\n");
+        text.push_str("\n## Backlogs after an outage of what the sinks write to\n\n");
     }
     for drain in drains {
         let _ = writeln!(text, "* {drain}");

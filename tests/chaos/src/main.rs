@@ -44,7 +44,7 @@ struct Cli {
     /// Then kill each service so often, alone, to measure how long it takes to work again.
     #[arg(long, default_value_t = 5)]
     recovery_rounds: usize,
-    /// Then take every sink's server away for so long, and measure how the backlog drains.
+    /// Then take each sink's server away for so long, one after the other, and measure how the backlog drains.
     #[arg(long, value_parser = humantime::parse_duration)]
     outage: Option<Duration>,
     /// These services do not run: a load that is more than one delivery an event allows wants no webhook-forwarder.

@@ -39,7 +39,7 @@ pub struct RunOptions {
     pub point_rounds: usize,
     /// Then kill each service so often, alone, to measure how long it takes to work again.
     pub recovery_rounds: usize,
-    /// Then take every sink's server away for so long, and measure how the backlog drains.
+    /// Then take each sink's server away for so long, one after the other, and measure how the backlog drains.
     pub outage: Option<Duration>,
     /// Rows a second.
     pub rate: f64,

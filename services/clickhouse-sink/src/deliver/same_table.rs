@@ -7,6 +7,7 @@ use stream::checkpoint::Stored;
 use stream::{LaneError, LaneHandle};
 
 use super::{Deliverer, Trouble};
+use crate::error::ServerError;
 use crate::witness::{Emptied, REMEDY, Standing};
 
 impl Deliverer {
@@ -39,12 +40,20 @@ impl Deliverer {
         opened
     }
 
-    pub(super) async fn is_same_table(&mut self) -> Result<(), Trouble> {
+    /// What became of the row that is remembered; present, where none is.
+    pub(super) async fn standing(&self) -> Result<Standing, ServerError> {
+        match &self.stored {
+            None => Ok(Standing::Present),
+            Some(stored) => self.sink.writer.standing(self.partition, stored).await,
+        }
+    }
+
+    /// What that means for the lane.
+    pub(super) fn is_same_table(&mut self, standing: Standing) -> Result<(), Trouble> {
         let (partition, Some(stored)) = (self.partition, self.stored) else {
             return Ok(());
         };
-        let standing = self.sink.writer.standing(partition, &stored).await;
-        match standing.map_err(|error| self.trouble(error))? {
+        match standing {
             Standing::Present => Ok(()),
             Standing::Passed => {
                 tracing::info!(partition, position = %stored.position, "the row remembered of this table has passed");

@@ -1,11 +1,10 @@
-//! One long outage of everything that the sinks write to, and how fast the backlog drains afterwards.
+//! A long outage of what each sink writes to, one after the other, and how fast the backlog drains afterwards.
 //!
 //! Invariant: nothing else is broken meanwhile, and rows keep coming at the same rate until the backlog is gone.
 
 use std::fmt;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -71,40 +70,43 @@ struct Point {
     end: i64,
 }
 
-/// Cuts every sink off from its server at once, for this long, and measures how each comes back.
+/// Cuts one sink after the other off from its server, for this long each, and measures how each comes back.
 ///
 /// # Errors
 /// The broker does not answer, or a sink has not come back in three times the outage (five minutes at least).
 pub async fn measure_drain(arena: &Arena, outage: Duration) -> anyhow::Result<Vec<Drain>> {
-    arena.measures.begin();
-    let before = point(arena, SINKS[0].0).await?;
-    let sinks: Vec<_> = SINKS
-        .into_iter()
-        .filter(|(service, _)| arena.fleet.runs(service))
-        .collect();
-    for (_, pair) in &sinks {
-        arena.proxies.link(*pair).set(Conduct::refusing());
-        arena.proxies.link(*pair).cut(Cut::Reset);
-    }
-    let away = Instant::now();
-    tokio::time::sleep(outage).await;
-    let after = point(arena, SINKS[0].0).await?;
-    let outage_s = away.elapsed().as_secs_f64();
-    let steady = float(after.end - before.end) / outage_s;
-    for (_, pair) in &sinks {
-        arena.proxies.link(*pair).heal();
-    }
-    let drains = sinks
-        .iter()
-        .map(|(service, _)| drain(arena, service, outage_s, steady));
-    let measured = try_join_all(drains).await;
-    arena.measures.end();
-    arena.measures.count("sinks.outage");
-    let measured = measured?;
-    for drain in &measured {
-        crate::run::say(&format!("sinks.outage: {drain}"));
+    let mut measured = Vec::new();
+    for (service, pair) in SINKS {
+        if arena.fleet.runs(service) {
+            arena.measures.begin();
+            let drained = measure_one(arena, service, pair, outage).await;
+            arena.measures.end();
+            let drained = drained?;
+            crate::run::say(&format!("sinks.outage: {drained}"));
+            arena.measures.count("sinks.outage");
+            measured.push(drained);
+        }
     }
     Ok(measured)
+}
+
+async fn measure_one(
+    arena: &Arena,
+    service: &'static str,
+    pair: Pair,
+    outage: Duration,
+) -> anyhow::Result<Drain> {
+    let before = point(arena, service).await?;
+    let link = arena.proxies.link(pair);
+    link.set(Conduct::refusing());
+    link.cut(Cut::Reset);
+    let away = Instant::now();
+    tokio::time::sleep(outage).await;
+    let after = point(arena, service).await?;
+    let outage_s = away.elapsed().as_secs_f64();
+    let steady = float(after.end - before.end) / outage_s;
+    link.heal();
+    drain(arena, service, outage_s, steady).await
 }
 
 async fn drain(
