@@ -75,6 +75,8 @@ impl KafkaSettings {
             .set("queued.min.messages", "1000")
             .set("queued.max.messages.kbytes", "1024")
             .set("fetch.message.max.bytes", "262144")
+            // a range that is longer than the queue would stop for a second (the default) each time the queue is full
+            .set("fetch.queue.backoff.ms", "20")
             // all partitions together: a reader of sixteen would hold sixteen times that, decompressed
             .set("fetch.max.bytes", FETCH_MAX_BYTES.to_string());
         self.finish_without(
@@ -94,8 +96,7 @@ impl KafkaSettings {
         config
             .set("queued.min.messages", "20000")
             .set("queued.max.messages.kbytes", "8192")
-            .set("fetch.message.max.bytes", "524288")
-            .set("fetch.queue.backoff.ms", "20");
+            .set("fetch.message.max.bytes", "524288");
         config
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stream::probe::Probe;
 use stream::settings::InboxLimits;
@@ -390,4 +390,19 @@ async fn single_records_ranges_and_tails_are_read_across_gaps() {
         (50, 50, 0)
     );
     assert_eq!(probe.read_one(&topic, 0, 17).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_that_is_longer_than_the_queue_is_read_without_pauses() {
+    const RECORDS: i64 = 10_000;
+    let topic = topic("long-range", 1).await;
+    fill(&topic, 0, 0..RECORDS);
+    let probe = Probe::new(&settings(), &unique("g"));
+    // the first question connects
+    probe.read_one(&topic, 0, 0).await.unwrap();
+    let begun = Instant::now();
+    let range = probe.read_range(&topic, 0, 0, RECORDS).await.unwrap();
+    assert_eq!(range.len() as i64, RECORDS);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
