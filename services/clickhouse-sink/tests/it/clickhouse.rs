@@ -64,9 +64,19 @@ impl Database {
     }
 
     pub(crate) async fn bytes(&self, sql: &str) -> Result<Vec<u8>, String> {
+        self.post(&self.url, sql).await
+    }
+
+    /// Under an id by which the server knows the query while it runs.
+    pub(crate) async fn run_as(&self, query_id: &str, sql: &str) -> Result<Vec<u8>, String> {
+        let url = format!("{}/?query_id={query_id}", self.url.trim_end_matches('/'));
+        self.post(&url, sql).await
+    }
+
+    async fn post(&self, url: &str, sql: &str) -> Result<Vec<u8>, String> {
         let request = self
             .client
-            .post(&self.url)
+            .post(url)
             .header("X-ClickHouse-User", &self.user)
             .header("X-ClickHouse-Key", &self.password);
         let response = request

@@ -7,6 +7,7 @@ use engagement::wire::{self, Format};
 
 use crate::bench::{Bench, event, events, totals};
 use crate::proxy::Proxy;
+use crate::table::writer;
 
 /// Parts that inserts have made.
 async fn parts(bench: &Bench) -> i64 {
@@ -110,4 +111,31 @@ async fn an_insert_of_several_partitions_that_arrives_late_writes_only_what_nobo
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(bench.database.totals().await, totals(60));
     next.stop().await;
+}
+
+#[tokio::test]
+async fn an_insert_that_runs_is_ended_by_whoever_takes_one_of_its_partitions() {
+    let (database, writer) = writer("ended").await;
+    let query_id = writer.table().query_id([3, 15].into_iter(), "somebody-1");
+    let slow = format!(
+        "INSERT INTO {} (event_id, event_ts) SELECT number, now64(6) FROM numbers(600) WHERE sleepEachRow(0.1) = 0 \
+         SETTINGS max_block_size = 1, max_threads = 1",
+        database.table()
+    );
+    let running = {
+        let (database, query_id) = (database.clone(), query_id.clone());
+        tokio::spawn(async move { database.run_as(&query_id, &slow).await })
+    };
+    let is_listed = format!("SELECT count() FROM system.processes WHERE query_id = '{query_id}'");
+    let begun = Instant::now();
+    while database.run(&is_listed).await != "1" {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it never ran");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    writer.take(5).await.unwrap();
+    assert_eq!(database.run(&is_listed).await, "1", "of 3 and 15, not of 5");
+    writer.take(15).await.unwrap();
+    assert_eq!(database.run(&is_listed).await, "0");
+    let ended = running.await.unwrap().unwrap_err();
+    assert!(ended.contains("QUERY_WAS_CANCELLED"), "{ended}");
 }
