@@ -28,12 +28,16 @@ const POLL: Duration = Duration::from_millis(100);
 const PARTITIONS: Duration = Duration::from_secs(60);
 /// The same while the topic is not followed: an idle topic tells nothing after an outage, this answer does.
 const AGAIN: Duration = Duration::from_secs(1);
+/// A client that got no answer for so long is replaced: one was seen that found no way back to a broker which answered every other
+/// client of the same process.
+const LOST: Duration = Duration::from_secs(30);
 /// Records applied under one lock: it is given back often enough for lanes to read.
 const TURN: u64 = 500;
 
 /// Follows the content topic until `stop`; runs on a thread of its own.
 pub struct Follower {
     contents: Arc<Contents>,
+    kafka: KafkaSettings,
     consumer: SideConsumer,
     topic: String,
     parser: Parser,
@@ -53,12 +57,11 @@ impl Follower {
         topic: &str,
         parser: Parser,
     ) -> Result<Self, KafkaError> {
-        let config = kafka.probe_config("enricher-contents");
-        let consumer: SideConsumer = config.create_with_context(SideContext)?;
         let topic = topic.to_owned();
         let mut follower = Self {
             contents,
-            consumer,
+            consumer: client(kafka)?,
+            kafka: kafka.clone(),
             topic,
             parser,
             missing: HashMap::new(),
@@ -70,7 +73,7 @@ impl Follower {
 
     /// The loop. Faults are waited out: what is in the catalog stays good meanwhile.
     pub fn run(mut self, stop: &CancellationToken) {
-        let (mut asked, mut arrived) = (Instant::now(), 0_u64);
+        let (mut asked, mut followed, mut arrived) = (Instant::now(), Instant::now(), 0_u64);
         while !stop.is_cancelled() {
             self.tell_loaded();
             let seen = self.turn();
@@ -88,6 +91,28 @@ impl Follower {
                 let fault = self.add_partitions().err().map(|e| e.to_string());
                 self.contents.set_fault(fault);
             }
+            if self.contents.is_followed() {
+                followed = Instant::now();
+            } else if followed.elapsed() >= LOST {
+                followed = Instant::now();
+                self.renew();
+            }
+        }
+    }
+
+    /// Another client, which reads everything again: the marks of the rows keep what is newer.
+    fn renew(&mut self) {
+        let renewed = client(&self.kafka);
+        tracing::warn!(
+            topic = self.topic,
+            ok = renewed.is_ok(),
+            "no answer for {LOST:?}, the content topic is read again by a new client"
+        );
+        if let Ok(consumer) = renewed {
+            let lost = std::mem::replace(&mut self.consumer, consumer);
+            self.partitions = 0;
+            // closing may wait for the answer that does not come
+            std::thread::spawn(move || drop(lost));
         }
     }
 
@@ -200,6 +225,11 @@ impl Follower {
         }
         Ok(list)
     }
+}
+
+fn client(kafka: &KafkaSettings) -> Result<SideConsumer, KafkaError> {
+    let config = kafka.probe_config("enricher-contents");
+    config.create_with_context(SideContext)
 }
 
 fn reached(missing: &mut HashMap<i32, i64>, partition: i32, next: i64) {
