@@ -14,6 +14,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use stream::probe::Probe;
 use stream::{KafkaSettings, Record};
 
+use crate::wait::eventually;
 use crate::world::World;
 
 const ANSWER: Duration = Duration::from_secs(120);
@@ -211,8 +212,11 @@ impl Log {
         let probe = Probe::new(&self.settings, "compliance-reader");
         let mut records = Vec::new();
         for partition in 0..PARTITIONS {
-            let found = probe.read_range(topic, partition, 0, i64::MAX).await;
-            records.extend(found.unwrap());
+            let found = eventually("everything of a partition", async || {
+                let read = probe.read_range(topic, partition, 0, i64::MAX).await;
+                read.map_err(|error| error.to_string())
+            });
+            records.extend(found.await);
         }
         records
     }

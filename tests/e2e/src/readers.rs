@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
+use devstack::next_message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message, OwnedMessage};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -193,8 +194,8 @@ impl World {
         }
         consumer.assign(&partitions).unwrap();
         self.eventually("the dead letter", || async {
-            // a connection that broke is the client's to mend
-            let message = consumer.poll(Duration::from_millis(50))?.ok()?.detach();
+            let soon = std::time::Instant::now() + Duration::from_millis(50);
+            let message = next_message(&consumer, soon).ok()?.detach();
             (message.payload() == Some(bytes)).then(|| DeadLetter {
                 key: message.key().map(<[u8]>::to_vec),
                 message,

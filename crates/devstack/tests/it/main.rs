@@ -4,6 +4,7 @@
 mod demo;
 mod lifetime;
 mod missing;
+mod reading;
 mod reexec;
 mod servers;
 mod shared;

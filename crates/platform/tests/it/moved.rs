@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use devstack::next_message;
 use platform::{Keeper, Look};
 use rdkafka::Message as _;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
@@ -60,11 +61,8 @@ impl Changes {
     pub(crate) fn await_change(&mut self, change: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.seen.contains(change) {
-            assert!(Instant::now() < deadline, "no {change} in {:?}", self.seen);
-            // a connection that broke is the client's to mend
-            let Some(Ok(record)) = self.consumer.poll(Duration::from_millis(200)) else {
-                continue;
-            };
+            let record = next_message(&self.consumer, deadline)
+                .unwrap_or_else(|error| panic!("no {change} in {:?}: {error}", self.seen));
             if let Some(payload) = record.payload() {
                 self.seen.insert(name(payload));
             }

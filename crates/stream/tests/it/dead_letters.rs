@@ -6,7 +6,7 @@ use stream::dead_letter::{DeadLetters, Reject};
 use stream::probe::Probe;
 use stream::{LaneError, OutRecord, Producer};
 
-use crate::support::{settings, text, topic};
+use crate::support::{read, settings, text, topic};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn key_value_headers_and_timestamp_are_the_originals_byte_for_byte() {
@@ -37,13 +37,13 @@ async fn key_value_headers_and_timestamp_are_the_originals_byte_for_byte() {
     }
     let probe = Probe::new(&settings(), "g");
     let dead = DeadLetters::with_topic(&settings(), "enricher", &letters).unwrap();
-    let originals = probe.read_range(&source, 2, 0, 3).await.unwrap();
+    let originals = read(&probe, &source, 2, 0..3).await;
     assert_eq!(originals.len(), 3);
     for original in &originals {
         let reject = Reject::new("malformed", "decode", "engagement::envelope", "not JSON");
         dead.send(original, &reject, Micros(0)).await.unwrap();
     }
-    let found = probe.read_range(&letters, 2, 0, 3).await.unwrap();
+    let found = read(&probe, &letters, 2, 0..3).await;
     for (original, letter) in originals.iter().zip(&found) {
         assert_eq!(
             (&letter.key, &letter.payload),
@@ -128,7 +128,7 @@ async fn a_letter_that_the_broker_refuses_for_its_size_stops_the_lane_and_not_th
         producer.send_acked(&record).await.unwrap();
     }
     let probe = Probe::new(&settings(), "g");
-    let originals = probe.read_range(&source, 0, 0, 2).await.unwrap();
+    let originals = read(&probe, &source, 0, 0..2).await;
     let dead = DeadLetters::with_topic(&settings(), "enricher", &letters).unwrap();
     let reject = Reject::new("malformed", "decode", "x", "y");
     let both = futures_util::future::join(
@@ -145,5 +145,5 @@ async fn a_letter_that_the_broker_refuses_for_its_size_stops_the_lane_and_not_th
         "{large:?}"
     );
     assert_eq!(small, Ok(()));
-    assert_eq!(probe.read_range(&letters, 0, 0, 9).await.unwrap().len(), 1);
+    assert_eq!(read(&probe, &letters, 0, 0..9).await.len(), 1);
 }

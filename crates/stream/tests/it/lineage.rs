@@ -13,7 +13,7 @@ use stream::producer::ProducerOptions;
 use stream::resume::{refused, source_position};
 use stream::{LaneError, LaneHandle, OutRecord, Producer, Record};
 
-use crate::support::{Member, eventually, fill, options, settings, topic, unique};
+use crate::support::{Member, eventually, fill, options, read, settings, topic, unique};
 
 pub(crate) fn enriched(topic: &str, partition: i32, offset: i64, prev: i64) -> OutRecord {
     let position = format!("live/0/{partition}/{offset}");
@@ -131,7 +131,8 @@ async fn an_enricher_that_dies_again_and_again_leaves_one_chain_without_hole() {
     let probe = Probe::new(&settings(), &group);
     for partition in 0..2 {
         eventually("the whole input is in the output", async || {
-            let tail = probe.tail(&output, partition, 1, Vec::new()).await.unwrap();
+            let tail = probe.tail(&output, partition, 1, Vec::new()).await;
+            let tail = tail.map_err(|error| error.to_string())?;
             match tail.records.last().and_then(source_position) {
                 Some(position) if position.offset == 1999 => Ok(()),
                 other => Err(format!("{other:?}")),
@@ -142,11 +143,7 @@ async fn an_enricher_that_dies_again_and_again_leaves_one_chain_without_hole() {
     member.stop().await;
     for partition in 0..2 {
         let (mut reader, mut applied) = (Reader::new(), Vec::new());
-        for record in probe
-            .read_range(&output, partition, 0, i64::MAX)
-            .await
-            .unwrap()
-        {
+        for record in read(&probe, &output, partition, 0..i64::MAX).await {
             match reader.check(&source_of(&record)) {
                 Verdict::Apply => applied.push(reader.last().unwrap().offset),
                 Verdict::Duplicate => {}

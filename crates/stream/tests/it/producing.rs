@@ -7,7 +7,7 @@ use stream::probe::Probe;
 use stream::producer::ProducerOptions;
 use stream::{OutRecord, Producer, SendError};
 
-use crate::support::{create, number, random, settings, topic, unique, with};
+use crate::support::{create, number, random, read, settings, topic, unique, with};
 
 fn record(topic: &str, payload: impl Into<Bytes>) -> OutRecord {
     OutRecord {
@@ -52,10 +52,9 @@ async fn the_first_record_is_acknowledged_alone_and_the_rest_are_in_order() {
     lane.drained().await.unwrap();
     let frontier = lane.advanced().await.unwrap();
     assert_eq!((frontier.next, frontier.value), (1000, "b"));
-    let out: Vec<i64> = Probe::new(&settings(), "g")
-        .read_range(&topic, 0, 0, 5000)
+    let probe = Probe::new(&settings(), "g");
+    let out: Vec<i64> = read(&probe, &topic, 0, 0..5000)
         .await
-        .unwrap()
         .iter()
         .map(number)
         .collect();
@@ -140,10 +139,9 @@ async fn a_record_that_the_broker_refuses_twice_alone_is_found_in_its_batch() {
         let last = tail.records.last().map_or(-1, number);
         next = if outcome.is_ok() { 41 } else { last + 1 };
     }
-    let out: Vec<i64> = Probe::new(&settings(), "g")
-        .read_range(&topic, 0, 0, 100)
+    let probe = Probe::new(&settings(), "g");
+    let out: Vec<i64> = read(&probe, &topic, 0, 0..100)
         .await
-        .unwrap()
         .iter()
         .map(number)
         .collect();

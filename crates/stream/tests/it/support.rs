@@ -1,6 +1,7 @@
 //! One broker for the whole binary, a topic of its own for each test.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use stream::probe::Probe;
 use stream::{KafkaSettings, LaneError, LaneHandle, LanesOptions, Record, RunError, Status};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -118,24 +120,19 @@ pub(crate) async fn expire(topic: &str, partition: i32, before: i64) {
 }
 
 /// Payloads `from..to` as decimal text into one partition.
-pub(crate) fn fill(topic: &str, partition: i32, range: std::ops::Range<i64>) {
+pub(crate) fn fill(topic: &str, partition: i32, range: Range<i64>) {
     // creating a producer takes half a second
     static PRODUCER: OnceLock<BaseProducer> = OnceLock::new();
     let producer = PRODUCER.get_or_init(|| settings().producer_config().create().unwrap());
     send_all(producer, topic, partition, range);
 }
 
-pub(crate) fn fill_at(
-    settings: &KafkaSettings,
-    topic: &str,
-    partition: i32,
-    range: std::ops::Range<i64>,
-) {
+pub(crate) fn fill_at(settings: &KafkaSettings, topic: &str, partition: i32, range: Range<i64>) {
     let producer: BaseProducer = settings.producer_config().create().unwrap();
     send_all(&producer, topic, partition, range);
 }
 
-fn send_all(producer: &BaseProducer, topic: &str, partition: i32, range: std::ops::Range<i64>) {
+fn send_all(producer: &BaseProducer, topic: &str, partition: i32, range: Range<i64>) {
     for number in range {
         let text = number.to_string();
         loop {
@@ -174,6 +171,20 @@ pub(crate) fn number(record: &Record) -> i64 {
 
 pub(crate) fn text(bytes: &'static str) -> Option<Bytes> {
     Some(Bytes::from_static(bytes.as_bytes()))
+}
+
+/// The records of `[from, to)`, asked for again where the broker did not answer.
+pub(crate) async fn read(
+    probe: &Probe,
+    topic: &str,
+    partition: i32,
+    range: Range<i64>,
+) -> Vec<Record> {
+    eventually("a range", async || {
+        let read = probe.read_range(topic, partition, range.start, range.end);
+        read.await.map_err(|error| error.to_string())
+    })
+    .await
 }
 
 /// Polls a condition until it holds; says what was seen last when it never does.

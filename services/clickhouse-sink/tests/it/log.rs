@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use devstack::next_message;
 use engagement::event::EnrichedEvent;
 use engagement::wire::{self, Format};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -153,16 +154,9 @@ impl Log {
         consumer.assign(&start).unwrap();
         let (mut letters, deadline) = (Vec::new(), Instant::now() + WAIT);
         while i64::try_from(letters.len()).unwrap() < high - low {
-            assert!(
-                Instant::now() < deadline,
-                "{} letters of {}",
-                letters.len(),
-                high - low
-            );
-            // a connection that broke is the client's to mend
-            let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else {
-                continue;
-            };
+            let message = next_message(&consumer, deadline).unwrap_or_else(|error| {
+                panic!("{} letters of {}: {error}", letters.len(), high - low)
+            });
             let header = |name: &str| {
                 let headers = message.headers().unwrap();
                 let found = headers.iter().find(|header| header.key == name);

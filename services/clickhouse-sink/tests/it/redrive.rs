@@ -1,5 +1,7 @@
 //! Letters of this sink that are sent back, and those of others.
 
+use std::time::{Duration, Instant};
+
 use engagement::event::Micros;
 use stream::KafkaSettings;
 use stream::dead_letter::{Entry, Letter};
@@ -8,6 +10,7 @@ use stream::producer::ProducerOptions;
 use stream::redrive::to_reader;
 
 use crate::bench::{Bench, events};
+use crate::log::WAIT;
 
 const NOW: Micros = Micros(1_800_000_000_000_000);
 
@@ -56,7 +59,14 @@ fn settings(bench: &Bench) -> KafkaSettings {
 
 async fn letter(bench: &Bench) -> Letter {
     let probe = Probe::new(&settings(bench), "letters");
-    let mut records = probe.read_range(&bench.log.letters, 0, 0, 1).await.unwrap();
+    let deadline = Instant::now() + WAIT;
+    let mut records = loop {
+        match probe.read_range(&bench.log.letters, 0, 0, 1).await {
+            Ok(records) => break records,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     match Entry::of(records.remove(0)) {
         Entry::Letter(letter) => *letter,
         Entry::Mark(mark) => panic!("{mark:?}"),

@@ -69,10 +69,11 @@ pub(crate) async fn give_up(service: &'static str, records: &[Record], kind: &'s
 /// Everything that a partition holds.
 pub(crate) async fn read(topic: &str, partition: i32) -> Vec<Record> {
     let probe = Probe::new(&settings(), "reader");
-    probe
-        .read_range(topic, partition, 0, i64::MAX)
-        .await
-        .unwrap()
+    eventually("everything of a partition", async || {
+        let read = probe.read_range(topic, partition, 0, i64::MAX).await;
+        read.map_err(|error| error.to_string())
+    })
+    .await
 }
 
 /// Gives a group a position, as one that has run.

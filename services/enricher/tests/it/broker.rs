@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use devstack::next_message;
 use engagement::event::EnrichedEvent;
 use engagement::wire::{self, Format};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -127,7 +128,6 @@ impl Broker {
             .set("bootstrap.servers", &self.bootstrap)
             .set("group.id", group)
             .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", "10")
             .create()
             .unwrap()
@@ -143,24 +143,20 @@ impl Broker {
     /// Everything the partition holds now.
     pub(crate) fn read(&self, topic: &str, partition: i32) -> Vec<OwnedMessage> {
         let reader = self.reader("reader");
-        let end = reader
-            .fetch_watermarks(topic, partition, PATIENCE)
-            .unwrap()
-            .1;
+        let ends = reader.fetch_watermarks(topic, partition, PATIENCE);
+        let (mut next, end) = ends.unwrap();
         let mut from = TopicPartitionList::new();
         from.add_partition_offset(topic, partition, Offset::Beginning)
             .unwrap();
         reader.assign(&from).unwrap();
         let (mut found, deadline) = (Vec::new(), Instant::now() + PATIENCE);
-        while Instant::now() < deadline {
-            match reader.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => found.push(message.detach()),
-                Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => return found,
-                // a connection that broke is the client's to mend
-                Some(Err(_)) | None => {}
-            }
+        while next < end {
+            let message = next_message(&reader, deadline)
+                .unwrap_or_else(|error| panic!("{topic}/{partition} up to {end}: {error}"));
+            next = message.offset() + 1;
+            found.push(message.detach());
         }
-        panic!("{topic}/{partition} was not read up to {end} in time");
+        found
     }
 
     /// What the partition holds once it has at least `count` records.

@@ -1,5 +1,7 @@
 //! Letters that are sent back: past the mark, beside the chain, once.
 
+use std::time::{Duration, Instant};
+
 use engagement::event::{EnrichedEvent, Lane, Micros};
 use serde_json::json;
 use stream::dead_letter::{Entry, Letter, MAX_BYTES};
@@ -9,13 +11,20 @@ use stream::producer::ProducerOptions;
 use stream::redrive::{Redrive, to_enricher};
 
 use crate::cdc::{self, Change};
-use crate::world::{CONTENT, World};
+use crate::world::{CONTENT, PATIENCE, World};
 
 async fn letters(world: &World, count: usize) -> Vec<Letter> {
     let topic = &world.config.output.dead_letter_topic;
     world.broker.read_at_least(topic, 0, count).await;
     let probe = Probe::new(&world.config.kafka, "letters");
-    let records = probe.read_range(topic, 0, 0, i64::MAX).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let records = loop {
+        match probe.read_range(topic, 0, 0, i64::MAX).await {
+            Ok(records) => break records,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     let entries = records.into_iter().map(Entry::of);
     entries
         .map(|entry| match entry {

@@ -1,9 +1,10 @@
 //! Topics, records, and a running aggregator.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
+use devstack::next_message;
 use engagement::event::EnrichedEvent;
 use engagement::wire::{Format, encode};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -218,11 +219,8 @@ pub(crate) async fn dead_letters(config: &Config, expected: usize) -> Vec<(Bytes
         consumer.assign(&all).unwrap();
         let (mut found, deadline) = (Vec::new(), Instant::now() + PATIENCE);
         while found.len() < expected {
-            assert!(Instant::now() < deadline, "{found:?}");
-            // a connection that broke is the client's to mend
-            let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else {
-                continue;
-            };
+            let message = next_message(&consumer, deadline)
+                .unwrap_or_else(|error| panic!("{found:?} of {expected}: {error}"));
             let headers = stream_headers(&message);
             found.push((
                 Bytes::copy_from_slice(message.payload().unwrap_or_default()),

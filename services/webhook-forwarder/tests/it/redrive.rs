@@ -67,7 +67,8 @@ async fn letter(topics: &Topics) -> Letter {
     let probe = Probe::new(&topics.settings, "letters");
     let record = eventually("the letter", async || {
         let read = probe.read_range(&topics.letters, 0, 0, 1).await;
-        read.unwrap().pop().ok_or_else(|| "none".to_owned())
+        let record = read.map_err(|error| error.to_string())?.pop();
+        record.ok_or_else(|| "none".to_owned())
     })
     .await;
     match Entry::of(record) {

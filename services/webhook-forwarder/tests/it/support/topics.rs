@@ -147,10 +147,11 @@ impl Topics {
         let probe = Probe::new(&self.settings, "letters");
         let mut letters = Vec::new();
         for partition in 0..self.partitions {
-            let records = probe
-                .read_range(&self.letters, partition, 0, i64::MAX)
-                .await
-                .unwrap();
+            let records = eventually("the letters of a partition", async || {
+                let read = probe.read_range(&self.letters, partition, 0, i64::MAX);
+                read.await.map_err(|error| error.to_string())
+            })
+            .await;
             letters.extend(records.into_iter().map(|record| {
                 let text = |value: Option<Bytes>| {
                     String::from_utf8(value.unwrap_or_default().to_vec()).unwrap()
