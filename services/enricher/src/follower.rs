@@ -3,6 +3,8 @@
 //! Invariant: every partition is read from its start; a record that is not understood takes its row out of the catalog,
 //! so that Postgres is asked instead of an old value being used.
 
+mod patience;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,18 +21,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::contents::Contents;
 use crate::metrics;
+use patience::Patience;
+pub use patience::Waits;
 
-/// How long one question to the broker may take.
-const ASK: Duration = Duration::from_secs(10);
 /// Wait for records; also how late a stop is noticed.
 const POLL: Duration = Duration::from_millis(100);
 /// How often the topic is asked for new partitions.
 const PARTITIONS: Duration = Duration::from_secs(60);
 /// The same while the topic is not followed: an idle topic tells nothing after an outage, this answer does.
 const AGAIN: Duration = Duration::from_secs(1);
-/// A client that got no answer for so long is replaced: one was seen that found no way back to a broker which answered every other
-/// client of the same process.
-const LOST: Duration = Duration::from_secs(30);
 /// Records applied under one lock: it is given back often enough for lanes to read.
 const TURN: u64 = 500;
 
@@ -41,6 +40,8 @@ pub struct Follower {
     consumer: SideConsumer,
     topic: String,
     parser: Parser,
+    ask: Duration,
+    patience: Patience,
     /// Partitions whose end at start is not reached yet, with that end.
     missing: HashMap<i32, i64>,
     partitions: i32,
@@ -56,6 +57,7 @@ impl Follower {
         kafka: &KafkaSettings,
         topic: &str,
         parser: Parser,
+        waits: Waits,
     ) -> Result<Self, KafkaError> {
         let topic = topic.to_owned();
         let mut follower = Self {
@@ -64,6 +66,8 @@ impl Follower {
             kafka: kafka.clone(),
             topic,
             parser,
+            ask: waits.ask,
+            patience: Patience::new(waits.lost, Instant::now()),
             missing: HashMap::new(),
             partitions: 0,
         };
@@ -73,7 +77,7 @@ impl Follower {
 
     /// The loop. Faults are waited out: what is in the catalog stays good meanwhile.
     pub fn run(mut self, stop: &CancellationToken) {
-        let (mut asked, mut followed, mut arrived) = (Instant::now(), Instant::now(), 0_u64);
+        let (mut asked, mut arrived) = (Instant::now(), 0_u64);
         while !stop.is_cancelled() {
             self.tell_loaded();
             let seen = self.turn();
@@ -88,25 +92,26 @@ impl Follower {
             };
             if asked.elapsed() >= pause {
                 asked = Instant::now();
-                let fault = self.add_partitions().err().map(|e| e.to_string());
+                let fault = self.add_partitions().err().map(|error| self.told(&error));
                 self.contents.set_fault(fault);
             }
             if self.contents.is_followed() {
-                followed = Instant::now();
-            } else if followed.elapsed() >= LOST {
-                followed = Instant::now();
-                self.renew();
+                self.patience.answered(Instant::now());
+            } else if let Some(kept) = self.patience.given_up(Instant::now()) {
+                self.renew(kept);
             }
         }
     }
 
     /// Another client, which reads everything again: the marks of the rows keep what is newer.
-    fn renew(&mut self) {
+    fn renew(&mut self, kept: Duration) {
         let renewed = client(&self.kafka);
         tracing::warn!(
             topic = self.topic,
             ok = renewed.is_ok(),
-            "no answer for {LOST:?}, the content topic is read again by a new client"
+            replaced = self.patience.replaced(),
+            "no answer for {} s, the content topic is read again by a new client",
+            kept.as_secs()
         );
         if let Ok(consumer) = renewed {
             let lost = std::mem::replace(&mut self.consumer, consumer);
@@ -159,8 +164,19 @@ impl Follower {
         }
     }
 
+    /// What is wrong, for those who ask whether this process is ready.
+    fn told(&self, error: &KafkaError) -> String {
+        match self.patience.replaced() {
+            0 => error.to_string(),
+            replaced => format!(
+                "{error}; client {} of this outage asks",
+                replaced.saturating_add(1)
+            ),
+        }
+    }
+
     fn fault(&self, error: &KafkaError) {
-        self.contents.set_fault(Some(error.to_string()));
+        self.contents.set_fault(Some(self.told(error)));
         let lost = [
             RDKafkaErrorCode::OffsetOutOfRange,
             RDKafkaErrorCode::AutoOffsetReset,
@@ -183,7 +199,7 @@ impl Follower {
 
     /// Reads partitions that are not read yet from their start, up to the end they have now before `loaded`.
     fn add_partitions(&mut self) -> Result<(), KafkaError> {
-        let metadata = self.consumer.fetch_metadata(Some(&self.topic), ASK)?;
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), self.ask)?;
         let found = metadata
             .topics()
             .iter()
@@ -202,9 +218,9 @@ impl Follower {
         }
         if !self.contents.is_loaded() {
             for partition in new.clone() {
-                let (low, high) = self
-                    .consumer
-                    .fetch_watermarks(&self.topic, partition, ASK)?;
+                let (low, high) =
+                    self.consumer
+                        .fetch_watermarks(&self.topic, partition, self.ask)?;
                 if low < high {
                     self.missing.insert(partition, high);
                 }

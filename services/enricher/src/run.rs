@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::contents::Contents;
-use crate::follower::Follower;
+use crate::follower::{Follower, Waits};
 use crate::lookup::postgres::PostgresContents;
 use crate::state::Shared;
 use crate::{capture, error, identity, lane, startup};
@@ -112,7 +112,7 @@ fn follow(config: &Config, ctx: &Context) -> Result<Arc<Contents>, Failure> {
     let thread = std::thread::Builder::new()
         .name("contents".into())
         .spawn(
-            move || match Follower::new(shared, &kafka, &topic, parser) {
+            move || match Follower::new(shared, &kafka, &topic, parser, Waits::default()) {
                 Ok(follower) => follower.run(&stop),
                 Err(error) => {
                     let what = format!("the content topic {topic} cannot be read");
