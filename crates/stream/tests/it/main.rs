@@ -8,6 +8,7 @@ mod lineage;
 mod memory;
 mod outage;
 mod preflight;
+mod probe;
 mod producing;
 mod pulse;
 mod rebalance;
