@@ -17,6 +17,7 @@ mod proof;
 mod receipt;
 mod search;
 mod settings;
+mod signature;
 mod stores;
 mod view;
 
@@ -172,7 +173,7 @@ async fn conclude(
                 .remedy("stop it (the application, a backfill), then give the same command again"),
         );
     }
-    let receipt = receipt::signed(&outcome.said(&key.hash(person)), key);
+    let receipt = signature::signed(&outcome.said(&key.hash(person)), key);
     let ends = log.ends_of_events().await?;
     let below = ends
         .below

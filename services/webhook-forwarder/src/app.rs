@@ -131,24 +131,16 @@ async fn host(
     started: Condition,
 ) -> Result<(), Failure> {
     let stop = ctx.lifecycle.soft();
-    let group = format!("{}.{}", input.group_id, endpoint.name);
     let place = format!("endpoint {}", endpoint.name);
-    let mut options = LanesOptions::new(
-        kafka.clone(),
-        &group,
-        &input.enriched_topic,
-        service::clock::now,
-    );
-    options.inbox = INBOX;
-    options.drain = options.drain.max(endpoint.timeout + lane::DRAIN_MARGIN);
+    let options = lanes_of(&endpoint, kafka, &input);
     let enrolment = Enrolment {
-        settings: kafka,
-        group: group.clone(),
-        topic: input.enriched_topic,
+        settings: options.settings.clone(),
+        group: options.group.clone(),
+        topic: options.topic.clone(),
         start: endpoint.start,
         patience: options.startup,
     };
-    let runtime = runtime(endpoint, group, dead_letters)?;
+    let runtime = runtime(endpoint, options.group.clone(), dead_letters)?;
     let past = Historical::of(&runtime, &options, input.backfill_topic);
     let status = Arc::new(Status::default());
     let over = CancellationToken::new();
@@ -165,13 +157,24 @@ async fn host(
         beside.cancel();
         ended
     };
-    let past = async {
-        if let Some(past) = past {
-            past.run(&ctx, beside.clone()).await;
-        }
-    };
-    let (ended, ()) = tokio::join!(live, past);
+    let (ended, ()) = tokio::join!(live, historical(past, &ctx, beside.clone()));
     ended.map_err(|error| failure(error, &place))
+}
+
+/// Delivers what is historical, where that is wanted.
+async fn historical(past: Option<Historical>, ctx: &Context, stop: CancellationToken) {
+    if let Some(past) = past {
+        past.run(ctx, stop).await;
+    }
+}
+
+/// How the group of an endpoint reads.
+fn lanes_of(endpoint: &Endpoint, kafka: KafkaSettings, input: &Input) -> LanesOptions {
+    let group = format!("{}.{}", input.group_id, endpoint.name);
+    let mut options = LanesOptions::new(kafka, &group, &input.enriched_topic, service::clock::now);
+    options.inbox = INBOX;
+    options.drain = options.drain.max(endpoint.timeout + lane::DRAIN_MARGIN);
+    options
 }
 
 fn runtime(

@@ -99,8 +99,11 @@ struct Group<'a> {
     sample: &'a Summary,
 }
 
-fn groups(found: &Found) -> BTreeMap<(String, &str), Group<'_>> {
-    let mut groups: BTreeMap<(String, &str), Group<'_>> = BTreeMap::new();
+/// By service or endpoint, and reason.
+type Groups<'a> = BTreeMap<(String, &'a str), Group<'a>>;
+
+fn groups(found: &Found) -> Groups<'_> {
+    let mut groups = Groups::new();
     for letter in &found.letters {
         let redriven = u64::from(found.sent_to(letter).is_some());
         let group = groups
@@ -125,23 +128,28 @@ fn groups(found: &Found) -> BTreeMap<(String, &str), Group<'_>> {
 /// How many there are, by service and reason.
 pub(super) fn stats(found: &Found, output: Output) -> String {
     let groups = groups(found);
-    if output == Output::Json {
-        let groups: Vec<Value> = groups
-            .iter()
-            .map(|((consumer, reason), group)| {
-                json!({
-                    "service": consumer, "reason": reason, "letters": group.letters, "redriven": group.redriven,
-                    "first": group.first.to_string(), "last": group.last.to_string(), "sample": value(found, group.sample),
-                })
-            })
-            .collect();
-        return format!(
-            "{:#}\n",
-            json!({ "groups": groups, "left_out": found.more })
-        );
+    match output {
+        Output::Json => format!("{:#}\n", stats_value(found, &groups)),
+        Output::Table => stats_text(found, &groups),
     }
+}
+
+fn stats_value(found: &Found, groups: &Groups<'_>) -> Value {
+    let groups: Vec<Value> = groups
+        .iter()
+        .map(|((consumer, reason), group)| {
+            json!({
+                "service": consumer, "reason": reason, "letters": group.letters, "redriven": group.redriven,
+                "first": group.first.to_string(), "last": group.last.to_string(), "sample": value(found, group.sample),
+            })
+        })
+        .collect();
+    json!({ "groups": groups, "left_out": found.more })
+}
+
+fn stats_text(found: &Found, groups: &Groups<'_>) -> String {
     let mut text = String::new();
-    for ((consumer, reason), group) in &groups {
+    for ((consumer, reason), group) in groups {
         let Group {
             letters,
             redriven,

@@ -30,6 +30,33 @@ enum Bound {
     Offsets(BTreeMap<i32, i64>),
 }
 
+impl Bound {
+    /// The first offset that stays of a partition with these letters; `None`: all of it stays.
+    fn of(&self, partition: i32, letters: &[&Summary]) -> Option<i64> {
+        match self {
+            Self::Before(before) => {
+                let stays = letters.iter().find(|letter| letter.failed_at >= *before);
+                // marks that follow the last letter stay: a run may have just begun
+                let last = letters.last().map(|letter| letter.at.offset + 1);
+                stays.map(|letter| letter.at.offset).or(last)
+            }
+            Self::Offsets(offsets) => offsets.get(&partition).copied(),
+        }
+    }
+
+    /// One that is asked for and not there.
+    fn unknown_partition(&self, found: &Found, topic: &str) -> Option<i32> {
+        let Self::Offsets(offsets) = self else {
+            return None;
+        };
+        let is_there = |partition| found.ends.contains_key(&(topic.to_owned(), partition));
+        offsets
+            .keys()
+            .copied()
+            .find(|partition| !is_there(*partition))
+    }
+}
+
 /// What goes of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cut {
@@ -104,16 +131,9 @@ fn cuts(found: &Found, topic: &str, bound: &Bound) -> Result<Vec<Cut>, Failure> 
             .iter()
             .filter(|letter| letter.at.partition == *partition)
             .collect();
-        let below = match bound {
-            Bound::Before(before) => {
-                let stays = letters.iter().find(|letter| letter.failed_at >= *before);
-                // marks that follow the last letter stay: a run may have just begun
-                let last = letters.last().map(|letter| letter.at.offset + 1);
-                stays.map(|letter| letter.at.offset).or(last)
-            }
-            Bound::Offsets(offsets) => offsets.get(partition).copied(),
+        let Some(below) = bound.of(*partition, &letters) else {
+            continue;
         };
-        let Some(below) = below else { continue };
         if below > *end {
             return Err(Failure::usage(format!(
                 "partition {partition} of {topic} ends at {end}, {below} is behind it"
@@ -125,11 +145,7 @@ fn cuts(found: &Found, topic: &str, bound: &Bound) -> Result<Vec<Cut>, Failure> 
             cuts.push(cut);
         }
     }
-    if let Bound::Offsets(offsets) = bound
-        && let Some(partition) = offsets
-            .keys()
-            .find(|partition| !found.ends.contains_key(&(topic.to_owned(), **partition)))
-    {
+    if let Some(partition) = bound.unknown_partition(found, topic) {
         return Err(
             Failure::usage(format!("topic {topic} has no partition {partition}"))
                 .remedy("give one that is there: engagectl dlq ls"),

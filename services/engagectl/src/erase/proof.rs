@@ -9,7 +9,7 @@ use service::Failure;
 use super::args::EraseArgs;
 use super::key::{KeyError, PrivateKey, PublicKey};
 use super::person::Person;
-use super::receipt::{ReceiptError, verified};
+use super::signature::{ReceiptError, verified};
 use crate::cli::Output;
 use crate::config::Config;
 
@@ -122,8 +122,8 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use crate::erase::key::tests::private_pem;
-    use crate::erase::receipt::signed;
     use crate::erase::receipt::tests::outcome;
+    use crate::erase::signature::signed;
 
     fn config(byte: u8) -> Config {
         let mut config = Config::default();

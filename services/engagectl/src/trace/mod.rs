@@ -36,21 +36,15 @@ pub(crate) async fn run(config: &Config, args: &TraceArgs, output: Output) -> Re
 async fn look(config: &Config, args: &TraceArgs) -> Result<Way, Failure> {
     let mut notes = Vec::new();
     let in_postgres = stores::in_postgres(config, &args.event_id).await;
-    let in_postgres = in_postgres.map_err(|why| notes.push(why)).ok();
+    let in_postgres = noted(in_postgres, &mut notes);
     let rows = stores::clickhouse_rows(config, &args.event_id).await;
-    let in_clickhouse = rows.is_ok();
-    let rows = rows.unwrap_or_else(|why| {
-        notes.push(why);
-        Vec::new()
-    });
+    let rows = noted(rows, &mut notes);
+    let (in_clickhouse, rows) = (rows.is_some(), rows.unwrap_or_default());
     let since = Micros(service::clock::now() - micros(args.since));
     let log = Log::open(config).await?;
     let found = log.find(&args.event_id, &rows, since).await?;
     let received = stores::received(args.receiver.as_ref(), &args.event_id).await;
-    let received = received.unwrap_or_else(|why| {
-        notes.push(why);
-        Vec::new()
-    });
+    let received = noted(received, &mut notes).unwrap_or_default();
     let mut way = Way {
         event_id: args.event_id.clone(),
         in_postgres,
@@ -78,6 +72,11 @@ async fn look(config: &Config, args: &TraceArgs) -> Result<Way, Failure> {
         return Ok(way);
     }
     known(way, args)
+}
+
+/// What a store answered; why it did not is a note.
+fn noted<T>(answer: Result<T, String>, notes: &mut Vec<String>) -> Option<T> {
+    answer.map_err(|why| notes.push(why)).ok()
 }
 
 /// What the sinks said.

@@ -41,7 +41,25 @@ impl Sender {
             runs.join(", "),
             unmarked.len()
         );
-        for (letter, sent_to) in &unmarked {
+        self.mark_sent(topic, partition, &unmarked).await?;
+        // all that they sent is marked: nobody has to look for it again
+        for run in runs {
+            self.mark_end(topic, partition, run).await?;
+        }
+        let wanted = |letter: &&&Summary| unmarked.contains_key(&letter.at.offset);
+        let found = work.letters.iter().filter(wanted).count() as u64;
+        self.sent.found += found;
+        self.bar.inc(found);
+        Ok(unmarked)
+    }
+
+    async fn mark_sent(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        copies: &BTreeMap<i64, Place>,
+    ) -> Result<(), Failure> {
+        for (letter, sent_to) in copies {
             let mark = RedriveMark::Done {
                 run: self.run.clone(),
                 letter: *letter,
@@ -49,17 +67,13 @@ impl Sender {
             };
             self.mark(topic, partition, &mark).await?;
         }
-        // all that they sent is marked: nobody has to look for it again
-        for open in &before.open {
-            let run = open.run.clone();
-            self.mark(topic, partition, &RedriveMark::End { run })
-                .await?;
-        }
-        let wanted = |letter: &&&Summary| unmarked.contains_key(&letter.at.offset);
-        let found = work.letters.iter().filter(wanted).count() as u64;
-        self.sent.found += found;
-        self.bar.inc(found);
-        Ok(unmarked)
+        Ok(())
+    }
+
+    async fn mark_end(&self, topic: &Arc<str>, partition: i32, run: &str) -> Result<(), Failure> {
+        let run = run.to_owned();
+        let end = RedriveMark::End { run };
+        self.mark(topic, partition, &end).await.map(drop)
     }
 
     /// Copies of this partition's letters that stand at or above an offset.
@@ -116,9 +130,7 @@ impl Sender {
         if !begins {
             return Ok(());
         }
-        let run = self.run.clone();
-        self.mark(topic, partition, &RedriveMark::End { run })
-            .await?;
+        self.mark_end(topic, partition, &self.run).await?;
         Err(busy(topic))
     }
 }

@@ -42,6 +42,15 @@ impl Begin {
         }
     }
 
+    /// Where the change topic begins now; what stood between is lost.
+    fn behind_gap(from: i64, low: i64, mark: Option<Mark>) -> Self {
+        Self {
+            mark,
+            gap: Some(format!("change offsets {from} to {low} expired unread")),
+            ..Self::at(low)
+        }
+    }
+
     /// A new epoch is asked for where the database is another one: no mark says anything of its changes.
     fn without_mark(self) -> Self {
         Self {
@@ -107,34 +116,36 @@ async fn begin(
             let mark = mark_of(facts).or(reached.and_then(|at| at.mark));
             Ok(Begin::anew(facts.cdc.low, mark))
         }
-        Refusal::Expired { next, low } => Ok(Begin {
-            offset: *low,
-            mark: mark_of(facts).or(reached.and_then(|at| at.mark)),
-            gap: Some(format!("change offsets {next} to {low} expired unread")),
-            goes_on: false,
-        }),
+        Refusal::Expired { next, low } => {
+            let mark = mark_of(facts).or(reached.and_then(|at| at.mark));
+            Ok(Begin::behind_gap(*next, *low, mark))
+        }
         // the output is new: the group's own commit says how far the old one went
         Refusal::Recreated { .. } => {
             let offset = group.committed.as_ref().map_or(0, |commit| commit.offset);
             let mark = reached.and_then(|at| at.mark);
             continued(broker, facts, offset, mark).await
         }
-        // nothing of ours says where the output ended: what the furthest reader has seen was in it
         Refusal::UnknownEnd { .. } | Refusal::Metadata { .. } => {
-            let seen = facts
-                .groups
-                .iter()
-                .filter(|group| group.role != Role::Enricher)
-                .filter_map(|group| checkpoint(group.committed.as_ref()?));
-            let furthest = seen.max_by_key(|at| at.position.map(|at| (at.epoch, at.offset)));
-            match furthest.and_then(|at| Some((at.position?, at.mark))) {
-                Some((position, mark)) => Ok(Begin {
-                    goes_on: false,
-                    ..continued(broker, facts, position.offset + 1, mark).await?
-                }),
-                None => Ok(Begin::at(facts.cdc.low)),
-            }
+            behind_the_readers(broker, facts).await
         }
+    }
+}
+
+/// Nothing of ours says where the output ended: what the furthest reader has seen was in it.
+async fn behind_the_readers(broker: &Broker, facts: &Partition) -> Result<Begin, Failure> {
+    let seen = facts
+        .groups
+        .iter()
+        .filter(|group| group.role != Role::Enricher)
+        .filter_map(|group| checkpoint(group.committed.as_ref()?));
+    let furthest = seen.max_by_key(|at| at.position.map(|at| (at.epoch, at.offset)));
+    match furthest.and_then(|at| Some((at.position?, at.mark))) {
+        Some((position, mark)) => Ok(Begin {
+            goes_on: false,
+            ..continued(broker, facts, position.offset + 1, mark).await?
+        }),
+        None => Ok(Begin::at(facts.cdc.low)),
     }
 }
 
@@ -151,30 +162,9 @@ async fn continued(
         return Ok(Begin::anew(log.low, highest_mark(facts)));
     }
     if offset < log.low {
-        return Ok(Begin {
-            offset: log.low,
-            mark,
-            gap: Some(format!(
-                "change offsets {offset} to {} expired unread",
-                log.low
-            )),
-            goes_on: false,
-        });
+        return Ok(Begin::behind_gap(offset, log.low, mark));
     }
-    let before = broker
-        .before(&broker.cdc, facts.number, offset, log.low)
-        .await?;
-    let parsed = before
-        .as_ref()
-        // a letter that was sent back stands out of the order
-        .filter(|record| !stream::redrive::is_copy(record))
-        .map(|record| broker.parser.event(input(record)));
-    let pair = match parsed {
-        Some(Ok(CdcRecord::Change(change))) => {
-            change.meta.commit_lsn.map(|at| (at, change.meta.lsn))
-        }
-        _ => None,
-    };
+    let pair = pair_before(broker, facts, offset).await?;
     // what was read before the mark is at or below it; a new topic goes on above
     let is_another = mark.is_some_and(|mark| pair.is_some_and(|pair| pair > mark.pair()));
     Ok(if is_another {
@@ -186,6 +176,28 @@ async fn continued(
             gap: None,
             goes_on: mark.is_some(),
         }
+    })
+}
+
+/// The pair of the change right before an offset, if it has one.
+async fn pair_before(
+    broker: &Broker,
+    facts: &Partition,
+    offset: i64,
+) -> Result<Option<(u64, u64)>, Failure> {
+    let low = facts.cdc.low;
+    let before = broker.before(&broker.cdc, facts.number, offset, low);
+    let before = before.await?;
+    let parsed = before
+        .as_ref()
+        // a letter that was sent back stands out of the order
+        .filter(|record| !stream::redrive::is_copy(record))
+        .map(|record| broker.parser.event(input(record)));
+    Ok(match parsed {
+        Some(Ok(CdcRecord::Change(change))) => {
+            change.meta.commit_lsn.map(|at| (at, change.meta.lsn))
+        }
+        _ => None,
     })
 }
 
@@ -204,9 +216,12 @@ fn highest_mark(facts: &Partition) -> Option<Mark> {
         .groups
         .iter()
         .filter_map(|group| checkpoint(group.committed.as_ref()?));
-    let epoch = |at: &Checkpoint| at.epoch.max(at.position.map_or(0, |to| to.epoch));
-    let furthest = known.max_by_key(|at| (epoch(at), at.mark.map(Mark::pair)));
+    let furthest = known.max_by_key(|at| (epoch_of(at), at.mark.map(Mark::pair)));
     furthest.and_then(|at| at.mark)
+}
+
+fn epoch_of(at: &Checkpoint) -> u8 {
+    at.epoch.max(at.position.map_or(0, |to| to.epoch))
 }
 
 fn mark_of(facts: &Partition) -> Option<Mark> {
@@ -219,6 +234,16 @@ fn mark_of(facts: &Partition) -> Option<Mark> {
     Some(mark).filter(|mark| mark.pair() != (0, 0))
 }
 
+/// The highest epoch that the log or a group knows.
+fn highest_epoch(facts: &Partition) -> u8 {
+    let known = facts
+        .groups
+        .iter()
+        .filter_map(|group| Some(epoch_of(&checkpoint(group.committed.as_ref()?)?)));
+    let written = facts.tail.iter().map(|event| event.source.epoch);
+    known.chain(written).max().unwrap_or(0)
+}
+
 fn opened(
     broker: &Broker,
     facts: &Partition,
@@ -226,18 +251,9 @@ fn opened(
     why: String,
     begin: Begin,
 ) -> Result<Decision, Failure> {
-    let known = facts.groups.iter().filter_map(|group| {
-        let at = checkpoint(group.committed.as_ref()?)?;
-        Some(
-            at.epoch
-                .max(at.position.map_or(0, |position| position.epoch)),
-        )
-    });
-    let written = facts.tail.iter().map(|event| event.source.epoch);
-    let highest = known.chain(written).max().unwrap_or(0);
     let reached = group.committed.as_ref().and_then(checkpoint);
     let same = reached.filter(|_| begin.goes_on).map(|at| at.epoch);
-    let Some(epoch) = same.or(highest.checked_add(1)) else {
+    let Some(epoch) = same.or(highest_epoch(facts).checked_add(1)) else {
         return Err(Failure::repair(format!(
             "partition {}: epoch 255 is in use, and there is no higher one",
             facts.number
