@@ -3,6 +3,7 @@
 //! Invariant: a record is written only after every live record that its row may have come from; what is wrong with this
 //! topic, or with a record of it, neither ends nor stops the live lane.
 
+mod courtesy;
 mod place;
 mod portion;
 
@@ -22,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::batch::Batch;
 use crate::sink::Sink;
 
+use courtesy::Courtesy;
 use place::Place;
 
 /// Partitions that write a portion at the same time, which bounds what is held of them: each holds at most one twice.
@@ -36,6 +38,8 @@ pub struct Source {
     /// Not ready once a partition of it has stopped.
     pub condition: Condition,
     turns: Arc<Semaphore>,
+    /// What comes late goes first.
+    courtesy: Arc<Courtesy>,
 }
 
 impl Source {
@@ -46,7 +50,13 @@ impl Source {
             beside,
             condition,
             turns: Arc::new(Semaphore::new(TURNS)),
+            courtesy: Arc::default(),
         }
+    }
+
+    /// A live record was taken so long after its commit.
+    pub(crate) fn saw_live(&self, age: Duration) {
+        self.courtesy.saw(age, Instant::now());
     }
 }
 
@@ -54,6 +64,7 @@ impl Source {
 struct Reading {
     beside: Beside,
     turns: Arc<Semaphore>,
+    courtesy: Arc<Courtesy>,
     consumed: Counter,
 }
 
@@ -67,6 +78,8 @@ pub(crate) struct Backfill {
     /// Where to go on, once the group's commit is known.
     place: Option<Place>,
     not_before: Instant,
+    /// Since when the next portion has waited, at the earliest.
+    waits_since: Instant,
     rejects: RejectBudget,
     stopped: bool,
 }
@@ -85,6 +98,7 @@ impl Backfill {
         let reading = |source: &Source| Reading {
             beside: source.beside.clone(),
             turns: Arc::clone(&source.turns),
+            courtesy: Arc::clone(&source.courtesy),
             consumed: counter!(EVENTS_CONSUMED_TOTAL, "topic" => source.beside.topic().to_string()),
         };
         Self {
@@ -93,6 +107,7 @@ impl Backfill {
             partition,
             place: None,
             not_before: Instant::now(),
+            waits_since: Instant::now(),
             rejects: RejectBudget::default(),
             stopped: false,
         }
@@ -111,17 +126,23 @@ impl Backfill {
             }
             if has_more {
                 tokio::time::sleep_until(self.not_before.into()).await;
+                while let Some(until) = reading.courtesy.holds(self.waits_since, Instant::now()) {
+                    tokio::time::sleep_until(until.into()).await;
+                }
                 let turn = Arc::clone(&reading.turns).acquire_owned().await;
                 self.turn = Some(turn.expect("turns are never closed"));
             } else {
                 reading.beside.changed().await;
+                self.waits_since = Instant::now();
             }
         }
     }
 
     /// Whether there is something to read now.
     pub(crate) fn is_due(&self) -> bool {
-        self.has_more() && Instant::now() >= self.not_before
+        let now = Instant::now();
+        let held = |reading: &Reading| reading.courtesy.holds(self.waits_since, now).is_some();
+        self.has_more() && now >= self.not_before && !self.reading.as_ref().is_some_and(held)
     }
 
     /// A topic that ends before the place is another one, which is to be read.
@@ -146,6 +167,7 @@ impl Backfill {
         let turns = &self.reading.as_ref()?.turns;
         let free = || Arc::clone(turns).try_acquire_owned().ok();
         let turn = self.turn.take().or_else(free)?;
+        self.waits_since = Instant::now();
         match self.portion(sink, handle, done, turn).await {
             Ok(portion) => portion,
             Err(error) => {

@@ -30,7 +30,7 @@ pub struct Deliverer {
     sink: Arc<Sink>,
     partition: i32,
     owner: Owner,
-    /// An insert failed, and the table was not looked at since.
+    /// An insert failed for no reason that its own rows explain, and the table was not looked at since.
     suspicious: bool,
     /// Inserts that were sent together were refused, perhaps for this one: until the batch is written, its inserts go alone.
     alone: bool,
@@ -78,6 +78,29 @@ impl Deliverer {
     #[must_use]
     pub fn in_doubt(&self) -> bool {
         matches!(self.owner, Owner::Unknown)
+    }
+
+    /// Takes the partition, and looks whether the table is the one that was written into, while the first records are on their way.
+    /// `false`: the lane was told to stop before the server answered.
+    ///
+    /// # Errors
+    /// The table lacks what was written into it, or cannot be used.
+    pub async fn open(&mut self, handle: &LaneHandle) -> Result<bool, LaneError> {
+        let opened = loop {
+            match self.take().await {
+                Ok(owner) => {
+                    self.owner = owner;
+                    break Ok(true);
+                }
+                Err(trouble) => match self.waits(trouble, handle).await {
+                    Ok(true) => {}
+                    ended => break ended,
+                },
+            }
+        };
+        self.backoff.reset();
+        self.sink.outage.ends(self.partition);
+        opened
     }
 
     async fn steps(

@@ -67,9 +67,10 @@ pub struct Reached {
 }
 
 impl Reached {
-    /// The table holds rows of a lane and epoch up to there, the latest committed at this LSN.
+    /// The table holds rows of a lane and epoch up to there, the latest committed at this LSN; it may be told so more than once.
     pub fn has(&mut self, lane: Lane, epoch: u8, offset: i64, commit_lsn: u64) {
-        self.highest.insert((lane, epoch), offset);
+        let highest = self.highest.entry((lane, epoch)).or_insert(offset);
+        *highest = offset.max(*highest);
         if lane == Lane::Backfill {
             self.backfilled = self.backfilled.max(commit_lsn);
         }
@@ -153,6 +154,16 @@ mod tests {
         assert!(!SINCE.covers(&live(1, 99)), "an older change");
         assert!(!SINCE.covers(&live(2, 200)), "another epoch");
         assert!(SINCE.covers(&[entry(Lane::Backfill, 0, 1, 5)]), "by its id");
+    }
+
+    #[test]
+    fn of_several_answers_about_a_partition_the_highest_counts() {
+        let mut reached = Reached::default();
+        for (offset, commit_lsn) in [(7, 50), (9, 80), (8, 70)] {
+            reached.has(Lane::Backfill, 1, offset, commit_lsn);
+        }
+        assert_eq!(reached.highest, HashMap::from([((Lane::Backfill, 1), 9)]));
+        assert_eq!(reached.backfilled, 80);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::sql::{self, Table};
 use crate::wire::Reader;
 
 /// Why the table cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum TableError {
     /// The server does not answer cleanly.
     #[error(transparent)]

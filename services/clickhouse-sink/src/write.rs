@@ -32,7 +32,7 @@ use group::Group;
 use statement::Statement;
 
 /// The rows of one batch, or a part of them.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Insert {
     /// By what right they are written.
     pub claim: Claim,
@@ -93,6 +93,7 @@ pub(crate) struct Questions {
     pub(crate) reached: Together<(i32, Option<Since>), Reached>,
     pub(crate) held: Together<Stored, bool>,
     pub(crate) positions: Together<Vec<Span>, Vec<(Position, u8)>>,
+    usable: Together<Claim, Result<(), TableError>>,
 }
 
 impl Default for Questions {
@@ -102,6 +103,7 @@ impl Default for Questions {
             reached: Together::default(),
             held: Together::default(),
             positions: Together::default(),
+            usable: Together::default(),
         }
     }
 }
@@ -237,13 +239,27 @@ impl Writer {
     /// # Errors
     /// The server does not answer, the table has changed, or inserts are refused.
     pub async fn check(&self, partition: i32, fence: Fence) -> Result<(), TableError> {
-        inspect(self.http(), self.table()).await?;
-        // An early refusal closes the connection while the body is sent, and its reason is lost: ask without a body.
         let claim = Claim {
             partition,
             fence,
             stored: None,
         };
+        let usable = &self.together.usable;
+        usable.ask(claim, |claims| self.check_for(claims)).await?
+    }
+
+    /// The same for all: what holds of the table holds of each.
+    async fn check_for(
+        &self,
+        claims: Vec<Claim>,
+    ) -> Result<Vec<Result<(), TableError>>, ServerError> {
+        let checked = self.check_once(claims.first().copied().unwrap_or_default());
+        Ok(vec![checked.await; claims.len()])
+    }
+
+    async fn check_once(&self, claim: Claim) -> Result<(), TableError> {
+        inspect(self.http(), self.table()).await?;
+        // An early refusal closes the connection while the body is sent, and its reason is lost: ask without a body.
         Ok(self.statement.send(vec![Insert::new(claim, 0)]).await?)
     }
 }

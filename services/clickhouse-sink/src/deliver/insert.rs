@@ -34,7 +34,6 @@ impl Deliverer {
             }
             return Ok(());
         };
-        self.suspicious = true;
         let partition = self.partition;
         if shared && error.may_be_of_one() {
             self.sink.metrics.failed(error.kind());
@@ -49,6 +48,8 @@ impl Deliverer {
             delivery.refused_for_a_row(error.to_string());
             return Ok(());
         }
+        // the server may not have answered at all: see whether it is the table
+        self.suspicious = true;
         delivery.doubted();
         Err(self.trouble(error))
     }

@@ -3,8 +3,8 @@
 //! A running lane meets the doubt by itself: each insert writes its rows only while the table holds the witness, so nothing
 //! is added to a table that was emptied. Invariant: a witness that was given up is never taken for a proof again.
 
+use stream::LaneError;
 use stream::checkpoint::Stored;
-use stream::{LaneError, LaneHandle};
 
 use super::{Deliverer, Trouble};
 use crate::error::ServerError;
@@ -15,29 +15,6 @@ impl Deliverer {
     #[must_use]
     pub fn stored(&self) -> Option<Stored> {
         self.stored
-    }
-
-    /// Takes the partition, and looks whether the table is the one that was written into, while the first records are on their way.
-    /// `false`: the lane was told to stop before the server answered.
-    ///
-    /// # Errors
-    /// The table lacks what was written into it, or cannot be used.
-    pub async fn open(&mut self, handle: &LaneHandle) -> Result<bool, LaneError> {
-        let opened = loop {
-            match self.take().await {
-                Ok(owner) => {
-                    self.owner = owner;
-                    break Ok(true);
-                }
-                Err(trouble) => match self.waits(trouble, handle).await {
-                    Ok(true) => {}
-                    ended => break ended,
-                },
-            }
-        };
-        self.backoff.reset();
-        self.sink.outage.ends(self.partition);
-        opened
     }
 
     /// What became of the row that is remembered; present, where none is.

@@ -98,6 +98,9 @@ impl Lane {
         match judged {
             Judged::Entry(entry) => {
                 let age = self.sink.age(entry.committed_at);
+                if let Some(source) = &self.sink.backfill {
+                    source.saw_live(age);
+                }
                 closed.batch.push(*entry, now, age);
                 let _ = self.rejects.note(false);
             }

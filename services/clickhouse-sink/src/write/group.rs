@@ -23,7 +23,7 @@ const ROOM: usize = 2 * 1024 * 1024;
 const PARTITIONS: usize = 16;
 
 /// An insert without a clean success.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Refused {
     /// What the server says.
     pub error: ServerError,
@@ -32,7 +32,7 @@ pub struct Refused {
 }
 
 /// Where lanes bring their inserts.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Group(mpsc::UnboundedSender<Waiting>);
 
 #[derive(Debug)]
@@ -81,7 +81,10 @@ async fn send_all(
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
-        tokio::time::sleep(COMPANY).await;
+        // those that were left behind by the last statement have waited
+        if queue.len() == 1 {
+            tokio::time::sleep(COMPANY).await;
+        }
         while let Ok(next) = waiting.try_recv() {
             queue.push_back(next);
         }

@@ -108,9 +108,8 @@ async fn an_insert_of_several_partitions_that_arrives_late_writes_only_what_nobo
     next.until(&totals(40), || bench.database.totals()).await;
     append(20);
     next.until(&totals(60), || bench.database.totals()).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(bench.database.totals().await, totals(60));
     next.stop().await;
+    assert_eq!(bench.database.totals().await, totals(60));
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::event::Committed;
-use crate::events_of_both_kinds;
 use crate::tree::{one, shown};
+use crate::{BOTH_KINDS, events_of_both_kinds};
 
 const CDC: &str = "cdc.public.engagement_events";
 const ENRICHED: &str = "engagement.enriched.v1";
@@ -24,6 +24,12 @@ async fn failing(traced: &Traced, percent: u8) {
 fn attempts(trace: &Trace) -> Vec<&Span> {
     let attempts = trace.of("webhook-forwarder");
     attempts.filter(|span| span.name == "POST").collect()
+}
+
+/// What the receiver recorded of an attempt.
+fn receipts<'a>(trace: &'a Trace, attempt: &'a Span) -> impl Iterator<Item = &'a Span> {
+    let receipts = trace.of("webhook-receiver");
+    receipts.filter(|span| span.parent.as_ref() == Some(&attempt.span_id))
 }
 
 fn status(span: &Span) -> &str {
@@ -71,9 +77,7 @@ async fn every_attempt_of_a_delivery_that_is_tried_again_is_in_the_events_trace(
         for attempt in &attempts {
             assert_eq!(attempt.parent.as_ref(), Some(&process.span_id));
         }
-        let receipts = trace.of("webhook-receiver");
-        let under_last = receipts.filter(|span| span.parent.as_ref() == Some(&last.span_id));
-        assert_eq!(under_last.count(), 1, "{}", shown(&trace));
+        assert_eq!(receipts(&trace, last).count(), 1, "{}", shown(&trace));
     }
 }
 
@@ -106,9 +110,9 @@ async fn delivered_at_last(traced: &Traced, event: &Committed) -> Trace {
             let ended = trace
                 .of("webhook-forwarder")
                 .any(|span| span.name == format!("process {ENRICHED}"));
-            let last = attempts(&trace).last().map(|last| status(last) == "200");
-            let received = trace.of("webhook-receiver").next().is_some();
-            (ended && received && last == Some(true)).then_some(trace)
+            let last = *attempts(&trace).last()?;
+            let received = status(last) == "200" && receipts(&trace, last).next().is_some();
+            (ended && received).then_some(trace)
         })
         .await
 }
@@ -180,7 +184,7 @@ async fn an_event_that_comes_late_is_traced_by_the_sink_that_sees_it() {
     world.terminate("clickhouse-sink");
     let content = world.insert_content(Content::podcast(300)).await;
     let mut ids = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..BOTH_KINDS {
         ids.push(world.insert_event(Event::play(&content, 7000)).await);
     }
     let inserted = service::clock::now();

@@ -13,12 +13,16 @@ mod tree;
 use e2e::{Content, Event, Traced};
 use event::Committed;
 
-/// Inserts events of one content until there are some that are traced from their beginning and some that are not.
+/// Enough events that some of them are traced from their beginning and some are not: one run in eight million has
+/// only one kind.
+const BOTH_KINDS: usize = 24;
+
+/// Inserts events of one content, of both kinds.
 async fn events_of_both_kinds(traced: &Traced) -> Both {
     let world = traced.world();
     let content = world.insert_content(Content::podcast(300)).await;
     let mut ids = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..BOTH_KINDS {
         ids.push(world.insert_event(Event::play(&content, 7000)).await);
     }
     Both { ids }
