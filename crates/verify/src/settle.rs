@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::log::progress;
-use crate::{Error, Options, Report, Sources, run};
+use crate::{Error, Options, Report, Sink, Sources, run};
 
 /// How long to wait between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ pub async fn settle_with(
     loop {
         let is_last = Instant::now() >= deadline;
         // Comparing costs more than asking: only what has drained is worth it, or what is left at the end.
-        if is_last || is_drained(sources).await {
+        if is_last || is_drained(sources, options).await {
             options.say("everything has drained");
             let found = Box::pin(run(sources, options)).await;
             if found.as_ref().is_ok_and(Report::is_equal) || is_last {
@@ -46,14 +46,15 @@ pub async fn settle_with(
     }
 }
 
-/// Every group has done what its topic holds. A broker that does not answer has not drained.
-async fn is_drained(sources: &Sources) -> bool {
+/// Every group that the comparison is about has done what its topic holds. A broker that does not answer has not drained.
+async fn is_drained(sources: &Sources, options: &Options) -> bool {
+    let is_for = |sink| options.sinks.contains(&sink);
     let kafka = &sources.kafka;
     let mut groups = vec![(kafka.enricher_group.clone(), kafka.cdc_topic.clone())];
-    if sources.clickhouse.is_some() {
+    if sources.clickhouse.is_some() && is_for(Sink::Clickhouse) {
         groups.push((kafka.clickhouse_group.clone(), kafka.enriched_topic.clone()));
     }
-    if let Some(receiver) = &sources.receiver {
+    if let Some(receiver) = sources.receiver.as_ref().filter(|_| is_for(Sink::Webhook)) {
         groups.extend(receiver.groups(kafka));
     }
     for (group, topic) in groups {

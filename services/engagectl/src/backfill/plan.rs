@@ -14,6 +14,7 @@ use super::misfit::misfit;
 use super::range::Range;
 use super::readers;
 use super::rows::Wanted;
+use super::session::WORKERS;
 use super::source::Source;
 use super::view::Size;
 use crate::config::Config;
@@ -21,7 +22,7 @@ use crate::generator::Rate;
 
 /// Rows of a range, about, if they are spread evenly; where they are not, many ranges keep all readers at work.
 const RANGE_ROWS: u64 = 5000;
-const RANGES: u64 = 256;
+const RANGES: u32 = 256;
 
 /// A run, where it reads, where it writes, and who reads that.
 pub(super) struct Plan {
@@ -129,7 +130,7 @@ async fn planned(
     };
     let (rows, ..) = source.size(&wanted).await?;
     let horizon = source.horizon().await?;
-    let parts = (rows / RANGE_ROWS + 1).min(RANGES);
+    let parts = parts(rows, source.has_index().await?);
     let mut sinks: Vec<Addressee> = args.sinks.clone();
     sinks.sort_unstable();
     sinks.dedup();
@@ -144,9 +145,17 @@ async fn planned(
         // a change may begin exactly at the noted position
         revision_lsn: runs.free_revision(horizon.lsn),
         horizon: horizon.xid,
-        ranges: range.split(u32::try_from(parts).unwrap_or(1)),
+        ranges: range.split(parts),
         rows,
     }))
+}
+
+/// In how many ranges that many rows are read. Without an index each range reads the whole table, so that there are no more than
+/// are read at a time.
+fn parts(rows: u64, indexed: bool) -> u32 {
+    let most = if indexed { RANGES } else { WORKERS.into() };
+    let wanted = u32::try_from(rows / RANGE_ROWS + 1);
+    wanted.unwrap_or(most).min(most)
 }
 
 /// A run of former processes, if it still fits what is there now.
@@ -188,4 +197,17 @@ async fn size(
             (rate, reached) => rate.or(reached),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_without_an_index_is_read_as_often_as_there_are_readers_however_large_it_is() {
+        assert_eq!([0, 4_999, 5_000].map(|rows| parts(rows, true)), [1, 1, 2]);
+        assert_eq!([0, 4_999, 5_000].map(|rows| parts(rows, false)), [1, 1, 2]);
+        assert_eq!(parts(u64::MAX, true), RANGES);
+        assert_eq!(parts(100_000_000, false), u32::from(WORKERS));
+    }
 }

@@ -27,7 +27,7 @@ use super::view::Progress;
 use crate::config::Config;
 
 /// Ranges that are read at the same time.
-const WORKERS: usize = 4;
+pub(super) const WORKERS: u8 = 4;
 /// A snapshot holds vacuum up: it is renewed after this time.
 const RENEW: Duration = Duration::from_secs(600);
 /// So long may the sink read nothing although there is something.
@@ -225,9 +225,9 @@ impl Session {
         snapshot: &Snapshot,
     ) -> Result<(JoinSet<Result<(), Failure>>, mpsc::Receiver<Read>), Failure> {
         let work = VecDeque::from(self.run.work());
-        let workers = WORKERS.min(work.len());
+        let workers = work.len().min(WORKERS.into());
         let queue: Queue = Arc::new(Mutex::new(work));
-        let (pages, taken) = mpsc::channel(WORKERS);
+        let (pages, taken) = mpsc::channel(WORKERS.into());
         let mut readers = JoinSet::new();
         for _ in 0..workers {
             let mut reader = self.source.reader(snapshot).await?;

@@ -7,7 +7,7 @@ use chaos::Arena;
 use chaos::freshness::Watch;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::world::World;
+use crate::world::{WITHIN, World};
 
 /// Who runs: no backfill here is for webhooks, which cost a request an event on both ends.
 const SERVICES: [&str; 3] = ["enricher", "clickhouse-sink", "redis-aggregator"];
@@ -15,6 +15,8 @@ const SERVICES: [&str; 3] = ["enricher", "clickhouse-sink", "redis-aggregator"];
 const ROWS: u32 = 200_000;
 /// Live rows a second beside a backfill; `BACKFILL_LIVE_RATE`.
 const LIVE: f64 = 200.0;
+/// Rows that the plain script writes one by one.
+const SINGLE: u32 = 5_000;
 /// Live rows a second otherwise.
 const IDLE: f64 = 5.0;
 /// Beyond this an event is late.
@@ -45,13 +47,15 @@ async fn a_backfill_that_is_not_throttled_beside_a_plain_script_over_the_same_ro
     match std::env::var_os("BACKFILL_PYTHON") {
         None => eprintln!("no plain script: BACKFILL_PYTHON names no interpreter"),
         Some(python) => {
-            let took = plain_script(&world, &python, rows).await;
-            let plain = f64::from(rows) / took.as_secs_f64();
-            eprintln!(
-                "plain script: {rows} rows in {:.1} s, {plain:.0} rows/s; the backfill is {:.1} times as fast",
-                took.as_secs_f64(),
-                ours / plain
-            );
+            for (style, rows) in [("blocks", rows), ("placeholders", rows.min(SINGLE))] {
+                let took = plain_script(&world, &python, style, rows).await;
+                let plain = f64::from(rows) / took.as_secs_f64();
+                eprintln!(
+                    "plain script, {style}: {rows} rows in {:.1} s, {plain:.0} rows/s; the backfill is {:.1} times as fast",
+                    took.as_secs_f64(),
+                    ours / plain
+                );
+            }
         }
     }
     // Redis is not asked for: it has not seen these rows, and shall not
@@ -109,6 +113,27 @@ async fn unseen_rows(arena: &Arena, rows: u32) {
         let done = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection);
         done.await.unwrap();
     }
+    passed(&mut connection).await;
+}
+
+/// Waits until Debezium has read the log up to here: what a backfill waits for first is not to be what was just made.
+async fn passed(connection: &mut PgConnection) {
+    let sql = "SELECT pg_current_wal_insert_lsn()::text";
+    let here: String = sqlx::query_scalar(sql)
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    let slots = "SELECT count(*) FROM pg_replication_slots WHERE confirmed_flush_lsn < $1::pg_lsn";
+    let begun = Instant::now();
+    loop {
+        let behind = sqlx::query_scalar(slots).bind(&here);
+        let behind: i64 = behind.fetch_one(&mut *connection).await.unwrap();
+        if behind == 0 {
+            return;
+        }
+        assert!(begun.elapsed() < WITHIN, "the slot does not get to {here}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// Of all those rows, until `engagectl` has compared the result.
@@ -152,7 +177,7 @@ fn held(pid: u32) -> u64 {
 }
 
 /// The same rows by a script as people write it, into a table of the same kind beside the other.
-async fn plain_script(world: &World, python: &std::ffi::OsStr, rows: u32) -> Duration {
+async fn plain_script(world: &World, python: &std::ffi::OsStr, style: &str, rows: u32) -> Duration {
     let addresses = &world.arena.addresses;
     let mut command = Command::new(python);
     command
@@ -160,6 +185,7 @@ async fn plain_script(world: &World, python: &std::ffi::OsStr, rows: u32) -> Dur
             env!("CARGO_MANIFEST_DIR"),
             "/tests/operations/plain.py"
         ))
+        .args([style, &rows.to_string()])
         .env("DATABASE_URL", &addresses.postgres_url)
         .env("CLICKHOUSE_URL", &addresses.clickhouse_url)
         .env(
