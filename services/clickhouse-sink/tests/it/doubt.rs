@@ -27,7 +27,7 @@ async fn kill_9_of_the_sink_in_the_middle_of_a_batch_neither_doubles_nor_loses()
     };
     append(0, 12_000);
     let setup = bench.setup.clone().set("batch.rows", "700");
-    for reached in [1, 9_000, 20_000] {
+    let killed_at = async |reached: i64| {
         let mut sink = setup.start();
         let seen = || async { count(&bench.database).await.to_string() };
         sink.until_it(
@@ -37,14 +37,41 @@ async fn kill_9_of_the_sink_in_the_middle_of_a_batch_neither_doubles_nor_loses()
         )
         .await;
         sink.kill9();
+    };
+    for reached in [1, 9_000, 20_000] {
+        killed_at(reached).await;
     }
-    append(12_000, 3_000);
+    // one of them shall have written more than it has committed
+    let mut each = 12_000;
+    while !is_ahead(&bench).await {
+        assert!(each < 60_000, "commits never lag behind");
+        append(each, 3_000);
+        killed_at(2 * each + 1).await;
+        each += 3_000;
+    }
+    append(each, 3_000);
     let mut sink = setup.start();
-    sink.until(&totals(30_000), || bench.database.totals())
+    sink.until(&totals(2 * (each + 3_000)), || bench.database.totals())
         .await;
     sink.until_counted("engage_clickhouse_read_backs_total", 1.0)
         .await;
     sink.stop().await;
+}
+
+/// Whether the table holds records that the group has not committed.
+async fn is_ahead(bench: &Bench) -> bool {
+    let written = format!(
+        "SELECT src_partition, max(src_offset) + 1 FROM {} GROUP BY src_partition FORMAT TSV",
+        bench.database.table()
+    );
+    let written = bench.database.run(&written).await;
+    written.lines().any(|line| {
+        let (partition, next) = line.split_once('\t').unwrap();
+        let committed = bench
+            .log
+            .committed(&bench.group, partition.parse().unwrap());
+        committed.is_none_or(|(offset, _)| offset < next.parse::<i64>().unwrap())
+    })
 }
 
 #[tokio::test]
