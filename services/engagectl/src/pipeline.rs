@@ -127,6 +127,20 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Starts again what has ended with the word that a new start is enough (exit 75), as whatever runs it in production does.
+    ///
+    /// # Errors
+    /// Where a process cannot be started.
+    pub fn start_again(&mut self) -> Result<(), Failure> {
+        for name in SERVICES {
+            let ended = self.processes.get_mut(name).and_then(Process::ended);
+            if ended.is_some_and(|ended| ended == "exit status: 75") {
+                self.start_service(name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// `kill -9`. Blocks until the process is gone.
     ///
     /// # Errors

@@ -50,6 +50,7 @@ impl World {
             if let Some(answer) = ask().await {
                 return answer;
             }
+            self.start_again();
             assert!(
                 Instant::now() < deadline,
                 "not within {} s: {what}\n{}",

@@ -93,6 +93,14 @@ impl World {
         self.pipeline().start_service(service).unwrap();
     }
 
+    /// Starts again what has asked for it by its exit code: a client that found no way back to the broker, say. Nothing while another
+    /// test starts or ends a service.
+    pub fn start_again(&self) {
+        if let Ok(mut pipeline) = self.pipeline.try_lock() {
+            pipeline.start_again().unwrap();
+        }
+    }
+
     /// Freezes a service or the receiver (SIGSTOP): its connections stay open, nothing answers.
     pub fn pause(&self, service: &str) {
         self.pipeline().pause(service);

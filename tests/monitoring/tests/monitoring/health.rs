@@ -28,6 +28,7 @@ async fn readiness(world: &World, service: &str) -> Result<(), String> {
 async fn ready(world: &World, services: &[&str]) {
     for service in services {
         eventually(&format!("{service} is ready"), PATIENCE, async || {
+            world.start_again();
             readiness(world, service).await
         })
         .await;
