@@ -51,6 +51,20 @@ impl Error {
         matches!(self, Self::Unreachable { .. })
     }
 
+    /// What would be right, where ClickHouse says that its user may not do this, or does not know the user.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        let Self::Refused { cause, .. } = self else {
+            return None;
+        };
+        let is_denied = ["(ACCESS_DENIED)", "(AUTHENTICATION_FAILED)"]
+            .iter()
+            .any(|code| cause.contains(code));
+        is_denied.then_some(
+            "name a user who may read its tables in CLICKHOUSE_USER and CLICKHOUSE_PASSWORD (after `make up`: engage, engage)",
+        )
+    }
+
     pub(crate) fn refused(
         what: &'static str,
         step: impl Into<String>,
@@ -75,5 +89,18 @@ impl Error {
             found: found.into(),
             expected,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_without_rights_is_told_which_settings_name_another_one() {
+        let denied = "Code: 497. DB::Exception: default: Not enough privileges. (ACCESS_DENIED)";
+        let remedy = |cause| Error::refused("ClickHouse", "the sums", cause).remedy();
+        assert!(remedy(denied).is_some_and(|text| text.contains("CLICKHOUSE_USER")));
+        assert_eq!(remedy("Code: 241. (MEMORY_LIMIT_EXCEEDED)"), None);
     }
 }

@@ -68,6 +68,10 @@ fn json(report: &Report) -> String {
 }
 
 pub(crate) fn failure(error: Error) -> Failure {
+    if let Some(remedy) = error.remedy() {
+        let failure = Failure::usage("the stores cannot be compared").cause(error);
+        return failure.remedy(remedy).next("engagectl check");
+    }
     let is_unreachable = error.is_unreachable();
     let failure = if matches!(error, Error::Tls(_)) {
         Failure::usage("the stores cannot be compared")
