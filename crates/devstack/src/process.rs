@@ -70,6 +70,12 @@ impl Process {
         }
     }
 
+    /// The code with which it ended. `None`: it runs, a signal ended it, or someone else started it.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        status.code()
+    }
+
     /// Asks it to end in good order and does not wait.
     pub fn terminate(&self) {
         self.id.signal(self.stop.signal());

@@ -68,6 +68,9 @@ pub struct ProducerOptions {
     pub stall: Duration,
     /// Records one lane may have in flight.
     pub window: usize,
+    /// How long records of a partition are gathered before they are sent, unless `KAFKA_PROP_LINGER_MS` says it. A batch costs
+    /// the broker and each reader about as much as ten of its records do.
+    pub linger: Duration,
     /// Largest record, in bytes; `None`: [`KafkaSettings::message_max_bytes`].
     pub max_bytes: Option<usize>,
 }
@@ -77,6 +80,7 @@ impl Default for ProducerOptions {
         Self {
             stall: Duration::from_secs(30),
             window: 4096,
+            linger: Duration::from_millis(5),
             max_bytes: None,
         }
     }
@@ -105,6 +109,7 @@ impl Producer {
     /// A setting is wrong.
     pub fn new(settings: &KafkaSettings, options: ProducerOptions) -> Result<Self, SettingsError> {
         let mut config = settings.producer_config();
+        settings.linger(&mut config, options.linger);
         let max_bytes = options
             .max_bytes
             .unwrap_or_else(|| settings.message_max_bytes());

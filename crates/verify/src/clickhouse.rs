@@ -16,7 +16,7 @@ use crate::rows::NamedRow;
 use crate::sources::Options;
 use crate::wire::Wire;
 
-const WHAT: &str = "ClickHouse";
+pub(crate) const WHAT: &str = "ClickHouse";
 const MINUTE: &str = "intDiv(toUnixTimestamp64Micro(event_ts) - positiveModulo(toUnixTimestamp64Micro(event_ts), 60000000), 60000000)";
 const ROW: &str = "concat(toString(event_id), '|', ifNull(event_type, ''), '|', ifNull(toString(duration_ms), ''))";
 

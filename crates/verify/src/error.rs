@@ -44,6 +44,17 @@ pub enum Error {
     },
 }
 
+/// What would be right, where an answer of ClickHouse says that its user may not do this, or that it does not know the user.
+#[must_use]
+pub fn clickhouse_remedy(answer: &str) -> Option<&'static str> {
+    let is_denied = ["(ACCESS_DENIED)", "(AUTHENTICATION_FAILED)"]
+        .iter()
+        .any(|code| answer.contains(code));
+    is_denied.then_some(
+        "name a user who may read its tables in CLICKHOUSE_USER and CLICKHOUSE_PASSWORD (after `make up`: engage, engage)",
+    )
+}
+
 impl Error {
     /// The store was not there at all, as opposed to refusing a step.
     #[must_use]
@@ -54,15 +65,12 @@ impl Error {
     /// What would be right, where ClickHouse says that its user may not do this, or does not know the user.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
-        let Self::Refused { cause, .. } = self else {
-            return None;
-        };
-        let is_denied = ["(ACCESS_DENIED)", "(AUTHENTICATION_FAILED)"]
-            .iter()
-            .any(|code| cause.contains(code));
-        is_denied.then_some(
-            "name a user who may read its tables in CLICKHOUSE_USER and CLICKHOUSE_PASSWORD (after `make up`: engage, engage)",
-        )
+        match self {
+            Self::Refused { what, cause, .. } if *what == crate::clickhouse::WHAT => {
+                clickhouse_remedy(cause)
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn refused(
@@ -99,8 +107,12 @@ mod tests {
     #[test]
     fn a_user_without_rights_is_told_which_settings_name_another_one() {
         let denied = "Code: 497. DB::Exception: default: Not enough privileges. (ACCESS_DENIED)";
-        let remedy = |cause| Error::refused("ClickHouse", "the sums", cause).remedy();
-        assert!(remedy(denied).is_some_and(|text| text.contains("CLICKHOUSE_USER")));
-        assert_eq!(remedy("Code: 241. (MEMORY_LIMIT_EXCEEDED)"), None);
+        let remedy = |what, cause| Error::refused(what, "the sums", cause).remedy();
+        assert!(remedy("ClickHouse", denied).is_some_and(|text| text.contains("CLICKHOUSE_USER")));
+        assert_eq!(
+            remedy("ClickHouse", "Code: 241. (MEMORY_LIMIT_EXCEEDED)"),
+            None
+        );
+        assert_eq!(remedy("Postgres", denied), None);
     }
 }

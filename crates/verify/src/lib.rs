@@ -37,7 +37,7 @@ mod webhook;
 mod wire;
 
 pub use endpoint::ReceiverSource;
-pub use error::Error;
+pub use error::{Error, clickhouse_remedy};
 pub use report::{DeadLetterReport, Difference, Kind, Report, SinkReport};
 pub use run::run;
 pub use settle::{settle, settle_with};

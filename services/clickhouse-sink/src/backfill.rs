@@ -3,9 +3,9 @@
 //! Invariant: a record is written only after every live record that its row may have come from; what is wrong with this
 //! topic, or with a record of it, neither ends nor stops the live lane.
 
-mod courtesy;
 mod place;
 mod portion;
+mod turns;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,16 +18,14 @@ use stream::checkpoint::Checkpoint;
 use stream::dead_letter::RejectBudget;
 use stream::metrics::EVENTS_CONSUMED_TOTAL;
 use stream::{LaneError, LaneHandle};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::batch::Batch;
 use crate::sink::Sink;
 
-use courtesy::Courtesy;
 use place::Place;
+use turns::Turns;
 
-/// Partitions that write a portion at the same time, which bounds what is held of them: each holds at most one twice.
-const TURNS: usize = 2;
 /// Before something that failed is tried again.
 const FAILED: Duration = Duration::from_secs(5);
 
@@ -37,9 +35,7 @@ pub struct Source {
     pub beside: Beside,
     /// Not ready once a partition of it has stopped.
     pub condition: Condition,
-    turns: Arc<Semaphore>,
-    /// What comes late goes first.
-    courtesy: Arc<Courtesy>,
+    turns: Turns,
 }
 
 impl Source {
@@ -49,22 +45,20 @@ impl Source {
         Self {
             beside,
             condition,
-            turns: Arc::new(Semaphore::new(TURNS)),
-            courtesy: Arc::default(),
+            turns: Turns::default(),
         }
     }
 
     /// A live record was taken so long after its commit.
     pub(crate) fn saw_live(&self, age: Duration) {
-        self.courtesy.saw(age, Instant::now());
+        self.turns.saw_live(age, Instant::now());
     }
 }
 
 /// What is read of it, and in which turn.
 struct Reading {
     beside: Beside,
-    turns: Arc<Semaphore>,
-    courtesy: Arc<Courtesy>,
+    turns: Turns,
     consumed: Counter,
 }
 
@@ -78,8 +72,8 @@ pub(crate) struct Backfill {
     /// Where to go on, once the group's commit is known.
     place: Option<Place>,
     not_before: Instant,
-    /// Since when the next portion has waited, at the earliest.
-    waits_since: Instant,
+    /// Since when the next portion could be read; `None`: there is none.
+    waits_since: Option<Instant>,
     rejects: RejectBudget,
     stopped: bool,
 }
@@ -97,8 +91,7 @@ impl Backfill {
     pub(crate) fn new(source: Option<&Source>, partition: i32) -> Self {
         let reading = |source: &Source| Reading {
             beside: source.beside.clone(),
-            turns: Arc::clone(&source.turns),
-            courtesy: Arc::clone(&source.courtesy),
+            turns: source.turns.clone(),
             consumed: counter!(EVENTS_CONSUMED_TOTAL, "topic" => source.beside.topic().to_string()),
         };
         Self {
@@ -107,7 +100,7 @@ impl Backfill {
             partition,
             place: None,
             not_before: Instant::now(),
-            waits_since: Instant::now(),
+            waits_since: None,
             rejects: RejectBudget::default(),
             stopped: false,
         }
@@ -116,7 +109,7 @@ impl Backfill {
     /// Waits until there is something to read and this partition has its turn; for ever where nothing is read. Safe to cancel.
     pub(crate) async fn due(&mut self) {
         while self.turn.is_none() {
-            let has_more = self.has_more();
+            let waits_since = self.waits_since();
             let Some(reading) = self.reading.as_mut().filter(|_| !self.stopped) else {
                 return std::future::pending().await;
             };
@@ -124,25 +117,29 @@ impl Backfill {
                 // positions of this topic begin anew with it, so those of the next one would prove a place in the last one
                 self.place = None;
             }
-            if has_more {
+            if let Some(since) = waits_since {
                 tokio::time::sleep_until(self.not_before.into()).await;
-                while let Some(until) = reading.courtesy.holds(self.waits_since, Instant::now()) {
-                    tokio::time::sleep_until(until.into()).await;
-                }
-                let turn = Arc::clone(&reading.turns).acquire_owned().await;
-                self.turn = Some(turn.expect("turns are never closed"));
+                self.turn = Some(reading.turns.wait(since).await);
             } else {
                 reading.beside.changed().await;
-                self.waits_since = Instant::now();
             }
         }
     }
 
     /// Whether there is something to read now.
-    pub(crate) fn is_due(&self) -> bool {
-        let now = Instant::now();
-        let held = |reading: &Reading| reading.courtesy.holds(self.waits_since, now).is_some();
-        self.has_more() && now >= self.not_before && !self.reading.as_ref().is_some_and(held)
+    pub(crate) fn is_due(&mut self) -> bool {
+        let (now, since) = (Instant::now(), self.waits_since());
+        let Some((since, reading)) = since.zip(self.reading.as_ref()) else {
+            return false;
+        };
+        now >= self.not_before && !reading.turns.holds(since, now)
+    }
+
+    /// Since when there has been something to read, as far as was looked; `None`: there is nothing.
+    fn waits_since(&mut self) -> Option<Instant> {
+        let since = self.waits_since.unwrap_or_else(Instant::now);
+        self.waits_since = self.has_more().then_some(since);
+        self.waits_since
     }
 
     /// A topic that ends before the place is another one, which is to be read.
@@ -165,9 +162,8 @@ impl Backfill {
     ) -> Option<Portion> {
         // behind a live batch nothing waits for a turn: the next one may be due
         let turns = &self.reading.as_ref()?.turns;
-        let free = || Arc::clone(turns).try_acquire_owned().ok();
-        let turn = self.turn.take().or_else(free)?;
-        self.waits_since = Instant::now();
+        let turn = self.turn.take().or_else(|| turns.try_take())?;
+        self.waits_since = None;
         match self.portion(sink, handle, done, turn).await {
             Ok(portion) => portion,
             Err(error) => {

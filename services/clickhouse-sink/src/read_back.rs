@@ -18,8 +18,8 @@ use crate::wire::Reader;
 use crate::witness::{self, Standing};
 use crate::write::{Writer, pass};
 
-/// Ids asked for in one query: 4096 UUIDs are 160 KB, below `max_query_size` (256 KB).
-const IDS_PER_QUERY: usize = 4096;
+/// Bytes of ids asked for in one query, some five thousand UUIDs: below `max_query_size` (256 KiB).
+const ID_BYTES: usize = 200 * 1024;
 /// Ranges, or partitions, asked for in one statement.
 const QUERIES_AT_ONCE: usize = 64;
 
@@ -139,12 +139,11 @@ impl Writer {
         pass(Point::ClickhouseSinkReadBackBefore).await?;
         let positions = self.positions(batch).await?;
         let mut events = HashMap::new();
-        for ids in batch.ids().chunks(IDS_PER_QUERY) {
-            let literals: Vec<String> = ids
-                .iter()
-                .map(|id| id_literal(id, self.id_type()))
-                .collect();
-            let answer = self.http().ask(self.table().events(&literals)).await?;
+        let ids = batch.ids();
+        let literals = ids.iter().map(|id| id_literal(id, self.id_type()));
+        for ids in portions(literals, ID_BYTES) {
+            let sql = self.table().events(&ids, self.id_type());
+            let answer = self.http().ask(sql).await?;
             let mut reader = Reader::new("the events", &answer.body);
             while !reader.is_empty() {
                 let (id, known) = known(&mut reader, self.id_type())?;
@@ -224,6 +223,25 @@ fn known(reader: &mut Reader<'_>, id_type: EventIdType) -> Result<(Box<[u8]>, Kn
     ))
 }
 
+/// Literals that go into one statement each: no more than so many bytes of them, quoted once more, but at least one.
+fn portions(literals: impl Iterator<Item = String>, most: usize) -> Vec<Vec<String>> {
+    let (mut portions, mut left): (Vec<Vec<String>>, usize) = (Vec::new(), 0);
+    for id in literals {
+        let bytes = sql::literal(&id).len();
+        match portions.last_mut() {
+            Some(portion) if bytes <= left => {
+                left -= bytes;
+                portion.push(id);
+            }
+            _ => {
+                left = most.saturating_sub(bytes);
+                portions.push(vec![id]);
+            }
+        }
+    }
+    portions
+}
+
 /// An encoded event id as SQL.
 fn id_literal(id: &[u8], id_type: EventIdType) -> String {
     let mut reader = Reader::new("an event id", id);
@@ -256,6 +274,24 @@ mod tests {
             let row = Row::of(&Sample::new().event_id(id).build(), id_type).unwrap();
             assert_eq!(id_literal(row.id(), id_type), expected);
         }
+    }
+
+    #[test]
+    fn ids_are_asked_for_in_statements_of_bounded_size() {
+        let sizes = |ids: &[&str], most| -> Vec<usize> {
+            let portions = portions(ids.iter().map(ToString::to_string), most);
+            portions.iter().map(Vec::len).collect()
+        };
+        assert_eq!(sizes(&[], 9), [0; 0]);
+        assert_eq!(
+            sizes(&["1", "2", "3", "4"], 9),
+            [3, 1],
+            "each is three bytes"
+        );
+        assert_eq!(
+            sizes(&["'1'", "2", "much larger than all", "3"], 9),
+            [1, 1, 1, 1]
+        );
     }
 
     #[test]

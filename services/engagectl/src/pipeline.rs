@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use devstack::{Process, StackError, Supervisor};
-use service::Failure;
+use service::{Exit, Failure};
 use tokio::time::Instant;
 
 pub use addresses::{Addresses, TraceAddresses, free_port};
@@ -127,18 +127,21 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Starts again what has ended with the word that a new start is enough (exit 75), as whatever runs it in production does.
+    /// Starts again what has ended with the word that a new start is enough ([`Exit::TryAgain`]), as whatever runs it in production
+    /// does, and answers what that was.
     ///
     /// # Errors
     /// Where a process cannot be started.
-    pub fn start_again(&mut self) -> Result<(), Failure> {
+    pub fn start_again(&mut self) -> Result<Vec<&'static str>, Failure> {
+        let mut started = Vec::new();
         for name in SERVICES {
-            let ended = self.processes.get_mut(name).and_then(Process::ended);
-            if ended.is_some_and(|ended| ended == "exit status: 75") {
+            let ended = self.processes.get_mut(name).and_then(Process::exit_code);
+            if ended == Some(i32::from(Exit::TryAgain.code())) {
                 self.start_service(name)?;
+                started.push(name);
             }
         }
-        Ok(())
+        Ok(started)
     }
 
     /// `kill -9`. Blocks until the process is gone.

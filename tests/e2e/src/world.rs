@@ -97,7 +97,9 @@ impl World {
     /// test starts or ends a service.
     pub fn start_again(&self) {
         if let Ok(mut pipeline) = self.pipeline.try_lock() {
-            pipeline.start_again().unwrap();
+            for service in pipeline.start_again().unwrap() {
+                eprintln!("{service} is started again, as it asked for");
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Invariant: property strings stand here and in the table of guarded ones, nowhere else.
 
+use std::time::Duration;
+
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -109,7 +111,6 @@ impl KafkaSettings {
             .set("enable.gapless.guarantee", "true")
             .set("acks", "all")
             .set("message.timeout.ms", "0")
-            .set("linger.ms", "5")
             .set("compression.codec", "lz4")
             .set("batch.num.messages", "10000")
             .set("batch.size", "262144")
@@ -118,6 +119,13 @@ impl KafkaSettings {
             .set("message.max.bytes", DEFAULT_MESSAGE_MAX_BYTES.to_string())
             .set("partitioner", "murmur2_random");
         self.finish(config)
+    }
+
+    /// How long a producer gathers records of a partition, unless a property says it.
+    pub(crate) fn linger(&self, config: &mut ClientConfig, linger: Duration) {
+        if !self.properties.contains_key("linger.ms") {
+            config.set("linger.ms", linger.as_millis().to_string());
+        }
     }
 
     /// A client for the admin API.

@@ -31,29 +31,29 @@ impl Place {
 
 /// What the topic says about the place in it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Judged<'a> {
-    /// The record before it is the one that was read; or nothing had been read.
-    Same(&'a [Record]),
+pub(crate) enum Judged {
+    /// The record before it is the one that was read; or nothing had been read. So many of the first records are not new.
+    Same { passed: usize },
     /// Retention has overtaken it: these are left.
-    Expired(&'a [Record]),
+    Expired,
     /// The record before it is another one, or the topic ends before it.
     Another,
 }
 
 /// `records` were read from the one before the place on; `end` is where the topic ended before that.
-pub(crate) fn judge(place: Place, records: &[Record], end: i64) -> Judged<'_> {
+pub(crate) fn judge(place: Place, records: &[Record], end: i64) -> Judged {
     match records {
-        _ if place.next == 0 => Judged::Same(records),
-        [before, rest @ ..] if before.offset == place.next - 1 => {
+        _ if place.next == 0 => Judged::Same { passed: 0 },
+        [before, ..] if before.offset == place.next - 1 => {
             if source_position(before) == place.before {
-                Judged::Same(rest)
+                Judged::Same { passed: 1 }
             } else {
                 Judged::Another
             }
         }
-        [first, ..] if first.offset == place.next => Judged::Same(records),
+        [first, ..] if first.offset == place.next => Judged::Same { passed: 0 },
         [] if end < place.next => Judged::Another,
-        _ => Judged::Expired(records),
+        _ => Judged::Expired,
     }
 }
 
@@ -87,11 +87,9 @@ mod tests {
     #[test]
     fn the_record_before_the_place_proves_the_topic_and_is_not_read_again() {
         let records: Vec<Record> = (4..8).map(record).collect();
-        assert_eq!(judge(place(5), &records, 8), Judged::Same(&records[1..]));
-        assert_eq!(
-            judge(Place::default(), &records, 8),
-            Judged::Same(&records[..])
-        );
+        assert_eq!(judge(place(5), &records, 8), Judged::Same { passed: 1 });
+        let begun = judge(Place::default(), &records, 8);
+        assert_eq!(begun, Judged::Same { passed: 0 });
     }
 
     #[test]
@@ -108,8 +106,8 @@ mod tests {
     #[test]
     fn what_has_expired_unread_is_told_from_what_has_expired_read() {
         let records: Vec<Record> = (5..8).map(record).collect();
-        assert_eq!(judge(place(5), &records, 8), Judged::Same(&records[..]));
-        assert_eq!(judge(place(3), &records, 8), Judged::Expired(&records[..]));
-        assert_eq!(judge(place(3), &[], 8), Judged::Expired(&[]));
+        assert_eq!(judge(place(5), &records, 8), Judged::Same { passed: 0 });
+        assert_eq!(judge(place(3), &records, 8), Judged::Expired);
+        assert_eq!(judge(place(3), &[], 8), Judged::Expired);
     }
 }

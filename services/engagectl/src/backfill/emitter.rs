@@ -1,7 +1,7 @@
 //! Writes pages into the lane topic, in order, and notes them when the broker has all of them.
 //!
-//! Invariant: a page is noted only after every record of it is acknowledged, and nothing else is in flight then. What is
-//! written and not noted is found in the topic by whoever resumes.
+//! Invariant: a page, or that a range has begun, is noted only while nothing is in flight, so that every record before the places
+//! which the note names is acknowledged. What is written and not noted is found in the topic by whoever resumes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::rows::Row;
 use super::source::Read;
 
 /// Pages are noted so often: each time nothing may be in flight, which costs as much as a page does.
-const NOTED: Duration = Duration::from_millis(500);
+const NOTED: Duration = Duration::from_secs(1);
 
 /// What all records of one snapshot have in common.
 pub(super) struct Moment {
@@ -112,7 +112,10 @@ impl Emitter {
         at: &Moment,
     ) -> Result<(), Failure> {
         let range = read.page.range;
-        if let Some(note) = run.begin(range, &self.ends()) {
+        if !run.has_begun(range) {
+            // what is in flight may be lost, and a place behind it would be beyond the end of the topic
+            self.drained().await?;
+            let note = run.begin(range, &self.ends());
             self.note(run, range, Entry::Note(note)).await?;
         }
         let before = self.too_large.len();
@@ -133,14 +136,20 @@ impl Emitter {
 
     /// Waits until the broker has everything, and notes it.
     pub(super) async fn note_pages(&mut self, run: &Run) -> Result<(), Failure> {
-        for chain in &mut self.lanes {
-            let drained = chain.lane.drained().await;
-            drained.map_err(|error| unsent(&self.log.lane, &error))?;
-        }
+        self.drained().await?;
         for (range, note) in std::mem::take(&mut self.unnoted) {
             self.note(run, range, Entry::Note(note)).await?;
         }
         self.noted = Instant::now();
+        Ok(())
+    }
+
+    /// Waits until nothing is in flight, which the broker refuses by the name of this topic and not by that of the notes.
+    async fn drained(&mut self) -> Result<(), Failure> {
+        for chain in &mut self.lanes {
+            let drained = chain.lane.drained().await;
+            drained.map_err(|error| unsent(&self.log.lane, &error))?;
+        }
         Ok(())
     }
 

@@ -182,17 +182,20 @@ impl Run {
             .min()
     }
 
-    /// The first note of a range, before anything of it is written; `None`: it has one.
-    pub(super) fn begin(&mut self, range: u32, ends: &[i64]) -> Option<Note> {
-        if self.notes.contains_key(&range) {
-            return None;
-        }
+    /// Whether a range has a note.
+    #[must_use]
+    pub(super) fn has_begun(&self, range: u32) -> bool {
+        self.notes.contains_key(&range)
+    }
+
+    /// The first note of a range, before anything of it is written. `ends`: where each partition ends, with nothing in flight.
+    pub(super) fn begin(&mut self, range: u32, ends: &[i64]) -> Note {
         let note = Note {
             ends: ends.to_vec(),
             ..Note::default()
         };
         self.notes.insert(range, note.clone());
-        Some(note)
+        note
     }
 
     /// So many rows of the page that is noted next are too large for a record.

@@ -130,7 +130,7 @@ async fn planned(
     };
     let (rows, ..) = source.size(&wanted).await?;
     let horizon = source.horizon().await?;
-    let parts = parts(rows, source.has_index().await?);
+    let parts = parts(rows, source.indexed);
     let mut sinks: Vec<Addressee> = args.sinks.clone();
     sinks.sort_unstable();
     sinks.dedup();
@@ -191,7 +191,7 @@ async fn size(
         rows,
         bytes,
         counted,
-        indexed: source.has_index().await?,
+        indexed: source.indexed,
         speed: match (rate, reached) {
             (Some(rate), Some(reached)) => Some(rate.min(reached)),
             (rate, reached) => rate.or(reached),

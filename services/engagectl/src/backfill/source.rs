@@ -26,6 +26,8 @@ pub(super) struct Source {
     options: PgConnectOptions,
     pub(super) database: Database,
     pub(super) tables: Tables,
+    /// An index helps to read a time.
+    pub(super) indexed: bool,
 }
 
 /// What a plan has to know of the log.
@@ -50,6 +52,7 @@ impl Source {
                 .next("engagectl check"));
         }
         Ok(Self {
+            indexed: has_index(&mut connection).await?,
             connection,
             options,
             database,
@@ -113,18 +116,6 @@ impl Source {
                 .await
                 .map_err(|error| asked("looking for the first and the last event", &error))?;
         Ok(first.map(Micros).zip(last.map(Micros)))
-    }
-
-    /// Whether an index helps to read a time.
-    pub(super) async fn has_index(&mut self) -> Result<bool, Failure> {
-        sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
-             WHERE i.indrelid = to_regclass($1) AND i.indisvalid AND a.attname = 'event_ts')",
-        )
-        .bind(EVENTS)
-        .fetch_one(&mut self.connection)
-        .await
-        .map_err(|error| asked("looking for an index", &error))
     }
 
     /// Notes where the log is, then the next transaction id: in this order, whatever gets an id later writes later.
@@ -214,6 +205,17 @@ async fn columns(connection: &mut PgConnection, table: &str) -> Result<Columns, 
         .await
         .map_err(|error| asked("reading the columns", &error))?;
     Ok(found.into_iter().collect())
+}
+
+async fn has_index(connection: &mut PgConnection) -> Result<bool, Failure> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
+         WHERE i.indrelid = to_regclass($1) AND i.indisvalid AND a.attname = 'event_ts')",
+    )
+    .bind(EVENTS)
+    .fetch_one(connection)
+    .await
+    .map_err(|error| asked("looking for an index", &error))
 }
 
 /// What went wrong: an answer of the server, or that there was none.

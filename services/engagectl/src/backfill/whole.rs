@@ -37,7 +37,6 @@ pub(crate) async fn whole(config: &Config) -> Result<Option<Whole>, Failure> {
         after: None,
     };
     let (rows, bytes, counted) = source.size(&wanted).await?;
-    let indexed = source.has_index().await?;
     // a hint only: where there is no topic of runs yet, nobody knows
     let speed = Log::new(config)
         .runs()
@@ -48,7 +47,7 @@ pub(crate) async fn whole(config: &Config) -> Result<Option<Whole>, Failure> {
         rows,
         bytes,
         counted,
-        indexed,
+        indexed: source.indexed,
         speed,
     };
     Ok(Some(Whole { range, size }))

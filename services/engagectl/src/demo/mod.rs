@@ -47,7 +47,7 @@ pub async fn run(args: &DemoArgs, stop: CancellationToken) -> Result<(), Failure
     eprintln!("creating topics, tables and the connector, starting the services ..");
     let site = Site::beside_this_program(&args.dir)?;
     let mut pipeline = Pipeline::start(addresses.clone(), site, supervisor).await?;
-    let outcome = watch(args, &addresses, stop).await;
+    let outcome = watch(args, &mut pipeline, stop).await;
     let stopped = tokio::task::spawn_blocking(move || pipeline.stop()).await;
     stopped
         .map_err(|e| Failure::internal("stopping the services panicked").cause(e))?
@@ -70,9 +70,10 @@ pub(crate) fn stack_failure(error: devstack::StackError) -> Failure {
 
 async fn watch(
     args: &DemoArgs,
-    addresses: &Addresses,
+    pipeline: &mut Pipeline,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
+    let addresses = &pipeline.addresses().clone();
     let measure = Measure::begin(addresses.clone()).await;
     let progress = Progress::default();
     let writing = tokio::spawn(generator::run(
@@ -82,10 +83,12 @@ async fn watch(
         stop.clone(),
     ));
     let mut view = View::open(addresses.links());
+    let mut started_again = Vec::new();
     let start = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     while !stop.is_cancelled() && !writing.is_finished() {
         ticks.tick().await;
+        started_again.extend(pipeline.start_again()?);
         let top = measure.top(TOP).await;
         view.show(&Snapshot {
             elapsed: start.elapsed(),
@@ -98,6 +101,9 @@ async fn watch(
         }
     }
     drop(view);
+    for service in started_again {
+        eprintln!("{service} ended with the word to start it again, and was");
+    }
     let written = writing
         .await
         .map_err(|e| Failure::internal("the generator panicked").cause(e))?;

@@ -138,7 +138,9 @@ pub(super) async fn clickhouse_rows(config: &Config, event_id: &str) -> Result<V
     if !succeeded {
         let line = text.lines().next().unwrap_or_default();
         let line: String = line.chars().take(200).collect();
-        return Err(format!("ClickHouse cannot be asked: {line}"));
+        let remedy = ::verify::clickhouse_remedy(&text);
+        let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
+        return Err(format!("ClickHouse cannot be asked: {line}{remedy}"));
     }
     let rows = text.lines().map(serde_json::from_str);
     let rows: Result<_, _> = rows.collect();

@@ -41,7 +41,7 @@ fn records_read_back_and_a_later_one_replaces_an_earlier_one() {
     assert_eq!(run.spec, spec(2));
     assert_eq!(run.work().len(), 2);
 
-    let begun = run.begin(1, &[3, 0, 0, 9]).unwrap();
+    let begun = run.begin(1, &[3, 0, 0, 9]);
     let page = Page {
         range: 1,
         rows: 5,
@@ -146,12 +146,48 @@ fn a_record_of_somebody_else_is_named_and_changes_nothing() {
     assert_eq!(runs, Runs::default());
 }
 
-/// Kafka: what was acknowledged survives.
+/// Per partition: range and id.
+type Lane = [Vec<(u32, String)>; 4];
+
+/// Kafka: what was acknowledged survives the process, what is in flight may not.
 #[derive(Default)]
 struct Log {
     runs: Vec<(String, Vec<u8>)>,
-    /// Per partition: range and id.
-    lane: [Vec<(u32, String)>; 4],
+    lane: Lane,
+    in_flight: Lane,
+}
+
+impl Log {
+    /// Where the next record of each partition goes, as the one who sends counts.
+    fn ends(&self) -> Vec<i64> {
+        let partitions = self.lane.iter().zip(&self.in_flight);
+        let end = |(lane, more): (&Vec<_>, &Vec<_>)| i64::try_from(lane.len() + more.len());
+        partitions
+            .map(|partition| end(partition).unwrap())
+            .collect()
+    }
+
+    fn send(&mut self, row: i64, range: u32) {
+        self.in_flight[usize::try_from(row % 4).unwrap()].push((range, row.to_string()));
+    }
+
+    fn drain(&mut self) {
+        for (lane, more) in self.lane.iter_mut().zip(&mut self.in_flight) {
+            lane.append(more);
+        }
+    }
+
+    /// Of what was in flight when a process died, some has arrived.
+    fn lose_some(&mut self) {
+        self.lane[0].append(&mut self.in_flight[0]);
+        self.lane[2].append(&mut self.in_flight[2]);
+        self.in_flight = Lane::default();
+    }
+
+    fn note(&mut self, range: u32, note: Note) {
+        self.runs
+            .push((note_key(7, range), json(&Entry::Note(note))));
+    }
 }
 
 /// Dies after so many steps.
@@ -224,6 +260,8 @@ fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life) -> Option<()> {
             Run::new(spec)
         }
     };
+    log.lose_some();
+    assert_eq!(run.is_beyond(&log.ends()), None, "{run:?}");
     let mut found = Found::default();
     for (partition, records) in (0..).zip(&log.lane) {
         let from = run
@@ -233,29 +271,23 @@ fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life) -> Option<()> {
             found.note(*range, id.clone());
         }
     }
-    let ends = |log: &Log| {
-        log.lane
-            .iter()
-            .map(|p| i64::try_from(p.len()).unwrap())
-            .collect::<Vec<_>>()
-    };
     for (page, of_page) in pages(&run, rows) {
-        if let Some(note) = run.begin(page.range, &ends(log)) {
+        if !run.has_begun(page.range) {
+            log.drain();
+            let note = run.begin(page.range, &log.ends());
             life.step()?;
-            log.runs
-                .push((note_key(7, page.range), json(&Entry::Note(note))));
+            log.note(page.range, note);
         }
         for row in of_page {
-            let id = row.to_string();
-            if found.is_new(page.range, &id) {
+            if found.is_new(page.range, &row.to_string()) {
                 life.step()?;
-                log.lane[usize::try_from(row % 4).unwrap()].push((page.range, id));
+                log.send(row, page.range);
             }
         }
-        let note = run.advance(&page, &ends(log));
+        let note = run.advance(&page, &log.ends());
+        log.drain();
         life.step()?;
-        log.runs
-            .push((note_key(7, page.range), json(&Entry::Note(note))));
+        log.note(page.range, note);
     }
     Some(())
 }
