@@ -24,7 +24,7 @@ use super::rows::Row;
 use super::source::Read;
 
 /// Pages are noted so often: each time nothing may be in flight, which costs as much as a page does.
-const NOTED: Duration = Duration::from_secs(1);
+const NOTED: Duration = Duration::from_millis(500);
 
 /// What all records of one snapshot have in common.
 pub(super) struct Moment {
