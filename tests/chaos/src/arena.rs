@@ -34,6 +34,8 @@ pub struct ArenaOptions {
     pub stable_names: usize,
     /// Further environment of every service.
     pub env: Vec<(String, String)>,
+    /// Services reach their servers without what faults of the network need in between.
+    pub direct: bool,
     /// Kafka and Connect compile for a long run.
     pub full_compiler: bool,
     /// No fault freezes a process for longer.
@@ -95,7 +97,11 @@ impl Arena {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         check_binaries(&options)?;
         let (stack, addresses, proxies) = Box::pin(Proxies::start(options.full_compiler)).await?;
-        let proxied = proxies.detour(&addresses);
+        let proxied = if options.direct {
+            addresses.clone()
+        } else {
+            proxies.detour(&addresses)
+        };
         let site = Site {
             dir: std::path::absolute(&options.dir)?,
             bin: std::path::absolute(&options.bin)?,

@@ -119,6 +119,7 @@ fn arena_options(options: &RunOptions) -> ArenaOptions {
         replicas: options.replicas,
         stable_names: STABLE_NAMES,
         env,
+        direct: false,
         full_compiler: options.full_compiler,
         longest_freeze: options.longest_freeze,
         patience: options.patience,

@@ -50,6 +50,8 @@ pub(super) struct State {
     ended: CancellationToken,
     closing: AtomicBool,
     in_flight: AtomicUsize,
+    /// Something was acknowledged since [`Self::is_stalled`] looked last.
+    acked: AtomicBool,
     moved: Mutex<Instant>,
     capacity: Notify,
     produced: Mutex<Option<(String, Counter)>>,
@@ -74,6 +76,7 @@ impl State {
             ended: CancellationToken::new(),
             closing: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            acked: AtomicBool::new(false),
             moved: Mutex::new(Instant::now()),
             capacity: Notify::new(),
             produced: Mutex::default(),
@@ -194,7 +197,11 @@ impl State {
         self.void.cancel();
     }
 
+    /// Whether nothing was acknowledged for so long, as far as was looked.
     pub(super) fn is_stalled(&self, stall: Duration) -> bool {
+        if self.acked.swap(false, Ordering::Relaxed) {
+            *locked(&self.moved) = Instant::now();
+        }
         self.is_busy() && locked(&self.moved).elapsed() > stall
     }
 }
@@ -228,7 +235,8 @@ impl ProducerContext for Context {
                         .give_up("fault", "an acknowledgement was lost".to_owned(), None);
                     return self.0.settled();
                 }
-                *locked(&self.0.moved) = Instant::now();
+                // the clock is read once for all that come together
+                self.0.acked.store(true, Ordering::Relaxed);
                 self.0.count(message.topic());
                 to.acked(token, message.partition(), message.offset());
                 faults::reach_blocking(Point::StreamAckAfter);

@@ -77,8 +77,9 @@ impl KafkaSettings {
             .set("queued.min.messages", "1000")
             .set("queued.max.messages.kbytes", "1024")
             .set("fetch.message.max.bytes", "262144")
-            // a range that is longer than the queue would stop for a second (the default) each time the queue is full
-            .set("fetch.queue.backoff.ms", "20")
+            // a range that is longer than the queue would stop for a second (the default) each time the queue is full, which whoever
+            // reads a range empties in some milliseconds
+            .set("fetch.queue.backoff.ms", "5")
             // all partitions together: a reader of sixteen would hold sixteen times that, decompressed
             .set("fetch.max.bytes", FETCH_MAX_BYTES.to_string());
         self.finish_without(

@@ -185,6 +185,8 @@ impl Session {
     /// Writes from one snapshot, until all is written, it is to be renewed, or it is told to stop.
     async fn pass(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
         let until = Instant::now() + RENEW;
+        // while Debezium gets here, Postgres sorts
+        let (mut readers, mut pages) = self.read(snapshot).await?;
         let (source, log) = (&mut self.source, &self.log);
         let after = fence::wait(source, log, &self.slot, snapshot.lsn, &self.stop).await?;
         let Some(after) = after else {
@@ -194,7 +196,6 @@ impl Session {
             after,
             lsn: snapshot.lsn,
         };
-        let (mut readers, mut pages) = self.read(snapshot).await?;
         while Instant::now() < until {
             let read = tokio::select! {
                 biased;

@@ -34,7 +34,8 @@ impl World {
             replicas,
             stable_names: 0,
             env: Vec::new(),
-            full_compiler: false,
+            direct: true,
+            full_compiler: true,
             longest_freeze: Duration::from_secs(10),
             patience: Patience::default(),
         };

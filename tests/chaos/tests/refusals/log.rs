@@ -49,6 +49,7 @@ impl World {
             replicas: 1,
             stable_names: 1,
             env: Vec::new(),
+            direct: false,
             full_compiler: false,
             longest_freeze: Duration::from_secs(10),
             patience: Patience::default(),
