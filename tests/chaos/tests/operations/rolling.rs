@@ -9,6 +9,8 @@ use crate::world::World;
 
 /// Rows a second; `ROLLING_RATE=1000` with optimised binaries.
 const RATE: f64 = 200.0;
+/// Before anything is measured: Kafka and Connect that have just started take a core to compile what they do.
+const WARM: Duration = Duration::from_secs(40);
 /// Beyond this an event is late.
 const PROMISED: f64 = 5.0;
 
@@ -16,7 +18,7 @@ const PROMISED: f64 = 5.0;
 async fn a_rolling_restart_of_every_service_loses_nothing_and_stays_fresh() {
     let rate = std::env::var("ROLLING_RATE").map_or(RATE, |rate| rate.parse().unwrap());
     let world = World::start("rolling", &SERVICES, 2, rate).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(WARM).await;
     let watch = Watch::begin(&world.arena).await;
     for service in SERVICES {
         for old in world.arena.fleet.replicas_of(service) {
