@@ -124,7 +124,8 @@ impl KafkaSettings {
 
     /// How long a producer gathers records of a partition, unless a property says it.
     pub(crate) fn linger(&self, config: &mut ClientConfig, linger: Duration) {
-        if !self.properties.contains_key("linger.ms") {
+        let names = ["linger.ms", "queue.buffering.max.ms"];
+        if !names.iter().any(|name| self.properties.contains_key(*name)) {
             config.set("linger.ms", linger.as_millis().to_string());
         }
     }
