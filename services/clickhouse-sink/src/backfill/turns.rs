@@ -106,6 +106,6 @@ mod tests {
         let third = tokio::time::timeout(QUIET, turns.wait(now));
         assert!(third.await.is_err());
         drop(held);
-        turns.wait(now).await;
+        drop(turns.wait(now).await);
     }
 }
