@@ -17,6 +17,7 @@ use stream::beside::Beside;
 use stream::checkpoint::Checkpoint;
 use stream::dead_letter::RejectBudget;
 use stream::metrics::EVENTS_CONSUMED_TOTAL;
+use stream::probe::Most;
 use stream::{LaneError, LaneHandle};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -24,6 +25,7 @@ use crate::batch::Batch;
 use crate::sink::Sink;
 
 use place::Place;
+use portion::Held;
 use turns::Turns;
 
 /// Before something that failed is tried again.
@@ -72,6 +74,10 @@ pub(crate) struct Backfill {
     /// Where to go on, once the group's commit is known.
     place: Option<Place>,
     not_before: Instant,
+    /// What must wait, since it was read last.
+    held: Option<Held>,
+    /// What is read at once: less after a portion that could not be written.
+    most: Most,
     /// Since when the next portion could be read; `None`: there is none.
     waits_since: Option<Instant>,
     rejects: RejectBudget,
@@ -100,6 +106,8 @@ impl Backfill {
             partition,
             place: None,
             not_before: Instant::now(),
+            held: None,
+            most: portion::MOST,
             waits_since: None,
             rejects: RejectBudget::default(),
             stopped: false,
@@ -186,6 +194,7 @@ impl Backfill {
         let commit = handle.commit_beside(&topic, next, checkpoint.to_string());
         match commit.await {
             Ok(()) => {
+                self.most = portion::MOST;
                 self.place = Some(Place {
                     next,
                     before: portion.before,
@@ -193,6 +202,12 @@ impl Backfill {
             }
             Err(error) => self.failed(sink, error),
         }
+    }
+
+    /// A portion was not written: perhaps it is more than the server can do at once.
+    pub(crate) fn unwritten(&mut self, sink: &Sink, error: LaneError) {
+        self.most = portion::smaller(self.most);
+        self.failed(sink, error);
     }
 
     /// Reads again later, or not any more; the live lane goes on.

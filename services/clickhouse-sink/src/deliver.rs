@@ -47,6 +47,24 @@ pub struct Deliverer {
     refused_beside: RejectBudget,
 }
 
+/// How often the steps of a batch are tried: those of a live one until they are done, those of a backfill a few times, so that what
+/// the server cannot carry out does not keep live records from it.
+struct Tries(Option<u32>);
+
+impl Tries {
+    fn of(batch: &Batch) -> Self {
+        Self(batch.topic().map(|_| 4))
+    }
+
+    /// One more was in vain.
+    fn are_used_up(&mut self) -> bool {
+        self.0.as_mut().is_some_and(|left| {
+            *left -= 1;
+            *left == 0
+        })
+    }
+}
+
 /// Why a step was not done.
 enum Trouble {
     /// Wait, then read back and try again.
@@ -113,6 +131,7 @@ impl Deliverer {
         batch.compare_by_id(self.backfilled);
         self.owner.prepare(&mut self.since, batch.entries());
         let mut delivery = self.begin(batch);
+        let mut tries = Tries::of(batch);
         loop {
             let outcome = match delivery.next() {
                 Step::Done => break,
@@ -126,9 +145,13 @@ impl Deliverer {
                     .map_err(Trouble::End),
                 Step::Insert(run) => self.insert(run, batch, &mut delivery).await,
             };
-            if let Err(trouble) = outcome
-                && !self.waits(trouble, handle).await?
+            let Err(trouble) = outcome else { continue };
+            if let Trouble::Wait(reason) = &trouble
+                && tries.are_used_up()
             {
+                return Err(LaneError::retry(reason.clone()));
+            }
+            if !self.waits(trouble, handle).await? {
                 return Ok(false);
             }
         }

@@ -84,11 +84,12 @@ impl Http {
     /// # Errors
     /// Anything but a clean success.
     pub async fn ask(&self, sql: String) -> Result<Answer, ServerError> {
-        self.send(
-            self.request(&[("wait_end_of_query", "1"), ("use_query_cache", "0")])
-                .body(sql),
-        )
-        .await
+        let settings = [
+            ("wait_end_of_query", "1"),
+            ("use_query_cache", "0"),
+            ("max_query_size", &crate::sql::LARGEST.to_string()),
+        ];
+        self.send(self.request(&settings).body(sql)).await
     }
 
     /// Sends a statement whose data is the body.

@@ -18,8 +18,8 @@ use crate::wire::Reader;
 use crate::witness::{self, Standing};
 use crate::write::{Writer, pass};
 
-/// Bytes of ids asked for in one query, some five thousand UUIDs: below `max_query_size` (256 KiB).
-const ID_BYTES: usize = 200 * 1024;
+/// Bytes of ids asked for in one statement, some 25,000 UUIDs: well below [`sql::LARGEST`], so that any single id fits.
+const ID_BYTES: usize = sql::LARGEST / 4;
 /// Ranges, or partitions, asked for in one statement.
 const QUERIES_AT_ONCE: usize = 64;
 

@@ -198,7 +198,7 @@ impl Lane {
             Ok(false) => return false,
             Err(error) => {
                 self.deliverer.gave_up();
-                self.backfill.failed(sink, error);
+                self.backfill.unwritten(sink, error);
             }
         }
         true

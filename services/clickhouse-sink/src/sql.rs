@@ -22,6 +22,9 @@ pub struct Table {
     pub name: String,
 }
 
+/// Bytes of the largest statement, which is sent as `max_query_size`.
+pub const LARGEST: usize = 4 * 1024 * 1024;
+
 /// The lane of Kafka whose partitions are fenced; the other lanes travel in the same topic, in the same partitions.
 const LANE: &str = Lane::Live.name();
 

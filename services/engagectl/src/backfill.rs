@@ -70,10 +70,10 @@ pub(crate) async fn run(
     let Some(plan) = agreed? else {
         return Ok(Outcome(None));
     };
-    let producer = plan.begin().await?;
+    let notes = plan.begin().await?;
     let spec = plan.run.spec.clone();
     let carried_out = async {
-        let session = Session::open(config, args, plan, producer, stop).await?;
+        let session = Session::open(config, args, plan, notes, stop).await?;
         session.carry_out().await?;
         if !spec.sinks.contains(&Addressee::Clickhouse) {
             return Ok(Outcome(None));

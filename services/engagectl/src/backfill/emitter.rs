@@ -1,7 +1,7 @@
 //! Writes pages into the lane topic, in order, and notes them when the broker has all of them.
 //!
-//! Invariant: a page, or that a range has begun, is noted only while nothing is in flight, so that every record before the places
-//! which the note names is acknowledged. What is written and not noted is found in the topic by whoever resumes.
+//! Invariant: a page is noted only while nothing is in flight, and a note names only places below which everything is acknowledged.
+//! What is written and not noted is found in the topic by whoever resumes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use engagement::enrich::Place;
 use engagement::event::{EnrichedEvent, Lane, Micros, Position};
 use engagement::wire::{self, Format};
+use futures_util::future::try_join_all;
 use platform::Schema;
 use service::Failure;
 use stream::backfill::{BACKFILL, Ticket};
@@ -50,9 +51,11 @@ impl Moment {
 /// The writing side of a run.
 pub(super) struct Emitter {
     log: Log,
-    producer: Producer,
+    notes: Producer,
     schema: Schema,
     lanes: Vec<Chain>,
+    /// Per partition: everything below it is acknowledged.
+    settled: Vec<i64>,
     found: Found,
     /// The last page of each range that is written and not noted.
     unnoted: BTreeMap<u32, Note>,
@@ -75,11 +78,12 @@ impl Emitter {
     /// Goes on at the end of each partition; what was `found` is not written again.
     pub(super) async fn open(
         log: Log,
-        producer: Producer,
+        notes: Producer,
         schema: Schema,
         found: Found,
     ) -> Result<Self, Failure> {
-        let ends = log.ends(&log.lane).await?;
+        let (ends, producer) = (log.ends(&log.lane).await?, log.producer()?);
+        let settled = ends.clone();
         let count = i32::try_from(ends.len()).unwrap_or(i32::MAX);
         let epochs = log.epochs(count).await?;
         let mut lanes = Vec::with_capacity(ends.len());
@@ -93,9 +97,10 @@ impl Emitter {
         }
         Ok(Self {
             log,
-            producer,
+            notes,
             schema,
             lanes,
+            settled,
             found,
             unnoted: BTreeMap::new(),
             noted: Instant::now(),
@@ -114,8 +119,7 @@ impl Emitter {
         let range = read.page.range;
         if !run.has_begun(range) {
             // what is in flight may be lost, and a place behind it would be beyond the end of the topic
-            self.drained().await?;
-            let note = run.begin(range, &self.ends());
+            let note = run.begin(range, &self.settled);
             self.note(run, range, Entry::Note(note)).await?;
         }
         let before = self.too_large.len();
@@ -136,27 +140,20 @@ impl Emitter {
 
     /// Waits until the broker has everything, and notes it.
     pub(super) async fn note_pages(&mut self, run: &Run) -> Result<(), Failure> {
-        self.drained().await?;
-        for (range, note) in std::mem::take(&mut self.unnoted) {
-            self.note(run, range, Entry::Note(note)).await?;
-        }
-        self.noted = Instant::now();
-        Ok(())
-    }
-
-    /// Waits until nothing is in flight, which the broker refuses by the name of this topic and not by that of the notes.
-    async fn drained(&mut self) -> Result<(), Failure> {
         for chain in &mut self.lanes {
             let drained = chain.lane.drained().await;
             drained.map_err(|error| unsent(&self.log.lane, &error))?;
         }
+        self.settled = self.ends();
+        let unnoted = std::mem::take(&mut self.unnoted).into_iter();
+        let notes = unnoted.map(|(range, note)| self.note(run, range, Entry::Note(note)));
+        try_join_all(notes).await?;
+        self.noted = Instant::now();
         Ok(())
     }
 
     async fn note(&self, run: &Run, range: u32, entry: Entry) -> Result<(), Failure> {
-        self.log
-            .note(&self.producer, key_of(run, range), &entry)
-            .await
+        self.log.note(&self.notes, key_of(run, range), &entry).await
     }
 
     /// Per partition: nothing that is written from now on comes below it.

@@ -188,10 +188,10 @@ impl Run {
         self.notes.contains_key(&range)
     }
 
-    /// The first note of a range, before anything of it is written. `ends`: where each partition ends, with nothing in flight.
-    pub(super) fn begin(&mut self, range: u32, ends: &[i64]) -> Note {
+    /// The first note of a range, before anything of it is written. `settled`: per partition, everything below it is acknowledged.
+    pub(super) fn begin(&mut self, range: u32, settled: &[i64]) -> Note {
         let note = Note {
-            ends: ends.to_vec(),
+            ends: settled.to_vec(),
             ..Note::default()
         };
         self.notes.insert(range, note.clone());

@@ -58,9 +58,19 @@ impl Log {
         }
     }
 
+    /// For the records of the lane topic.
     pub(super) fn producer(&self) -> Result<Producer, Failure> {
+        self.producer_with(LINGER)
+    }
+
+    /// For the records of runs: each is waited for, and what the broker does not take of the lane topic does not end it.
+    pub(super) fn notes(&self) -> Result<Producer, Failure> {
+        self.producer_with(Duration::ZERO)
+    }
+
+    fn producer_with(&self, linger: Duration) -> Result<Producer, Failure> {
         let options = ProducerOptions {
-            linger: LINGER,
+            linger,
             ..ProducerOptions::default()
         };
         Producer::new(&self.settings, options)

@@ -82,22 +82,22 @@ impl Plan {
         Ok(())
     }
 
-    /// Notes a new run, and says how to go on with it: what is not noted is no run, and cannot be resumed.
+    /// Notes a new run, and says how to go on with it: what is not noted is no run, and cannot be resumed. Answers what writes notes.
     ///
     /// # Errors
     /// The broker does not take the note (69).
     pub(super) async fn begin(&self) -> Result<Producer, Failure> {
-        let producer = self.log.producer()?;
+        let notes = self.log.notes()?;
         if self.is_new {
             let (key, entry) = log::plan(&self.run);
-            self.log.note(&producer, key, &entry).await?;
+            self.log.note(&notes, key, &entry).await?;
         }
         let id = self.run.spec.run;
         eprintln!(
             "run {id}; Ctrl-C stops it, `{}` goes on",
             resume_command(id)
         );
-        Ok(producer)
+        Ok(notes)
     }
 }
 

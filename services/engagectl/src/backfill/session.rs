@@ -28,7 +28,7 @@ use crate::config::Config;
 
 /// Ranges that are read at the same time.
 pub(super) const WORKERS: u8 = 4;
-/// A snapshot holds vacuum up: it is renewed after this time.
+/// A snapshot holds vacuum up: it is renewed so long after its first row, or four times as long as that took.
 const RENEW: Duration = Duration::from_secs(600);
 /// So long may the sink read nothing although there is something.
 const IDLE: Duration = Duration::from_secs(120);
@@ -38,7 +38,7 @@ pub(super) struct Session {
     source: Source,
     log: Log,
     run: Run,
-    producer: Producer,
+    notes: Producer,
     emitter: Emitter,
     gauge: Gauge,
     progress: Progress,
@@ -59,7 +59,7 @@ impl Session {
         config: &Config,
         args: &BackfillArgs,
         plan: Plan,
-        producer: Producer,
+        notes: Producer,
         stop: CancellationToken,
     ) -> Result<Self, Failure> {
         let begun = Instant::now();
@@ -72,7 +72,7 @@ impl Session {
         }
         let (log, schema) = (plan.log, config.database.schema);
         Ok(Self {
-            emitter: Emitter::open(log.clone(), producer.clone(), schema, found).await?,
+            emitter: Emitter::open(log.clone(), notes.clone(), schema, found).await?,
             gauge: Gauge::open(&log, plan.readers).await?,
             progress: Progress::new(plan.run.rows(), plan.size.rows),
             slot: config.connect.slot.clone(),
@@ -80,7 +80,7 @@ impl Session {
             source: plan.source,
             log,
             run: plan.run,
-            producer,
+            notes,
             begun,
             stop,
         })
@@ -116,7 +116,7 @@ impl Session {
         };
         say_end(&self.run, &end);
         let key = log::key_of_end(&self.run);
-        self.log.note(&self.producer, key, &Entry::End(end)).await
+        self.log.note(&self.notes, key, &Entry::End(end)).await
     }
 
     /// Writes what is left. `false`: told to stop.
@@ -184,7 +184,7 @@ impl Session {
 
     /// Writes from one snapshot, until all is written, it is to be renewed, or it is told to stop.
     async fn pass(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
-        let until = Instant::now() + RENEW;
+        let (begun, mut until) = (Instant::now(), None);
         // while Debezium gets here, Postgres sorts
         let (mut readers, mut pages) = self.read(snapshot).await?;
         let (source, log) = (&mut self.source, &self.log);
@@ -196,13 +196,16 @@ impl Session {
             after,
             lsn: snapshot.lsn,
         };
-        while Instant::now() < until {
+        let is_over = |until: Option<Instant>| until.is_some_and(|until| Instant::now() >= until);
+        while !is_over(until) {
             let read = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => None,
                 read = pages.recv() => read,
             };
             let Some(read) = read else { break };
+            // a sort that takes longer than that would be done again for each page
+            until.get_or_insert_with(|| Instant::now() + RENEW.max(begun.elapsed() * 4));
             if !self.make_way(read.page.rows).await? {
                 break;
             }
@@ -210,7 +213,7 @@ impl Session {
             self.progress.noted(self.run.rows());
         }
         self.emitter.note_pages(&self.run).await?;
-        if self.stop.is_cancelled() || Instant::now() >= until {
+        if self.stop.is_cancelled() || is_over(until) {
             readers.abort_all();
             return Ok(());
         }

@@ -17,8 +17,10 @@ pub(super) use snapshot::{Read, Snapshot};
 
 /// Key of the advisory lock: the bytes of "eng" and of "back".
 const LOCK: (i32, i32) = (6_647_399, 1_650_549_611);
-/// Up to so many rows they are counted, not estimated.
+/// Up to so many rows they are counted, not estimated ..
 const COUNTED: u64 = 500_000;
+/// .. where an index leads to them, or the table has no more than these.
+const SMALL: f32 = 5_000_000.0;
 
 /// The database, as one connection sees it; it holds the lock while it lives.
 pub(super) struct Source {
@@ -28,6 +30,8 @@ pub(super) struct Source {
     pub(super) tables: Tables,
     /// An index helps to read a time.
     pub(super) indexed: bool,
+    /// Few enough rows to be read just to count some.
+    small: bool,
 }
 
 /// What a plan has to know of the log.
@@ -53,6 +57,7 @@ impl Source {
         }
         Ok(Self {
             indexed: has_index(&mut connection).await?,
+            small: is_small(&mut connection).await?,
             connection,
             options,
             database,
@@ -97,7 +102,7 @@ impl Source {
                 .map_err(|error| asked("estimating the rows", &error))?;
         let of = |name: &str| plan[0]["Plan"][name].as_u64().unwrap_or(0);
         let (rows, width) = (of("Plan Rows"), of("Plan Width"));
-        if rows > COUNTED {
+        if rows > COUNTED || !(self.indexed || self.small) {
             return Ok((rows, rows * width, false));
         }
         let counted: i64 = sqlx::query_scalar(AssertSqlSafe(self.tables.count(wanted)))
@@ -157,6 +162,7 @@ fn options(url: &SecretString) -> Result<PgConnectOptions, Failure> {
     })?;
     let settings = [
         ("TimeZone", "UTC"),
+        ("standard_conforming_strings", "on"),
         ("statement_timeout", "0"),
         ("idle_in_transaction_session_timeout", "0"),
     ];
@@ -216,6 +222,16 @@ async fn has_index(connection: &mut PgConnection) -> Result<bool, Failure> {
     .fetch_one(connection)
     .await
     .map_err(|error| asked("looking for an index", &error))
+}
+
+async fn is_small(connection: &mut PgConnection) -> Result<bool, Failure> {
+    let rows: Option<f32> =
+        sqlx::query_scalar("SELECT reltuples FROM pg_class WHERE oid = to_regclass($1)")
+            .bind(EVENTS)
+            .fetch_optional(connection)
+            .await
+            .map_err(|error| asked("looking at the size of the table", &error))?;
+    Ok(rows.is_none_or(|rows| rows <= SMALL))
 }
 
 /// What went wrong: an answer of the server, or that there was none.

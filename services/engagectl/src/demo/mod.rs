@@ -11,6 +11,7 @@ use ::verify::{Report, Sink, Sources};
 use devstack::{Stack, Supervisor};
 use platform::Schema;
 use service::Failure;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,8 @@ const CONTENTS: usize = 200;
 const TOP: usize = 10;
 /// Lies in a directory that the demo may empty.
 const MARKER: &str = ".engage-demo";
+/// Between two looks at everything.
+const TICK: Duration = Duration::from_millis(500);
 const DRAIN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs the demo until its duration is over or `stop` is cancelled.
@@ -85,7 +88,7 @@ async fn watch(
     let mut view = View::open(addresses.links());
     let mut started_again = Vec::new();
     let start = Instant::now();
-    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    let mut ticks = tokio::time::interval(TICK);
     while !stop.is_cancelled() && !writing.is_finished() {
         ticks.tick().await;
         started_again.extend(pipeline.start_again()?);
@@ -101,17 +104,20 @@ async fn watch(
         }
     }
     drop(view);
-    for service in started_again {
-        eprintln!("{service} ended with the word to start it again, and was");
-    }
-    let written = writing
-        .await
-        .map_err(|e| Failure::internal("the generator panicked").cause(e))?;
-    written.map_err(|e| Failure::unavailable("the generator cannot write to Postgres").cause(e))?;
+    started_again.into_iter().for_each(say_started_again);
+    written(writing).await?;
     if args.duration.is_none() || stop.is_cancelled() {
         return Ok(());
     }
-    judge(addresses, &measure).await
+    judge(pipeline, addresses, &measure).await
+}
+
+/// Waits for the generator's end.
+async fn written(writing: JoinHandle<Result<(), sqlx::Error>>) -> Result<(), Failure> {
+    let written = writing
+        .await
+        .map_err(|e| Failure::internal("the generator panicked").cause(e))?;
+    written.map_err(|e| Failure::unavailable("the generator cannot write to Postgres").cause(e))
 }
 
 fn options(args: &DemoArgs, addresses: &Addresses) -> Options {
@@ -128,9 +134,13 @@ fn options(args: &DemoArgs, addresses: &Addresses) -> Options {
 }
 
 /// Waits until every sink has caught up, then prints the summary.
-async fn judge(addresses: &Addresses, measure: &Measure) -> Result<(), Failure> {
+async fn judge(
+    pipeline: &mut Pipeline,
+    addresses: &Addresses,
+    measure: &Measure,
+) -> Result<(), Failure> {
     let sources = Sources::from(addresses);
-    let report = Box::pin(::verify::settle(&sources, DRAIN_WITHIN)).await;
+    let report = beside(pipeline, ::verify::settle(&sources, DRAIN_WITHIN)).await?;
     let report = report
         .map_err(|e| Failure::unavailable("a store cannot be read for the comparison").cause(e))?;
     crate::cli::print(&summary(
@@ -146,6 +156,21 @@ async fn judge(addresses: &Addresses, measure: &Measure) -> Result<(), Failure> 
             .cause(report.to_string())
             .remedy("the logs of the services are in the demo's directory, under logs/"),
     )
+}
+
+/// Does something while what ends with the word to start it again is started again.
+async fn beside<T>(pipeline: &mut Pipeline, work: impl Future<Output = T>) -> Result<T, Failure> {
+    let (mut work, mut ticks) = (Box::pin(work), tokio::time::interval(TICK));
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            _ = ticks.tick() => pipeline.start_again()?.into_iter().for_each(say_started_again),
+        }
+    }
+}
+
+fn say_started_again(service: &str) {
+    eprintln!("{service} ended with the word to start it again, and was");
 }
 
 fn summary(report: &Report, sinks: &[view::SinkLine], memory: &[(&str, u64)]) -> String {

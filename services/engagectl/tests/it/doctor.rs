@@ -1,5 +1,6 @@
 //! `doctor` against real servers: a healthy stack, and mistakes made on purpose, each of which must be named with its remedy.
 
+mod looks;
 mod mistakes;
 mod world;
 
@@ -15,6 +16,7 @@ use world::World;
 async fn a_healthy_stack_has_no_error_and_each_mistake_is_named_with_its_remedy() {
     let world = World::start().await;
     world.is_well("at the beginning");
+    looks::are_the_same_on_a_terminal_and_in_a_pipe(&world);
     mistakes::in_postgres(&world).await;
     mistakes::in_clickhouse(&world).await;
     mistakes::in_redis(&world).await;

@@ -244,8 +244,22 @@ fn pages(run: &Run, rows: &[Vec<i64>]) -> Vec<(Page, Vec<i64>)> {
         .collect()
 }
 
-/// One process, from reading the notes to its end or its death (`None`).
-fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life) -> Option<()> {
+/// Everything in flight arrives, then its pages are noted; answers where each partition ends.
+fn note_pages(
+    log: &mut Log,
+    unnoted: &mut BTreeMap<u32, Note>,
+    life: &mut Life,
+) -> Option<Vec<i64>> {
+    log.drain();
+    for (range, note) in std::mem::take(unnoted) {
+        life.step()?;
+        log.note(range, note);
+    }
+    Some(log.ends())
+}
+
+/// One process, from reading the notes to its end or its death (`None`); every so many pages it notes them.
+fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life, noted: usize) -> Option<()> {
     let mut runs = Runs::default();
     for (key, payload) in &log.runs {
         runs.apply(key, Some(payload)).unwrap();
@@ -271,10 +285,10 @@ fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life) -> Option<()> {
             found.note(*range, id.clone());
         }
     }
-    for (page, of_page) in pages(&run, rows) {
+    let (mut settled, mut unnoted) = (log.ends(), BTreeMap::new());
+    for (number, (page, of_page)) in (1..).zip(pages(&run, rows)) {
         if !run.has_begun(page.range) {
-            log.drain();
-            let note = run.begin(page.range, &log.ends());
+            let note = run.begin(page.range, &settled);
             life.step()?;
             log.note(page.range, note);
         }
@@ -284,11 +298,12 @@ fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life) -> Option<()> {
                 log.send(row, page.range);
             }
         }
-        let note = run.advance(&page, &log.ends());
-        log.drain();
-        life.step()?;
-        log.note(page.range, note);
+        unnoted.insert(page.range, run.advance(&page, &log.ends()));
+        if number % noted == 0 {
+            settled = note_pages(log, &mut unnoted, life)?;
+        }
     }
+    note_pages(log, &mut unnoted, life)?;
     Some(())
 }
 
@@ -297,7 +312,7 @@ proptest! {
     #[test]
     fn a_run_that_is_killed_anywhere_and_resumed_writes_every_row_once(
         sizes in proptest::collection::vec(0usize..12, 1..5),
-        lives in proptest::collection::vec(0usize..25, 0..8),
+        lives in proptest::collection::vec((0usize..25, 1usize..4), 0..8),
     ) {
         let mut next = 0;
         let rows: Vec<Vec<i64>> = sizes
@@ -309,10 +324,10 @@ proptest! {
             })
             .collect();
         let mut log = Log::default();
-        for steps in lives {
-            let _ = process(&mut log, &rows, &mut Life(steps));
+        for (steps, noted) in lives {
+            let _ = process(&mut log, &rows, &mut Life(steps), noted);
         }
-        let last = process(&mut log, &rows, &mut Life(usize::MAX));
+        let last = process(&mut log, &rows, &mut Life(usize::MAX), 2);
         prop_assert!(last.is_some());
         let mut written: Vec<i64> = log.lane.iter().flatten().map(|(_, id)| id.parse().unwrap()).collect();
         written.sort_unstable();
