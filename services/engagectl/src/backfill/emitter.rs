@@ -130,7 +130,8 @@ impl Emitter {
         }
         let left_out = self.too_large.len() - before;
         run.leave_out(range, u64::try_from(left_out).unwrap_or(u64::MAX));
-        let note = run.advance(&read.page, &self.ends());
+        let ends = (!self.found.has_more_of(range)).then(|| self.ends());
+        let note = run.advance(&read.page, ends);
         self.unnoted.insert(range, note);
         if self.noted.elapsed() >= NOTED {
             self.note_pages(run).await?;

@@ -203,12 +203,15 @@ impl Run {
         self.notes.entry(range).or_default().left_out += rows;
     }
 
-    /// The note of a page whose rows are all in the topic.
-    pub(super) fn advance(&mut self, page: &Page, ends: &[i64]) -> Note {
+    /// The note of a page whose rows are all in the topic. `ends`: where the search for later ones begins; `None`: where it began
+    /// for this range until now, because some of what was found there is still to come.
+    pub(super) fn advance(&mut self, page: &Page, ends: Option<Vec<i64>>) -> Note {
         let note = self.notes.entry(page.range).or_default();
         note.rows += page.rows;
         note.done = page.is_last;
-        note.ends = ends.to_vec();
+        if let Some(ends) = ends {
+            note.ends = ends;
+        }
         if let Some(last) = &page.last {
             note.after = Some(last.clone());
         }
@@ -231,18 +234,18 @@ pub(super) struct Page {
 
 /// Events that a former process has written and not noted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found(HashSet<(u32, String)>);
+pub(super) struct Found(BTreeMap<u32, HashSet<String>>);
 
 impl Found {
     /// A record of the run was found behind the notes.
     pub(super) fn note(&mut self, range: u32, event_id: String) {
-        self.0.insert((range, event_id));
+        self.0.entry(range).or_default().insert(event_id);
     }
 
     /// How many.
     #[must_use]
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.0.values().map(HashSet::len).sum()
     }
 
     /// Whether none was found.
@@ -253,7 +256,14 @@ impl Found {
 
     /// Whether this row has to be written; asked once for each.
     pub(super) fn is_new(&mut self, range: u32, event_id: &str) -> bool {
-        self.0.is_empty() || !self.0.remove(&(range, event_id.to_owned()))
+        let of_range = self.0.get_mut(&range);
+        !of_range.is_some_and(|found| found.remove(event_id))
+    }
+
+    /// Whether rows of a range were found that it has not come to yet.
+    #[must_use]
+    pub(super) fn has_more_of(&self, range: u32) -> bool {
+        self.0.get(&range).is_some_and(|found| !found.is_empty())
     }
 }
 

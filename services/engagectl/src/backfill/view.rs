@@ -295,7 +295,7 @@ mod tests {
             }),
             is_last: true,
         };
-        run.advance(&page, &[]);
+        run.advance(&page, None);
         run
     }
 

@@ -294,7 +294,7 @@ async fn end(world: &World, mut child: Child, ending: Ending, run: i64) {
         Ending::Interrupted => interrupt(&child),
         Ending::InterruptedTwice => {
             // what it has sent is not acknowledged, so that it cannot end between two pages
-            world.stack().kafka().pause();
+            world.stack().kafka().pause().unwrap();
             interrupt(&child);
             tokio::time::sleep(BETWEEN).await;
             assert_eq!(child.try_wait().unwrap(), None, "it waits for the broker");
@@ -307,7 +307,7 @@ async fn end(world: &World, mut child: Child, ending: Ending, run: i64) {
     if ending == Ending::PostgresGone {
         world.stack().postgres().start().await.unwrap();
     }
-    world.stack().kafka().resume();
+    world.stack().kafka().resume().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let (code, next) = (
         output.status.code(),

@@ -51,7 +51,7 @@ fn records_read_back_and_a_later_one_replaces_an_earlier_one() {
         }),
         is_last: false,
     };
-    let after = run.advance(&page, &[4, 0, 1, 9]);
+    let after = run.advance(&page, Some(vec![4, 0, 1, 9]));
     for note in [begun, after] {
         runs.apply(&note_key(7, 1), Some(&json(&Entry::Note(note))))
             .unwrap();
@@ -116,9 +116,9 @@ fn rows_that_are_left_out_stay_noted_and_are_not_written_where_there_are_none() 
         last: None,
         is_last: false,
     };
-    run.advance(&page, &[]);
+    run.advance(&page, Some(vec![]));
     run.leave_out(0, 1);
-    let note = run.advance(&page, &[]);
+    let note = run.advance(&page, Some(vec![]));
     assert_eq!((note.rows, note.left_out), (10, 3));
     let text = String::from_utf8(json(&Entry::Note(note.clone()))).unwrap();
     assert_eq!(
@@ -298,7 +298,8 @@ fn process(log: &mut Log, rows: &[Vec<i64>], life: &mut Life, noted: usize) -> O
                 log.send(row, page.range);
             }
         }
-        unnoted.insert(page.range, run.advance(&page, &log.ends()));
+        let ends = (!found.has_more_of(page.range)).then(|| log.ends());
+        unnoted.insert(page.range, run.advance(&page, ends));
         if number % noted == 0 {
             settled = note_pages(log, &mut unnoted, life)?;
         }
