@@ -108,14 +108,13 @@ impl Source {
     pub(in crate::backfill) async fn reader(&self, snapshot: &Snapshot) -> Result<Reader, Failure> {
         let mut connection = connect(&self.options).await?;
         // the name is Postgres' own
-        let sql = format!(
-            "{NOTICE}; {BEGIN}; SET TRANSACTION SNAPSHOT '{}'",
-            snapshot.name
-        );
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(&mut connection)
-            .await
-            .map_err(|error| asked("reading in the snapshot", &error))?;
+        let begin = format!("{BEGIN}; SET TRANSACTION SNAPSHOT '{}'", snapshot.name);
+        // each for itself: a transaction cannot change its level after its first question
+        for sql in [NOTICE.to_owned(), begin] {
+            let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection);
+            done.await
+                .map_err(|error| asked("reading in the snapshot", &error))?;
+        }
         Ok(Reader {
             connection,
             tables: self.tables.clone(),
