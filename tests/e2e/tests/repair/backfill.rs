@@ -244,6 +244,8 @@ enum Ending {
     PostgresGone,
 }
 
+/// By its rate, the next page has been sent after this.
+const PAGE: Duration = Duration::from_millis(1500);
 /// From one Ctrl-C to the next.
 const BETWEEN: Duration = Duration::from_millis(500);
 
@@ -293,8 +295,9 @@ async fn end(world: &World, mut child: Child, ending: Ending, run: i64) {
         Ending::Killed => child.kill().unwrap(),
         Ending::Interrupted => interrupt(&child),
         Ending::InterruptedTwice => {
-            // what it has sent is not acknowledged, so that it cannot end between two pages
+            // the next page is not acknowledged, so that it cannot end behind it
             world.stack().kafka().pause().unwrap();
+            tokio::time::sleep(PAGE).await;
             interrupt(&child);
             tokio::time::sleep(BETWEEN).await;
             assert_eq!(child.try_wait().unwrap(), None, "it waits for the broker");
