@@ -32,7 +32,7 @@ const MISSING_GRACE: Duration = Duration::from_secs(10);
 /// What a lane holds unread: a second's worth, because rows wait in batches already, and each partition has one of these.
 const INBOX: InboxLimits = InboxLimits {
     records: 500,
-    kib: 256,
+    kib: 128,
     fetch_kib: 32,
 };
 

@@ -153,7 +153,7 @@ impl Default for Batching {
             rows: NonZeroUsize::new(50_000).unwrap_or(NonZeroUsize::MIN),
             kib: positive(2 * 1024),
             interval: Duration::from_millis(500),
-            total_kib: positive(4 * 1024),
+            total_kib: positive(3 * 1024),
             concurrent_inserts: positive(2),
         }
     }
