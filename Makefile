@@ -22,7 +22,7 @@ setup: ## Install what is missing on a Debian machine (as root), fetch Kafka, De
 
 build: setup ## Build every service and engagectl, optimised
 	cargo build --release --locked --workspace --exclude chaos --bins
-	@! grep -l -e ENGAGE_FAULTS -e ENGAGE_BROKEN $(SERVICES:%=target/release/%) || { echo 'fault points in a release build: build without --features faults' >&2; exit 1; }
+	@! grep -l -e ENGAGE_FAULTS -e ENGAGE_BROKEN $(SERVICES:%=target/release/%) $(CTL) || { echo 'fault points in a release build: build without --features faults' >&2; exit 1; }
 
 demo: build ## Whole pipeline with a live view; DURATION=60s ends by itself and compares every sink with Postgres; RATE=100/s; TRACING=1
 	@$(CTL) demo $(if $(DURATION),--duration $(DURATION)) $(if $(RATE),--rate $(RATE)) $(TRACED)

@@ -1,4 +1,4 @@
-//! Named places in the services where a test makes the process die, stall or fail.
+//! Named places in the services and the tool where a test makes the process die, stall or fail.
 //!
 //! `ENGAGE_FAULTS="<point>=<action>[@n][,..]"` arms them: `kill` (SIGKILL to itself), `stop` (SIGSTOP to itself; somebody
 //! else sends SIGCONT), `pause:<duration>` (only the task that arrives), `fail` (the step answers its usual error); at

@@ -96,6 +96,8 @@ points! {
     WebhookForwarderSettleAfter = "webhook-forwarder.settle.after": "It was noted.";
     WebhookForwarderCommitBefore = "webhook-forwarder.commit.before": "A frontier is about to be noted for the next commit.";
     WebhookForwarderCommitAfter = "webhook-forwarder.commit.after": "It was noted.";
+    EngagectlRedriveMarkBefore = "engagectl.redrive-mark.before": "The broker has copies of letters; that they were sent is about to be written down.";
+    EngagectlRedriveMarkAfter = "engagectl.redrive-mark.after": "It was written down.";
 }
 
 impl Point {

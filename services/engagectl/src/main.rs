@@ -18,6 +18,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // The only error is that a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if let Err(error) = faults::arm() {
+        eprintln!("engagectl: {error}");
+        return Exit::Usage.into();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -182,44 +182,55 @@ async fn a_redrive_that_is_killed_goes_on_and_sends_every_letter_once() {
     );
     let stats = tool.json(&["dlq", "stats", "--service", service]);
     assert_eq!(stats["groups"][0]["redriven"], LETTERS);
-    one_that_stands_still_is_overtaken_and_sends_nothing_more().await;
+    tokio::join!(
+        one_that_stands_still_is_overtaken_and_sends_nothing_more(
+            "engagectl.redrive-mark.before",
+            2
+        ),
+        one_that_stands_still_is_overtaken_and_sends_nothing_more(
+            "engagectl.redrive-mark.after",
+            3
+        ),
+    );
 }
 
-/// In another partition of the same topic: a run that is stopped for as long as another one needs, and then goes on.
-async fn one_that_stands_still_is_overtaken_and_sends_nothing_more() {
+/// In another partition of the same topic: a run that stops at `point` for as long as another one needs, and then goes on.
+async fn one_that_stands_still_is_overtaken_and_sends_nothing_more(point: &str, partition: i32) {
     const LETTERS: usize = 40;
-    let (service, topic) = ("clickhouse-sink", "it-still.enriched");
+    let service = "clickhouse-sink";
+    let topic = &format!("it-still-{partition}.enriched");
     create(topic, 4).await;
-    given_up(service, topic, 2, LETTERS).await;
-    commit(service, topic, 2, 40, "engage1 epoch=0");
+    given_up(service, topic, partition, LETTERS).await;
+    commit(service, topic, partition, 40, "engage1 epoch=0");
     let tool = Tool::new("it-still.cdc", topic);
     let redrive = |more: &[&'static str]| {
         let words = ["dlq", "redrive", "--service", service, "--wait", "0s"];
         [&words, &["--origin", topic, "--execute"][..], more].concat()
     };
-    let mut still = tool.start(&redrive(&["--rate", "4/s"]));
+    let stopping =
+        Tool::new("it-still.cdc", topic).and("ENGAGE_FAULTS", &format!("{point}=stop@3"));
+    let mut still = stopping.start(&redrive(&["--rate", "4/s"]));
     eventually("some are sent", async || {
-        let sent = copies(topic, 2).await.len();
+        let sent = copies(topic, partition).await.len();
         (sent >= 3).then_some(()).ok_or(format!("{sent} are sent"))
     })
     .await;
-    let signal = |signal| {
-        let pid = rustix::process::Pid::from_child(&still);
-        rustix::process::kill_process(pid, signal).unwrap();
-    };
-    signal(rustix::process::Signal::STOP);
-    assert!(copies(topic, 2).await.len() < LETTERS, "it was too quick");
     eventually("another run sends the rest", async || {
         let output = tool.run(&redrive(&[]));
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         output.status.success().then_some(()).ok_or(error)
     })
     .await;
-    assert_eq!(copies(topic, 2).await.len(), LETTERS);
-    signal(rustix::process::Signal::CONT);
+    assert_eq!(copies(topic, partition).await.len(), LETTERS, "{point}");
+    let pid = rustix::process::Pid::from_child(&still);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
     let ended = tokio::task::spawn_blocking(move || still.wait().unwrap());
-    assert_eq!(ended.await.unwrap().code(), Some(75));
-    assert_eq!(copies(topic, 2).await.len(), LETTERS, "it sent more");
+    assert_eq!(ended.await.unwrap().code(), Some(75), "{point}");
+    assert_eq!(
+        copies(topic, partition).await.len(),
+        LETTERS,
+        "{point}: it sent more"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

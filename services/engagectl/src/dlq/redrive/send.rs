@@ -1,7 +1,7 @@
 //! Sends letters, and writes down what was sent.
 //!
 //! A run marks its beginning in the letters' partition, with the end of the partition that it writes to; then each copy that the
-//! broker has; then its end. A run that was killed between copy and mark has left the copy at or above that offset: the next run
+//! broker has; then its end. One that stood still marks its beginning again, and gives way to a run that has begun meanwhile. A run that was killed between copy and mark has left the copy at or above that offset: the next run
 //! looks there first. Invariant: a letter is marked as sent only when the broker has its copy, and a letter whose copy is there is
 //! not sent again.
 
@@ -9,13 +9,14 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use faults::Point;
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use service::Failure;
 use stream::dead_letter::{MAX_BYTES, Place, RedriveMark};
 use stream::probe::Probe;
 use stream::producer::ProducerOptions;
-use stream::{KafkaSettings, Producer, SendError};
+use stream::{KafkaSettings, OutRecord, Producer, SendError};
 use tokio_util::sync::CancellationToken;
 
 use super::sent::Sent;
@@ -41,8 +42,8 @@ pub(super) struct Sender {
     pub(super) run: String,
     rate: Rate,
     begun: Instant,
-    /// When it wrote last: a mark, or its beginning.
-    written: Instant,
+    /// Not later than what others see of it: the time of its last mark, or of its beginning.
+    seen: Instant,
     /// Sent in this run, for the rate.
     count: u64,
     pub(super) sent: Sent,
@@ -77,7 +78,7 @@ impl Sender {
             run: uuid::Uuid::now_v7().to_string(),
             rate: args.rate,
             begun: Instant::now(),
-            written: Instant::now(),
+            seen: Instant::now(),
             count: 0,
             sent: Sent::default(),
             bar: bar(letters),
@@ -121,12 +122,7 @@ impl Sender {
             let output = self.end_of(&self.enriched, partition).await?;
             self.sent.output_from.insert(partition, output);
         }
-        let begin = RedriveMark::Begin {
-            run: self.run.clone(),
-            target_end: end,
-        };
-        let at = self.mark(&topic, partition, &begin).await?;
-        self.written = Instant::now();
+        let at = self.begin(&topic, partition, end).await?;
         let looked_at = found.ends.get(&key).copied().unwrap_or(at);
         self.alone(&topic, partition, looked_at, at).await?;
         let letters: Vec<&Summary> = work
@@ -135,7 +131,7 @@ impl Sender {
             .copied()
             .filter(|letter| self.again || !already.contains_key(&letter.at.offset))
             .collect();
-        let outcome = self.letters(&topic, work, &letters, at).await;
+        let outcome = self.letters(&topic, work, &letters, (at, end)).await;
         let ended = RedriveMark::End {
             run: self.run.clone(),
         };
@@ -151,20 +147,24 @@ impl Sender {
         topic: &Arc<str>,
         work: &Work<'_>,
         letters: &[&Summary],
-        begun: i64,
+        (begun, target_end): (i64, i64),
     ) -> Result<(), Failure> {
         let mut rest = letters;
         while !rest.is_empty() {
             let Some(allowed) = self.allowed().await else {
                 return Ok(());
             };
+            let (now, later) = rest.split_at(rest.len().min(allowed));
+            let copies = self.read(topic, work, now).await?;
             // it stood still, and another run may have sent the rest
-            if self.written.elapsed() >= QUIET {
+            if self.seen.elapsed() >= QUIET {
+                self.begin(topic, work.partition.1, target_end).await?;
                 self.alone(topic, work.partition.1, begun + 1, i64::MAX)
                     .await?;
             }
-            let (now, later) = rest.split_at(rest.len().min(allowed));
-            self.together(topic, work, now).await?;
+            self.together(topic, work, &copies).await?;
+            self.count += now.len() as u64;
+            self.bar.inc(now.len() as u64);
             rest = later;
         }
         Ok(())
@@ -191,10 +191,9 @@ impl Sender {
         &mut self,
         topic: &Arc<str>,
         work: &Work<'_>,
-        letters: &[&Summary],
+        copies: &[(&Summary, OutRecord)],
     ) -> Result<(), Failure> {
         let partition = work.partition.1;
-        let copies = self.read(topic, work, letters).await?;
         let sending = copies
             .iter()
             .map(|(_, copy)| self.producer.send_acked(copy));
@@ -217,15 +216,34 @@ impl Sender {
                 Err(error) => ended = Some(error),
             }
         }
+        faults::reach(Point::EngagectlRedriveMarkBefore).await;
+        let seen = Instant::now();
         let marking = marks.iter().map(|mark| self.mark(topic, partition, mark));
         for marked in join_all(marking).await {
             marked?;
         }
-        self.written = Instant::now();
+        faults::reach(Point::EngagectlRedriveMarkAfter).await;
+        // one that was silent for long may have been taken for dead: it has to begin again
+        if self.seen.elapsed() < QUIET {
+            self.seen = seen;
+        }
         self.sent.sent += marks.len() as u64;
-        self.count += letters.len() as u64;
-        self.bar.inc(letters.len() as u64);
         ended.map_or(Ok(()), |error| Err(unsent(&error)))
+    }
+
+    /// Tells others that this run is at work; answers where that stands.
+    async fn begin(
+        &mut self,
+        topic: &Arc<str>,
+        partition: i32,
+        target_end: i64,
+    ) -> Result<i64, Failure> {
+        let begin = RedriveMark::Begin {
+            run: self.run.clone(),
+            target_end,
+        };
+        self.seen = Instant::now();
+        self.mark(topic, partition, &begin).await
     }
 
     /// The broker has the copy of a letter: the mark that says so.

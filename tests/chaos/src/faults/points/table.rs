@@ -1,6 +1,6 @@
 //! Which point each service passes, and what makes it get there.
 //!
-//! Invariant: every point is in the table for at least one service.
+//! Invariant: every point of a service is in the table for at least one; those of the tool are for its own tests.
 
 use std::collections::BTreeMap;
 
@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn every_point_is_visited_in_at_least_one_service() {
         let visits = all();
-        for point in Point::ALL {
+        let of_services = |point: &&Point| point.service() != "engagectl";
+        for point in Point::ALL.iter().filter(of_services) {
             assert!(visits.iter().any(|visit| visit.point == *point), "{point}");
         }
     }
