@@ -5,6 +5,7 @@
 
 mod place;
 mod portion;
+mod size;
 mod turns;
 
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use stream::beside::Beside;
 use stream::checkpoint::Checkpoint;
 use stream::dead_letter::RejectBudget;
 use stream::metrics::EVENTS_CONSUMED_TOTAL;
-use stream::probe::Most;
 use stream::{LaneError, LaneHandle};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -25,7 +25,7 @@ use crate::batch::Batch;
 use crate::sink::Sink;
 
 use place::Place;
-use portion::Held;
+use size::Size;
 use turns::Turns;
 
 /// Before something that failed is tried again.
@@ -73,11 +73,11 @@ pub(crate) struct Backfill {
     partition: i32,
     /// Where to go on, once the group's commit is known.
     place: Option<Place>,
+    /// When it is read again, unless what it waits for has come.
     not_before: Instant,
-    /// What must wait, since it was read last.
-    held: Option<Held>,
-    /// What is read at once: less after a portion that could not be written.
-    most: Most,
+    /// The next record waits until the live lane has done everything below this.
+    held: Option<i64>,
+    size: Size,
     /// Since when the next portion could be read; `None`: there is none.
     waits_since: Option<Instant>,
     rejects: RejectBudget,
@@ -107,17 +107,18 @@ impl Backfill {
             place: None,
             not_before: Instant::now(),
             held: None,
-            most: portion::MOST,
+            size: Size::default(),
             waits_since: None,
             rejects: RejectBudget::default(),
             stopped: false,
         }
     }
 
-    /// Waits until there is something to read and this partition has its turn; for ever where nothing is read. Safe to cancel.
-    pub(crate) async fn due(&mut self) {
+    /// Waits until there is something to read and this partition has its turn, when everything live below `done` is in the table;
+    /// for ever where nothing is read. Safe to cancel.
+    pub(crate) async fn due(&mut self, done: i64) {
         while self.turn.is_none() {
-            let waits_since = self.waits_since();
+            let (waits_since, not_before) = (self.waits_since(), self.not_before(done));
             let Some(reading) = self.reading.as_mut().filter(|_| !self.stopped) else {
                 return std::future::pending().await;
             };
@@ -126,7 +127,7 @@ impl Backfill {
                 self.place = None;
             }
             if let Some(since) = waits_since {
-                tokio::time::sleep_until(self.not_before.into()).await;
+                tokio::time::sleep_until(not_before.into()).await;
                 self.turn = Some(reading.turns.wait(since).await);
             } else {
                 reading.beside.changed().await;
@@ -134,13 +135,20 @@ impl Backfill {
         }
     }
 
-    /// Whether there is something to read now.
-    pub(crate) fn is_due(&mut self) -> bool {
+    /// Whether there is something to read now, when everything live below `done` is in the table.
+    pub(crate) fn is_due(&mut self, done: i64) -> bool {
         let (now, since) = (Instant::now(), self.waits_since());
         let Some((since, reading)) = since.zip(self.reading.as_ref()) else {
             return false;
         };
-        now >= self.not_before && !reading.turns.holds(since, now)
+        now >= self.not_before(done) && !reading.turns.holds(since, now)
+    }
+
+    fn not_before(&self, done: i64) -> Instant {
+        match self.held {
+            Some(after) if done >= after => Instant::now(),
+            _ => self.not_before,
+        }
     }
 
     /// Since when there has been something to read, as far as was looked; `None`: there is nothing.
@@ -194,7 +202,7 @@ impl Backfill {
         let commit = handle.commit_beside(&topic, next, checkpoint.to_string());
         match commit.await {
             Ok(()) => {
-                self.most = portion::MOST;
+                self.size.written();
                 self.place = Some(Place {
                     next,
                     before: portion.before,
@@ -206,14 +214,14 @@ impl Backfill {
 
     /// A portion was not written: perhaps it is more than the server can do at once.
     pub(crate) fn unwritten(&mut self, sink: &Sink, error: LaneError) {
-        self.most = portion::smaller(self.most);
+        self.size.unwritten();
         self.failed(sink, error);
     }
 
     /// Reads again later, or not any more; the live lane goes on.
     pub(crate) fn failed(&mut self, sink: &Sink, error: LaneError) {
         self.place = None;
-        self.not_before = Instant::now() + FAILED;
+        (self.held, self.not_before) = (None, Instant::now() + FAILED);
         let partition = self.partition;
         match error {
             LaneError::Retry { reason } => {

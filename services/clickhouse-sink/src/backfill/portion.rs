@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use stream::backfill::{Addressee, Ticket};
 use stream::dead_letter::Reject;
-use stream::probe::Most;
 use stream::resume::source_position;
 use stream::{LaneError, LaneHandle, Record};
 use tokio::sync::OwnedSemaphorePermit;
@@ -18,41 +17,11 @@ use crate::batch::Batch;
 use crate::intake;
 use crate::sink::Sink;
 
-/// What is read at once: a live batch that comes meanwhile waits for it. Each question and each insert costs the server more
-/// than its rows do, so that few large portions are several times as fast as many small ones.
-pub(super) const MOST: Most = Most {
-    records: 16384,
-    bytes: 6 * 1024 * 1024,
-};
-/// Fewer than these are not tried.
-const LEAST: Most = Most {
-    records: 256,
-    bytes: 128 * 1024,
-};
-/// Before it is looked again whether a record that must wait for live ones still has to.
-const HELD: Duration = Duration::from_millis(500);
-/// So long it is not read again for that: only another live topic than it was meant for ends its wait otherwise.
+/// Before it is looked again where nothing was found.
+const EMPTY: Duration = Duration::from_millis(500);
+/// So long a record that must wait for live ones is not read again, unless they have come: only another live topic than it was
+/// meant for ends its wait otherwise.
 const UNREAD: Duration = Duration::from_secs(5);
-
-/// The next record waits until the live lane has done everything below this.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
-    after: i64,
-    since: Instant,
-}
-
-impl Held {
-    fn by(after: i64) -> Self {
-        Self {
-            after,
-            since: Instant::now(),
-        }
-    }
-
-    fn still(self, done: i64) -> bool {
-        done < self.after && self.since.elapsed() < UNREAD
-    }
-}
 
 impl Backfill {
     pub(super) async fn portion(
@@ -67,14 +36,9 @@ impl Backfill {
         };
         let topic = Arc::clone(reading.beside.topic());
         let place = self.find(handle, &topic).await?;
-        if self.held.is_some_and(|held| held.still(done)) {
-            self.not_before = Instant::now() + HELD;
-            return Ok(None);
-        }
-        let from = (place.next - 1).max(0);
-        let records = handle
-            .read_some(&topic, self.partition, from, self.most)
-            .await?;
+        let (from, most) = ((place.next - 1).max(0), self.size.most());
+        let reading = handle.read_some(&topic, self.partition, from, most);
+        let records = reading.await?;
         let Some(passed) = self.proven(&topic, place, &records) else {
             return Ok(None);
         };
@@ -92,7 +56,7 @@ impl Backfill {
                 };
                 end = Some(known);
                 if !ticket.is_due(done, known) {
-                    self.held = Some(Held::by(ticket.after));
+                    (self.held, self.not_before) = (Some(ticket.after), Instant::now() + UNREAD);
                     break;
                 }
             }
@@ -101,7 +65,7 @@ impl Backfill {
             before = source_position(&record);
         }
         if batch.next().is_none() {
-            self.not_before = Instant::now() + HELD;
+            self.not_before = self.not_before.max(Instant::now() + EMPTY);
             return Ok(None);
         }
         Ok(Some(Portion {
@@ -183,45 +147,10 @@ impl Backfill {
     }
 }
 
-/// What is tried after a portion of this size was not written.
-pub(super) fn smaller(than: Most) -> Most {
-    Most {
-        records: (than.records / 2).max(LEAST.records),
-        bytes: (than.bytes / 2).max(LEAST.bytes),
-    }
-}
-
 fn no_ticket() -> Reject {
     let message = format!(
         "the header {} is missing or of another version",
         stream::backfill::BACKFILL
     );
     Reject::new("malformed", "decode", "clickhouse_sink::backfill", message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_not_written_is_tried_in_ever_smaller_portions_down_to_a_bound() {
-        let half = smaller(MOST);
-        assert_eq!(
-            (half.records, half.bytes),
-            (MOST.records / 2, MOST.bytes / 2)
-        );
-        let least = (0..30).fold(MOST, |most, _| smaller(most));
-        assert_eq!(least, LEAST);
-    }
-
-    #[test]
-    fn a_record_waits_for_the_live_lane_and_is_looked_at_now_and_then() {
-        let held = Held::by(7);
-        assert!(held.still(6) && !held.still(7));
-        let old = Held {
-            since: Instant::now() - UNREAD,
-            ..held
-        };
-        assert!(!old.still(6));
-    }
 }

@@ -9,6 +9,7 @@ use stream::trace::Watched;
 use stream::{LaneError, Record};
 
 use super::{Closed, Lane, Then, spend};
+use crate::batch::Batch;
 use crate::intake::Judged;
 use crate::memory::Share;
 
@@ -49,7 +50,7 @@ impl Lane {
             taken = self.handle.recv_many(records, 1) => if taken == 0 {
                 return First::Instead(Then::End);
             },
-            () = self.backfill.due() => return First::Instead(Then::Beside),
+            () = self.backfill.due(self.done) => return First::Instead(Then::Beside),
         }
         let (budget, stopping) = (&self.sink.memory, self.handle.stopping());
         let share = stopping.run_until_cancelled(budget.share()).await;
@@ -78,13 +79,21 @@ impl Lane {
                 None => taking.await,
                 Some(due) => match tokio::time::timeout_at(due.into(), taking).await {
                     Ok(taken) => taken,
-                    Err(_) if self.backfill.is_due() => return Then::Beside,
-                    Err(_) => return Then::Continue,
+                    Err(_) => return self.after(&closed.batch),
                 },
             };
             if taken == 0 {
                 return Then::End;
             }
+        }
+    }
+
+    /// How it goes on behind a batch that is closed because of its age.
+    fn after(&mut self, batch: &Batch) -> Then {
+        let done = batch.next().unwrap_or(self.done);
+        match self.backfill.is_due(done) {
+            true => Then::Beside,
+            false => Then::Continue,
         }
     }
 
