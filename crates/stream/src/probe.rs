@@ -2,15 +2,14 @@
 //!
 //! Invariant: never subscribes and never commits, so that asking changes nothing.
 
+mod question;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::Offset;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
-use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::error::LaneError;
 use crate::lanes::Watermarks;
@@ -18,8 +17,8 @@ use crate::record::Record;
 use crate::settings::KafkaSettings;
 use crate::sync::locked;
 
-/// How long one question may take.
-const ASK: Duration = Duration::from_secs(10);
+use question::Question;
+
 /// A side consumer that nobody asked for this long is closed.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -95,7 +94,7 @@ impl Probe {
     /// # Errors
     /// The broker did not answer, or there is no such partition.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, LaneError> {
-        self.ask(topic, partition, ends).await
+        self.ask(topic, partition, |side| side.ends()).await
     }
 
     /// The record at exactly this offset, if there is one.
@@ -126,7 +125,7 @@ impl Probe {
         to: i64,
     ) -> Result<Vec<Record>, LaneError> {
         self.ask(topic, partition, move |side| {
-            let (log, mut records) = (ends(side)?, Vec::new());
+            let (log, mut records) = (side.ends()?, Vec::new());
             side.range(from.max(log.low), to.min(log.high), &mut records)?;
             Ok(records)
         })
@@ -145,7 +144,7 @@ impl Probe {
         most: Most,
     ) -> Result<Vec<Record>, LaneError> {
         self.ask(topic, partition, move |side| {
-            let (log, mut records) = (ends(side)?, Vec::new());
+            let (log, mut records) = (side.ends()?, Vec::new());
             side.range_within(from.max(log.low), log.high, most, &mut records)?;
             Ok(records)
         })
@@ -164,7 +163,7 @@ impl Probe {
         mut records: T,
     ) -> Result<Tail<T>, LaneError> {
         self.ask(topic, partition, move |side| {
-            let log = ends(side)?;
+            let log = side.ends()?;
             let mut back = i64::from(wanted.max(1));
             loop {
                 let from = log.high.saturating_sub(back).max(log.low);
@@ -234,86 +233,4 @@ fn at(topic: &str, partition: i32, error: LaneError) -> LaneError {
         }
         stop @ LaneError::Stop { .. } => stop,
     }
-}
-
-struct Question<'a> {
-    consumer: &'a SideConsumer,
-    topic: &'a Arc<str>,
-    partition: i32,
-}
-
-impl Question<'_> {
-    /// How many records were told. Ends at `to` or at the end of the partition, whichever the broker tells first, so gaps
-    /// cost nothing.
-    fn range(
-        &self,
-        from: i64,
-        to: i64,
-        records: &mut impl Extend<Record>,
-    ) -> Result<usize, LaneError> {
-        self.range_within(from, to, Most::ALL, records)
-    }
-
-    fn range_within(
-        &self,
-        from: i64,
-        to: i64,
-        most: Most,
-        records: &mut impl Extend<Record>,
-    ) -> Result<usize, LaneError> {
-        if from >= to {
-            return Ok(0);
-        }
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(self.topic, self.partition, Offset::Offset(from))?;
-        self.consumer.assign(&list)?;
-        let told = self.tell(to, most, records);
-        self.consumer.unassign()?;
-        told
-    }
-
-    fn tell(
-        &self,
-        to: i64,
-        most: Most,
-        records: &mut impl Extend<Record>,
-    ) -> Result<usize, LaneError> {
-        let (mut told, mut bytes, begun) = (0, 0, Instant::now());
-        while begun.elapsed() < ASK {
-            match self.consumer.poll(Duration::from_millis(100)) {
-                None => {}
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(told),
-                Some(Err(error)) => return Err(error.into()),
-                Some(Ok(message))
-                    if message.partition() != self.partition
-                        || message.topic() != &**self.topic => {}
-                Some(Ok(message)) if message.offset() >= to => return Ok(told),
-                Some(Ok(message)) => {
-                    let record = Record::of(self.topic, &message);
-                    bytes += record.size();
-                    records.extend([record]);
-                    told += 1;
-                    let is_enough = told >= most.records || bytes >= most.bytes;
-                    if message.offset() + 1 >= to || is_enough {
-                        return Ok(told);
-                    }
-                }
-            }
-        }
-        if told > 0 && most != Most::ALL {
-            return Ok(told);
-        }
-        Err(LaneError::retry(format!(
-            "reading up to offset {to} took longer than {} s",
-            ASK.as_secs()
-        )))
-    }
-}
-
-fn ends(question: &Question<'_>) -> Result<Watermarks, LaneError> {
-    let (low, high) =
-        question
-            .consumer
-            .fetch_watermarks(question.topic, question.partition, ASK)?;
-    Ok(Watermarks { low, high })
 }

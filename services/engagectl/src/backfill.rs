@@ -9,6 +9,7 @@ mod gauge;
 mod ledger;
 mod log;
 mod misfit;
+mod notes;
 mod pace;
 mod plan;
 mod range;

@@ -16,16 +16,20 @@ use platform::Schema;
 use service::Failure;
 use stream::backfill::{BACKFILL, Ticket};
 use stream::headers::{CONTENT_TYPE, ENGAGEMENT_SOURCE};
-use stream::{OutRecord, Producer, ProducerLane, SendError};
+use stream::{OutRecord, ProducerLane, SendError};
 
-use super::ledger::{Entry, Found, Note, Run, Spec};
-use super::log::{Log, key_of, unsent};
+use super::ledger::{Found, Note, Run, Spec};
+use super::log::{Log, unsent};
+use super::notes::Notes;
 use super::route;
 use super::rows::Row;
 use super::source::Read;
 
 /// Pages are noted so often: each time nothing may be in flight, which costs as much as a page does.
 const NOTED: Duration = Duration::from_millis(500);
+
+/// Nobody waits for a single record: batches of some fifty cost the broker and the sink a fraction of what those of a few do.
+const LINGER: Duration = Duration::from_millis(30);
 
 /// What all records of one snapshot have in common.
 pub(super) struct Moment {
@@ -51,7 +55,7 @@ impl Moment {
 /// The writing side of a run.
 pub(super) struct Emitter {
     log: Log,
-    notes: Producer,
+    notes: Notes,
     schema: Schema,
     lanes: Vec<Chain>,
     /// Per partition: everything below it is acknowledged.
@@ -78,11 +82,11 @@ impl Emitter {
     /// Goes on at the end of each partition; what was `found` is not written again.
     pub(super) async fn open(
         log: Log,
-        notes: Producer,
+        notes: Notes,
         schema: Schema,
         found: Found,
     ) -> Result<Self, Failure> {
-        let (ends, producer) = (log.ends(&log.lane).await?, log.producer()?);
+        let (ends, producer) = (log.ends(&log.lane).await?, log.producer(LINGER)?);
         let settled = ends.clone();
         let count = i32::try_from(ends.len()).unwrap_or(i32::MAX);
         let epochs = log.epochs(count).await?;
@@ -120,7 +124,7 @@ impl Emitter {
         if !run.has_begun(range) {
             // what is in flight may be lost, and a place behind it would be beyond the end of the topic
             let note = run.begin(range, &self.settled);
-            self.note(run, range, Entry::Note(note)).await?;
+            self.notes.range(run, range, note).await?;
         }
         let before = self.too_large.len();
         for row in &read.rows {
@@ -147,14 +151,10 @@ impl Emitter {
         }
         self.settled = self.ends();
         let unnoted = std::mem::take(&mut self.unnoted).into_iter();
-        let notes = unnoted.map(|(range, note)| self.note(run, range, Entry::Note(note)));
+        let notes = unnoted.map(|(range, note)| self.notes.range(run, range, note));
         try_join_all(notes).await?;
         self.noted = Instant::now();
         Ok(())
-    }
-
-    async fn note(&self, run: &Run, range: u32, entry: Entry) -> Result<(), Failure> {
-        self.log.note(&self.notes, key_of(run, range), &entry).await
     }
 
     /// Per partition: nothing that is written from now on comes below it.

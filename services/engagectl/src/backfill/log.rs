@@ -2,10 +2,8 @@
 //!
 //! Invariant: nothing here joins a group or commits; every question is off the runtime.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use engagement::envelope::{Parser, TableSchema};
 use engagement::event::EnrichedEvent;
 use engagement::wire::{self, Format};
@@ -16,9 +14,9 @@ use stream::headers::{CONTENT_TYPE, last_text};
 use stream::probe::Probe;
 use stream::producer::{ProducerOptions, SendError};
 use stream::scan::{Scanner, Span};
-use stream::{Committed, KafkaSettings, LaneError, OutRecord, Producer, Record, tail};
+use stream::{Committed, KafkaSettings, LaneError, Producer, Record, tail};
 
-use super::ledger::{Entry, Found, Run, Runs, end_key, note_key, plan_key};
+use super::ledger::{Found, Run, Runs};
 use super::route;
 use crate::config::Config;
 use crate::kafka::{self, unanswered};
@@ -29,9 +27,6 @@ use crate::reset::group::Group;
 const GROUP: &str = "engagectl-backfill";
 /// Records at the end of a partition of the change topic that must follow the rule of keys and partitions.
 const PROOF: u32 = 20;
-/// Nobody waits for a single record: batches of some fifty cost the broker and the sink a fraction of what those of a few do.
-const LINGER: Duration = Duration::from_millis(30);
-
 /// The broker, with the names of what is looked at.
 #[derive(Clone)]
 pub(super) struct Log {
@@ -39,7 +34,7 @@ pub(super) struct Log {
     pub(super) cdc: String,
     pub(super) enriched: String,
     pub(super) lane: String,
-    runs: String,
+    pub(super) runs: String,
     pub(super) enricher: String,
     pub(super) clickhouse: String,
 }
@@ -58,17 +53,11 @@ impl Log {
         }
     }
 
-    /// For the records of the lane topic.
-    pub(super) fn producer(&self) -> Result<Producer, Failure> {
-        self.producer_with(LINGER)
-    }
-
-    /// For the records of runs: each is waited for, and what the broker does not take of the lane topic does not end it.
-    pub(super) fn notes(&self) -> Result<Producer, Failure> {
-        self.producer_with(Duration::ZERO)
-    }
-
-    fn producer_with(&self, linger: Duration) -> Result<Producer, Failure> {
+    /// Writes with these names; a record waits so long for company.
+    ///
+    /// # Errors
+    /// A setting is wrong (64).
+    pub(super) fn producer(&self, linger: Duration) -> Result<Producer, Failure> {
         let options = ProducerOptions {
             linger,
             ..ProducerOptions::default()
@@ -151,30 +140,6 @@ impl Log {
             eprintln!("warning: {what}");
         }
         Ok(runs)
-    }
-
-    /// Writes one record of a run, and waits until the broker has it.
-    pub(super) async fn note(
-        &self,
-        producer: &Producer,
-        key: String,
-        entry: &Entry,
-    ) -> Result<(), Failure> {
-        let payload = serde_json::to_vec(entry)
-            .map_err(|error| Failure::internal("a note cannot be written").cause(error))?;
-        let record = OutRecord {
-            topic: Arc::from(self.runs.as_str()),
-            partition: Some(0),
-            key: Some(Bytes::from(key)),
-            payload: Some(Bytes::from(payload)),
-            headers: vec![(
-                CONTENT_TYPE.to_owned(),
-                Some(Bytes::from_static(b"application/json")),
-            )],
-            timestamp_ms: None,
-        };
-        let sent = producer.send_acked(&record).await;
-        sent.map(drop).map_err(|error| unsent(&self.runs, &error))
     }
 
     /// What a former process has written of a run and not noted.
@@ -285,21 +250,6 @@ fn epoch(last: Option<&EnrichedEvent>, committed: Option<&Committed>) -> u8 {
 fn event_of(record: &Record) -> Option<EnrichedEvent> {
     let format = Format::from_content_type(last_text(&record.headers, CONTENT_TYPE)?)?;
     wire::decode(record.payload.as_deref()?, format).ok()
-}
-
-/// The key and the entry of a run's plan.
-pub(super) fn plan(run: &Run) -> (String, Entry) {
-    (plan_key(run.spec.run), Entry::Plan(run.spec.clone()))
-}
-
-/// The key of a range's note.
-pub(super) fn key_of(run: &Run, range: u32) -> String {
-    note_key(run.spec.run, range)
-}
-
-/// The key of a run's end.
-pub(super) fn key_of_end(run: &Run) -> String {
-    end_key(run.spec.run)
 }
 
 /// A record of a topic that the broker has not taken.

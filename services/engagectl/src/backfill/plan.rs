@@ -4,13 +4,13 @@
 
 use engagement::event::Micros;
 use service::{Failure, clock};
-use stream::Producer;
 use stream::backfill::Addressee;
 
 use super::args::BackfillArgs;
 use super::ledger::{Run, RunId, Runs, Spec};
-use super::log::{self, Log};
+use super::log::Log;
 use super::misfit::misfit;
+use super::notes::Notes;
 use super::range::Range;
 use super::readers;
 use super::rows::Wanted;
@@ -51,16 +51,22 @@ impl Plan {
         let partitions = log.partitions().await?;
         log.prove_route(partitions, config.database.schema).await?;
         let runs = log.runs().await?;
-        let run = match (args.resume, range) {
-            (Some(id), _) => resumed(&runs, id, &source, &log).await?,
+        let (run, size) = match (args.resume, range) {
+            (Some(id), _) => {
+                let run = resumed(&runs, id, &source, &log).await?;
+                let (range, content) = (run.spec.range, run.spec.content_id.as_deref());
+                let size = source.size(&wanted(range, content)).await?;
+                (run, size)
+            }
             (None, Some(range)) => {
                 planned(&mut source, &log, args, range, (partitions, &runs)).await?
             }
             (None, None) => return Err(Failure::usage("--start is missing")),
         };
+        let speed = speed(args, &runs);
         Ok(Self {
             readers: readers::of(config, &run.spec.sinks).await?,
-            size: size(&mut source, &run, args, &runs).await?,
+            size: Size { speed, ..size },
             is_new: args.resume.is_none(),
             source,
             log,
@@ -86,11 +92,10 @@ impl Plan {
     ///
     /// # Errors
     /// The broker does not take the note (69).
-    pub(super) async fn begin(&self) -> Result<Producer, Failure> {
-        let notes = self.log.notes()?;
+    pub(super) async fn begin(&self) -> Result<Notes, Failure> {
+        let notes = Notes::open(&self.log)?;
         if self.is_new {
-            let (key, entry) = log::plan(&self.run);
-            self.log.note(&notes, key, &entry).await?;
+            notes.plan(&self.run).await?;
         }
         let id = self.run.spec.run;
         eprintln!(
@@ -122,19 +127,16 @@ async fn planned(
     args: &BackfillArgs,
     range: Range,
     (partitions, runs): (i32, &Runs),
-) -> Result<Run, Failure> {
-    let wanted = Wanted {
-        range,
-        content_id: args.content_id.as_deref(),
-        after: None,
-    };
-    let (rows, ..) = source.size(&wanted).await?;
+) -> Result<(Run, Size), Failure> {
+    let size = source
+        .size(&wanted(range, args.content_id.as_deref()))
+        .await?;
     let horizon = source.horizon().await?;
-    let parts = parts(rows, source.indexed);
+    let parts = parts(size.rows, source.indexed);
     let mut sinks: Vec<Addressee> = args.sinks.clone();
     sinks.sort_unstable();
     sinks.dedup();
-    Ok(Run::new(Spec {
+    let run = Run::new(Spec {
         run: Micros(clock::now()).millis(),
         database: source.database.clone(),
         topic: log.lane.clone(),
@@ -146,8 +148,17 @@ async fn planned(
         revision_lsn: runs.free_revision(horizon.lsn),
         horizon: horizon.xid,
         ranges: range.split(parts),
-        rows,
-    }))
+        rows: size.rows,
+    });
+    Ok((run, size))
+}
+
+const fn wanted(range: Range, content_id: Option<&str>) -> Wanted<'_> {
+    Wanted {
+        range,
+        content_id,
+        after: None,
+    }
 }
 
 /// In how many ranges that many rows are read. Without an index each range reads the whole table, so that there are no more than
@@ -174,29 +185,12 @@ async fn resumed(runs: &Runs, id: RunId, source: &Source, log: &Log) -> Result<R
     }
 }
 
-async fn size(
-    source: &mut Source,
-    run: &Run,
-    args: &BackfillArgs,
-    runs: &Runs,
-) -> Result<Size, Failure> {
-    let wanted = Wanted {
-        range: run.spec.range,
-        content_id: run.spec.content_id.as_deref(),
-        after: None,
-    };
-    let (rows, bytes, counted) = source.size(&wanted).await?;
-    let (rate, reached) = (args.rate.map(Rate::per_second), runs.speed());
-    Ok(Size {
-        rows,
-        bytes,
-        counted,
-        indexed: source.indexed,
-        speed: match (rate, reached) {
-            (Some(rate), Some(reached)) => Some(rate.min(reached)),
-            (rate, reached) => rate.or(reached),
-        },
-    })
+/// Rows a second: what is allowed, or what the last run has reached where that is less.
+fn speed(args: &BackfillArgs, runs: &Runs) -> Option<f64> {
+    match (args.rate.map(Rate::per_second), runs.speed()) {
+        (Some(rate), Some(reached)) => Some(rate.min(reached)),
+        (rate, reached) => rate.or(reached),
+    }
 }
 
 #[cfg(test)]

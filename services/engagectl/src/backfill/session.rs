@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use engagement::event::Micros;
 use service::Failure;
-use stream::Producer;
 use stream::backfill::Addressee;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -18,8 +17,9 @@ use super::args::BackfillArgs;
 use super::emitter::{Emitter, Moment};
 use super::fence;
 use super::gauge::Gauge;
-use super::ledger::{Entry, Finished, Run, Work};
-use super::log::{self, Log};
+use super::ledger::{Finished, Run, Work};
+use super::log::Log;
+use super::notes::Notes;
 use super::pace::{LOOK, Pace};
 use super::plan::Plan;
 use super::source::{Read, Snapshot, Source};
@@ -38,7 +38,7 @@ pub(super) struct Session {
     source: Source,
     log: Log,
     run: Run,
-    notes: Producer,
+    notes: Notes,
     emitter: Emitter,
     gauge: Gauge,
     progress: Progress,
@@ -59,7 +59,7 @@ impl Session {
         config: &Config,
         args: &BackfillArgs,
         plan: Plan,
-        notes: Producer,
+        notes: Notes,
         stop: CancellationToken,
     ) -> Result<Self, Failure> {
         let begun = Instant::now();
@@ -115,8 +115,7 @@ impl Session {
             written: self.emitter.written,
         };
         say_end(&self.run, &end);
-        let key = log::key_of_end(&self.run);
-        self.log.note(&self.notes, key, &Entry::End(end)).await
+        self.notes.end(&self.run, end).await
     }
 
     /// Writes what is left. `false`: told to stop.

@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use super::ledger::Database;
 use super::rows::{COLUMNS, CONTENT, Columns, EVENTS, Tables, Wanted};
+use super::view::Size;
 pub(super) use snapshot::{Read, Snapshot};
 
 /// Key of the advisory lock: the bytes of "eng" and of "back".
@@ -93,24 +94,30 @@ impl Source {
         )
     }
 
-    /// Rows of a range, and their bytes, about; and whether the rows were counted.
-    pub(super) async fn size(&mut self, wanted: &Wanted<'_>) -> Result<(u64, u64, bool), Failure> {
+    /// Rows of a range, and their bytes, about.
+    pub(super) async fn size(&mut self, wanted: &Wanted<'_>) -> Result<Size, Failure> {
         let plan: serde_json::Value =
             sqlx::query_scalar(AssertSqlSafe(self.tables.estimate(wanted)))
                 .fetch_one(&mut self.connection)
                 .await
                 .map_err(|error| asked("estimating the rows", &error))?;
         let of = |name: &str| plan[0]["Plan"][name].as_u64().unwrap_or(0);
-        let (rows, width) = (of("Plan Rows"), of("Plan Width"));
+        let (rows, width, indexed) = (of("Plan Rows"), of("Plan Width"), self.indexed);
+        let size = |rows, counted| Size {
+            rows,
+            bytes: rows * width,
+            counted,
+            indexed,
+            speed: None,
+        };
         if rows > COUNTED || !(self.indexed || self.small) {
-            return Ok((rows, rows * width, false));
+            return Ok(size(rows, false));
         }
         let counted: i64 = sqlx::query_scalar(AssertSqlSafe(self.tables.count(wanted)))
             .fetch_one(&mut self.connection)
             .await
             .map_err(|error| asked("counting the rows", &error))?;
-        let counted = u64::try_from(counted).unwrap_or(0);
-        Ok((counted, counted * width, true))
+        Ok(size(u64::try_from(counted).unwrap_or(0), true))
     }
 
     /// The time of the first and of the last event; `None`: there is none.

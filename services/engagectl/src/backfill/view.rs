@@ -258,7 +258,7 @@ fn line(rows: u64, before: u64, total: u64, elapsed: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ledger::Cursor;
+    use super::super::ledger::{Cursor, Entry, plan_key};
     use super::*;
     use crate::backfill::range::Range;
     use engagement::event::Micros;
@@ -344,9 +344,12 @@ mod tests {
     #[test]
     fn an_open_run_is_told_from_a_finished_one() {
         let mut runs = Runs::default();
-        let (key, entry) = super::super::log::plan(&run());
-        runs.apply(&key, Some(&serde_json::to_vec(&entry).unwrap()))
-            .unwrap();
+        let plan = Entry::Plan(run().spec);
+        runs.apply(
+            &plan_key(run().spec.run),
+            Some(&serde_json::to_vec(&plan).unwrap()),
+        )
+        .unwrap();
         assert!(list(&runs, Output::Table).contains("1767882112123  open"));
     }
 }

@@ -36,20 +36,14 @@ pub(crate) async fn whole(config: &Config) -> Result<Option<Whole>, Failure> {
         content_id: None,
         after: None,
     };
-    let (rows, bytes, counted) = source.size(&wanted).await?;
+    let size = source.size(&wanted).await?;
     // a hint only: where there is no topic of runs yet, nobody knows
     let speed = Log::new(config)
         .runs()
         .await
         .ok()
         .and_then(|runs| runs.speed());
-    let size = Size {
-        rows,
-        bytes,
-        counted,
-        indexed: source.indexed,
-        speed,
-    };
+    let size = Size { speed, ..size };
     Ok(Some(Whole { range, size }))
 }
 
