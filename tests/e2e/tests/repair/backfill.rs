@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use e2e::World;
@@ -15,11 +15,13 @@ use platform::Schema;
 use serde_json::Value;
 use stream::KafkaSettings;
 use stream::backfill::Ticket;
-use stream::scan::Scanner;
+use stream::scan::{Scanner, Span};
 use tokio_util::sync::CancellationToken;
 
+use crate::endings::ended_early;
+
 /// Rows of the time that is lost.
-const PAST: i64 = 20_000;
+pub(crate) const PAST: i64 = 20_000;
 const CONTENTS: i64 = 40;
 
 pub(crate) fn engagectl(world: &World) -> Command {
@@ -108,7 +110,7 @@ async fn rows(world: &World, device: &str) -> i64 {
 async fn written(world: &World, run: i64) -> BTreeMap<String, usize> {
     let settings = settings(world);
     let read = move || {
-        let scanner = Scanner::open(&settings, "engage-test", "engagement.backfill.v1").unwrap();
+        let scanner = Scanner::open(&settings, "engage-test", LANE).unwrap();
         let (spans, mut found) = (scanner.spans().unwrap(), BTreeMap::new());
         scanner
             .read(&spans, |record| {
@@ -144,82 +146,84 @@ async fn a_backfill_ended_six_times_resumed_run_again_and_read_from_the_earliest
     ));
     world.wait_for_rows(&progress, 200).await;
     let run = ended_early(&world).await;
-    let mut command = engagectl(&world);
-    command.args([
-        "backfill",
-        "--yes",
-        "--behind",
-        "5m",
-        "--resume",
-        &run.to_string(),
-    ]);
-    let (code, said) = ran(command).await;
-    // 75: late rows of the live stream are still on their way; at the end everything must be equal
-    assert!(
-        [0, 75].contains(&code),
-        "{code}: {said}\n{}",
-        world.service_logs()
-    );
+    let said = backfill(&world, &["--resume", &run.to_string()]).await;
     assert_eq!(rows(&world, "past").await, PAST, "{said}");
-
-    let events = written(&world, run).await;
-    let past = usize::try_from(PAST).unwrap();
-    assert!(events.len() >= past, "{} events: {said}", events.len());
-    let twice: Vec<_> = events.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(twice.is_empty(), "written twice: {twice:?}\n{said}");
+    was_written_once(&world, run).await;
 
     // the same again, up to now: rows that have arrived live meanwhile too
-    let mut command = engagectl(&world);
-    command.args(["backfill", "--yes", "--behind", "5m", "--start", "-3d"]);
-    let (code, said) = ran(command).await;
-    assert!([0, 75].contains(&code), "{code}: {said}");
+    backfill(&world, &["--start", "-3d"]).await;
     stop.cancel();
     stream.await.unwrap();
-    world
-        .every_sink_equals_postgres(Duration::from_secs(300))
-        .await;
-    assert_eq!(rows(&world, "past").await, PAST);
-    no_event_is_there_twice(&world).await;
+    is_exact(&world).await;
 
     // what a backfill brought and what came live, read again from the beginning
     world.terminate("clickhouse-sink");
-    let mut command = engagectl(&world);
-    command.args([
-        "reset",
-        "--group",
-        "clickhouse-sink",
-        "--to-earliest",
-        "--execute",
-    ]);
-    let (code, said) = ran(command).await;
-    assert_eq!(code, 0, "{said}");
+    read_again(&world, "clickhouse-sink").await;
     world.restart("clickhouse-sink");
-    let what = "the sink has read everything again";
-    world.eventually(what, || has_read_everything(&world)).await;
-    world
-        .every_sink_equals_postgres(Duration::from_secs(300))
-        .await;
-    no_event_is_there_twice(&world).await;
+    for topic in [LIVE, LANE] {
+        has_read_all_of(&world, topic, "clickhouse-sink").await;
+    }
+    is_exact(&world).await;
     assert!(progress.inserted() > 200);
 }
 
-/// Whether the commits of clickhouse-sink have reached the ends of the live topic.
-async fn has_read_everything(world: &World) -> Option<()> {
-    let settings = settings(world);
-    let ask = move || {
-        let scanner =
-            Scanner::open(&settings, "clickhouse-sink", "engagement.enriched.v1").unwrap();
-        let spans = scanner.spans().unwrap();
-        let partitions: Vec<i32> = spans.iter().map(|span| span.partition).collect();
-        let committed = scanner.committed(&partitions).unwrap();
-        spans
-            .iter()
-            .all(|span| span.to == 0 || committed.get(&span.partition) == Some(&span.to))
+/// To its end. 75: late rows of the live stream are still on their way; when that has ended everything must be equal.
+async fn backfill(world: &World, words: &[&str]) -> String {
+    let mut command = engagectl(world);
+    command
+        .args(["backfill", "--yes", "--behind", "5m"])
+        .args(words);
+    let (code, said) = ran(command).await;
+    let logs = || world.service_logs();
+    assert!([0, 75].contains(&code), "{code}: {said}\n{}", logs());
+    said
+}
+
+async fn was_written_once(world: &World, run: i64) {
+    let events = written(world, run).await;
+    assert!(events.len() as i64 >= PAST, "{} events", events.len());
+    let twice: Vec<_> = events.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "written twice: {twice:?}");
+}
+
+async fn is_exact(world: &World) {
+    world
+        .every_sink_equals_postgres(Duration::from_secs(300))
+        .await;
+    assert_eq!(rows(world, "past").await, PAST);
+    no_event_is_there_twice(world).await;
+}
+
+/// Sends a group that has ended back to the beginning of everything it reads.
+pub(crate) async fn read_again(world: &World, group: &str) {
+    let mut command = engagectl(world);
+    command.args(["reset", "--group", group, "--to-earliest", "--execute"]);
+    let (code, said) = ran(command).await;
+    assert_eq!(code, 0, "{said}");
+}
+
+pub(crate) const LIVE: &str = "engagement.enriched.v1";
+const LANE: &str = "engagement.backfill.v1";
+
+/// Waits until the commits of a group have reached the end of a topic.
+pub(crate) async fn has_read_all_of(world: &World, topic: &'static str, group: &'static str) {
+    let look = || async {
+        let settings = settings(world);
+        let ask = move || {
+            let scanner = Scanner::open(&settings, group, topic).unwrap();
+            let spans = scanner.spans().unwrap();
+            let partitions: Vec<i32> = spans.iter().map(|span| span.partition).collect();
+            let committed = scanner.committed(&partitions).unwrap();
+            let is_read =
+                |span: &Span| span.to == 0 || committed.get(&span.partition) == Some(&span.to);
+            spans.iter().all(is_read)
+        };
+        let is_read = tokio::task::spawn_blocking(ask).await.unwrap();
+        is_read.then_some(())
     };
-    tokio::task::spawn_blocking(ask)
-        .await
-        .unwrap()
-        .then_some(())
+    world
+        .eventually("the group has read everything", look)
+        .await;
 }
 
 fn settings(world: &World) -> KafkaSettings {
@@ -233,104 +237,6 @@ async fn no_event_is_there_twice(world: &World) {
     let table = format!("{}.events_enriched", world.addresses().clickhouse_database);
     let twice = format!("SELECT count() - uniqExact(event_id) FROM {table}");
     assert_eq!(world.clickhouse(&twice).await.trim(), "0");
-}
-
-/// How a run ends before it is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Killed,
-    Interrupted,
-    InterruptedTwice,
-    PostgresGone,
-}
-
-/// By its rate, the next page has been sent after this.
-const PAGE: Duration = Duration::from_millis(1500);
-/// From one Ctrl-C to the next.
-const BETWEEN: Duration = Duration::from_millis(500);
-
-const ENDINGS: [Ending; 6] = [
-    Ending::Killed,
-    Ending::Interrupted,
-    Ending::Killed,
-    Ending::InterruptedTwice,
-    Ending::Killed,
-    // last: what was read before may be all that is left to write, so that it is missed by the comparison only
-    Ending::PostgresGone,
-];
-
-/// Begins a run over everything, ends it in the middle in each of these ways, and says which it is.
-async fn ended_early(world: &World) -> i64 {
-    let (mut run, mut seen) = (None, 0);
-    for ending in ENDINGS {
-        let mut command = engagectl(world);
-        command.args(["backfill", "--yes", "--rate", "2000/s", "--behind", "5m"]);
-        match run {
-            None => command.args(["--start", "-3d"]),
-            Some(run) => command.arg("--resume").arg(i64::to_string(&run)),
-        };
-        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let child = child.unwrap();
-        let (id, rows) = world
-            .eventually("more rows of the run", || async {
-                let runs = runs(world).await;
-                let newest = runs.last()?;
-                let rows = newest["rows"].as_i64()?;
-                (rows > seen).then_some((newest["run"].as_i64()?, rows))
-            })
-            .await;
-        end(world, child, ending, id).await;
-        assert!(rows < PAST, "{rows} rows before it was {ending:?}");
-        (run, seen) = (Some(id), rows);
-    }
-    run.unwrap()
-}
-
-async fn end(world: &World, mut child: Child, ending: Ending, run: i64) {
-    let interrupt = |child: &Child| {
-        let pid = rustix::process::Pid::from_child(child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    };
-    match ending {
-        Ending::Killed => child.kill().unwrap(),
-        Ending::Interrupted => interrupt(&child),
-        Ending::InterruptedTwice => {
-            // the next page is not acknowledged, so that it cannot end behind it
-            world.stack().kafka().pause().unwrap();
-            tokio::time::sleep(PAGE).await;
-            interrupt(&child);
-            tokio::time::sleep(BETWEEN).await;
-            assert_eq!(child.try_wait().unwrap(), None, "it waits for the broker");
-            interrupt(&child);
-        }
-        Ending::PostgresGone => world.stack().postgres().kill9().await.unwrap(),
-    }
-    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
-    let output = output.await.unwrap();
-    if ending == Ending::PostgresGone {
-        world.stack().postgres().start().await.unwrap();
-    }
-    world.stack().kafka().resume().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    let (code, next) = (
-        output.status.code(),
-        format!("engagectl backfill --resume {run}"),
-    );
-    match ending {
-        Ending::Killed => assert_eq!(code, None, "{said}"),
-        Ending::Interrupted => assert_eq!(code, Some(75), "{said}"),
-        Ending::InterruptedTwice => {
-            assert_eq!(code, Some(75), "{said}");
-            assert!(said.contains("interrupted twice: ended at once"), "{said}");
-        }
-        Ending::PostgresGone => {
-            assert_eq!(code, Some(69), "{said}");
-            assert!(said.contains("Postgres"), "{said}");
-        }
-    }
-    if ending != Ending::Killed {
-        assert!(said.contains(&next), "{ending:?}: {said}");
-    }
 }
 
 /// The live stream; it goes on after Postgres was away.

@@ -9,7 +9,7 @@ use e2e::World;
 use platform::Schema;
 use serde_json::Value;
 
-use crate::backfill::{engagectl, ran, runs};
+use crate::backfill::{LIVE, engagectl, has_read_all_of, ran, read_again, runs};
 
 /// More than one page, so that a run can be ended between two.
 const ROWS: i64 = 3000;
@@ -50,8 +50,39 @@ async fn what_backfills_bring_to_a_webhook_is_equal_run_by_run_and_what_is_taken
         is_whole(&report, run);
     }
 
+    read_from_the_earliest_every_delivery_is_a_repeat(&world, &report["live"]).await;
+    let (code, report) = compared(&world, &["--within", "60s"]).await;
+    assert_eq!(code, 0, "{report}");
     let repeats = of(&report, second)["repeats"].as_u64().unwrap();
     what_is_changed_by_hand_is_found(&world, [first, second, third], repeats).await;
+}
+
+/// Read from the beginning of everything, the endpoint sends again what it has sent, under the same ids and with the same bodies.
+async fn read_from_the_earliest_every_delivery_is_a_repeat(world: &World, live: &Value) {
+    let before = receiver(world).await;
+    let group = "webhook-forwarder.demo";
+    world.terminate("webhook-forwarder");
+    read_again(world, group).await;
+    world.restart("webhook-forwarder");
+    has_read_all_of(world, LIVE, group).await;
+    let after = receiver(world).await;
+    let count = |stats: &Value, name: &str| stats[name].as_u64().unwrap();
+    let more = |name| count(&after, name) - count(&before, name);
+    assert!(more("duplicates") > ROWS as u64, "{before}\n{after}");
+    assert_eq!(
+        (more("unique_messages"), more("changed_bodies")),
+        (0, 0),
+        "{before}\n{after}"
+    );
+    assert_eq!(live["missing"], 0, "{live}");
+}
+
+/// What the receiver says of itself.
+async fn receiver(world: &World) -> Value {
+    let url = format!("http://{}/stats", world.addresses().receiver);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(url).send().await.unwrap();
+    answer.json().await.unwrap()
 }
 
 /// Rows of two days ago, and one of now.
