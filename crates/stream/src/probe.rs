@@ -17,7 +17,7 @@ use crate::record::Record;
 use crate::settings::KafkaSettings;
 use crate::sync::locked;
 
-use question::Question;
+use question::{Question, ends};
 
 /// A side consumer that nobody asked for this long is closed.
 const IDLE: Duration = Duration::from_secs(10);
@@ -94,7 +94,7 @@ impl Probe {
     /// # Errors
     /// The broker did not answer, or there is no such partition.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks, LaneError> {
-        self.ask(topic, partition, |side| side.ends()).await
+        self.ask(topic, partition, ends).await
     }
 
     /// The record at exactly this offset, if there is one.
@@ -125,7 +125,7 @@ impl Probe {
         to: i64,
     ) -> Result<Vec<Record>, LaneError> {
         self.ask(topic, partition, move |side| {
-            let (log, mut records) = (side.ends()?, Vec::new());
+            let (log, mut records) = (ends(side)?, Vec::new());
             side.range(from.max(log.low), to.min(log.high), &mut records)?;
             Ok(records)
         })
@@ -144,7 +144,7 @@ impl Probe {
         most: Most,
     ) -> Result<Vec<Record>, LaneError> {
         self.ask(topic, partition, move |side| {
-            let (log, mut records) = (side.ends()?, Vec::new());
+            let (log, mut records) = (ends(side)?, Vec::new());
             side.range_within(from.max(log.low), log.high, most, &mut records)?;
             Ok(records)
         })
@@ -163,7 +163,7 @@ impl Probe {
         mut records: T,
     ) -> Result<Tail<T>, LaneError> {
         self.ask(topic, partition, move |side| {
-            let log = side.ends()?;
+            let log = ends(side)?;
             let mut back = i64::from(wanted.max(1));
             loop {
                 let from = log.high.saturating_sub(back).max(log.low);

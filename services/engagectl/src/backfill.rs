@@ -3,6 +3,7 @@
 //! Invariant: nothing is written before the plan was shown and agreed to; whatever ends it, `--resume` goes on.
 
 mod args;
+mod copy;
 mod emitter;
 mod fence;
 mod gauge;

@@ -27,15 +27,6 @@ pub(super) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Start and end of the partition.
-    pub(super) fn ends(&self) -> Result<Watermarks, LaneError> {
-        let ends = self
-            .consumer
-            .fetch_watermarks(self.topic, self.partition, ASK);
-        let (low, high) = ends?;
-        Ok(Watermarks { low, high })
-    }
-
     /// How many records were told. Ends at `to` or at the end of the partition, whichever the broker tells first, so gaps
     /// cost nothing.
     pub(super) fn range(
@@ -102,4 +93,11 @@ impl Question<'_> {
             ASK.as_secs()
         )))
     }
+}
+
+/// Start and end of the partition.
+pub(super) fn ends(question: &Question<'_>) -> Result<Watermarks, LaneError> {
+    let (topic, partition) = (question.topic, question.partition);
+    let (low, high) = question.consumer.fetch_watermarks(topic, partition, ASK)?;
+    Ok(Watermarks { low, high })
 }

@@ -127,7 +127,7 @@ impl Emitter {
             self.notes.range(run, range, note).await?;
         }
         let before = self.too_large.len();
-        for row in &read.rows {
+        for row in read.rows {
             if self.found.is_new(range, &row.event_id) {
                 self.send(run, range, row, at).await?;
             }
@@ -162,7 +162,7 @@ impl Emitter {
         self.lanes.iter().map(|chain| chain.next).collect()
     }
 
-    async fn send(&mut self, run: &Run, range: u32, row: &Row, at: &Moment) -> Result<(), Failure> {
+    async fn send(&mut self, run: &Run, range: u32, row: Row, at: &Moment) -> Result<(), Failure> {
         let spec = &run.spec;
         let key = route::key(row.content_id.as_deref(), self.schema);
         let partition = route::partition(&key, spec.partitions);
@@ -193,7 +193,7 @@ impl Emitter {
                 Ok(())
             }
             Err(SendError::TooLarge { size, .. }) => {
-                self.too_large.push((row.event_id.clone(), size));
+                self.too_large.push((event.event_id, size));
                 Ok(())
             }
             Err(error) => Err(unsent(&self.log.lane, &error)),

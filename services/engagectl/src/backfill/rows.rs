@@ -10,9 +10,8 @@ use engagement::enrich::{Place, enrich};
 use engagement::envelope::{EventChange, EventRow, Meta, Op};
 use engagement::event::{EnrichedEvent, Micros};
 use platform::Schema;
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
 
+use super::copy::{Broken, Tuple, not_null};
 use super::ledger::Cursor;
 use super::range::Range;
 
@@ -59,8 +58,12 @@ impl Tables {
             })
     }
 
-    /// The rows with their contents, in the order of (`event_ts`, key).
-    pub(super) fn select(&self, wanted: &Wanted<'_>) -> String {
+    /// Copies the rows with their contents out, in the order of (`event_ts`, key): the columns of [`Row::of`].
+    pub(super) fn copy(&self, wanted: &Wanted<'_>) -> String {
+        format!("COPY ({}) TO STDOUT (FORMAT binary)", self.select(wanted))
+    }
+
+    fn select(&self, wanted: &Wanted<'_>) -> String {
         let key = self.schema.event_key();
         let content_key = self.schema.content_key();
         let of = |columns: &Columns, table: &str, name: &str, cast: &str| match columns.get(name) {
@@ -190,26 +193,30 @@ struct Content {
 }
 
 impl Row {
-    /// The columns of [`Tables::select`].
-    pub(super) fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
-        let is_known: bool = row.try_get(8)?;
+    /// The columns of [`Tables::copy`].
+    pub(super) fn of(mut row: Tuple<'_>) -> Result<Self, Broken> {
+        let event = Self {
+            event_id: not_null(row.text()?)?,
+            content_id: row.text()?,
+            user_id: row.text()?,
+            event_type: row.text()?,
+            event_ts: not_null(row.micros()?)?,
+            duration_ms: row.bigint()?,
+            device: row.text()?,
+            raw_payload: row.text()?,
+            content: None,
+        };
+        let is_known = row.bool()?;
         let content = Content {
-            content_type: row.try_get(9)?,
-            length_seconds: row.try_get(10)?,
-            title: row.try_get(11)?,
-            slug: row.try_get(12)?,
-            publish_ts: row.try_get::<Option<i64>, _>(13)?.map(Micros),
+            content_type: row.text()?,
+            length_seconds: row.bigint()?,
+            title: row.text()?,
+            slug: row.text()?,
+            publish_ts: row.micros()?,
         };
         Ok(Self {
-            event_id: row.try_get(0)?,
-            content_id: row.try_get(1)?,
-            user_id: row.try_get(2)?,
-            event_type: row.try_get(3)?,
-            event_ts: Micros(row.try_get(4)?),
-            duration_ms: row.try_get(5)?,
-            device: row.try_get(6)?,
-            raw_payload: row.try_get(7)?,
             content: is_known.then_some(content),
+            ..event
         })
     }
 
@@ -236,7 +243,7 @@ impl Row {
 
     /// The event that the enricher would make of it. `lsn` becomes its revision; `now` stands for its commit time, which
     /// Postgres does not know any more.
-    pub(super) fn enrich(&self, place: Place, lsn: u64, now: Micros) -> EnrichedEvent {
+    pub(super) fn enrich(self, place: Place, lsn: u64, now: Micros) -> EnrichedEvent {
         let content = self.content.as_ref().map(|content| ContentRef {
             content_type: content.content_type.as_deref(),
             length_seconds: content.length_seconds,
@@ -244,16 +251,16 @@ impl Row {
             slug: content.slug.as_deref(),
             publish_ts: content.publish_ts,
         });
-        let text = |text: &Option<String>| text.clone().map(Cow::Owned);
+        let text = |text: Option<String>| text.map(Cow::Owned);
         let row: EventRow<'_> = EventRow {
-            event_id: Cow::Borrowed(&self.event_id),
-            content_id: text(&self.content_id),
-            user_id: text(&self.user_id),
-            event_type: text(&self.event_type),
+            event_id: Cow::Owned(self.event_id),
+            content_id: text(self.content_id),
+            user_id: text(self.user_id),
+            event_type: text(self.event_type),
             event_ts: self.event_ts,
             duration_ms: self.duration_ms,
-            device: text(&self.device),
-            raw_payload: text(&self.raw_payload),
+            device: text(self.device),
+            raw_payload: text(self.raw_payload),
         };
         let meta = Meta {
             op: Op::Read,
@@ -393,7 +400,7 @@ mod tests {
             commit_lsn: 900,
             lsn: 100,
         };
-        let event = row.enrich(place, 100, Micros(77));
+        let event = row.clone().enrich(place, 100, Micros(77));
         assert_eq!(event.origin, Origin::Backfill);
         assert_eq!(event.source.position(), position);
         assert_eq!(event.revision, revision(1, 100));

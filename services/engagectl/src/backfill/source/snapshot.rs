@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::mpsc;
 
 use super::{Source, asked, connect};
+use crate::backfill::copy::{Broken, Copied};
 use crate::backfill::ledger::{Page, Work};
 use crate::backfill::rows::{Row, Tables, Wanted};
 
@@ -144,18 +145,22 @@ impl Reader {
         content_id: Option<&str>,
         to: &mpsc::Sender<Read>,
     ) -> Result<(), Failure> {
-        let sql = self.tables.select(&Wanted {
+        let copy = self.tables.copy(&Wanted {
             range: work.span,
             content_id,
             after: work.after.as_ref(),
         });
-        let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut self.connection);
-        let (mut page, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = rows.next().await {
-            let row = row.and_then(|row| Row::of(&row));
-            let row = row.map_err(|error| asked("reading rows", &error))?;
-            bytes += row.weight();
-            page.push(row);
+        let failed = |error: sqlx::Error| asked("reading rows", &error);
+        let copying = self.connection.copy_out_raw(&copy).await;
+        let mut pieces = copying.map_err(failed)?;
+        let (mut copied, mut page, mut bytes) = (Copied::default(), Vec::new(), 0);
+        while let Some(piece) = pieces.next().await {
+            copied.push(&piece.map_err(failed)?);
+            while let Some(tuple) = copied.next().map_err(broken)? {
+                let row = Row::of(tuple).map_err(broken)?;
+                bytes += row.weight();
+                page.push(row);
+            }
             if page.len() >= PAGE_ROWS || bytes >= PAGE_BYTES {
                 let full = std::mem::take(&mut page);
                 if to.send(read(work.range, full, false)).await.is_err() {
@@ -164,10 +169,26 @@ impl Reader {
                 bytes = 0;
             }
         }
+        if !copied.has_ended() {
+            return Err(cut(work.range));
+        }
         // nobody takes it: the run was told to stop
         let _ = to.send(read(work.range, page, true)).await;
         Ok(())
     }
+}
+
+fn broken(error: Broken) -> Failure {
+    Failure::internal("Postgres answers what is no copy of rows")
+        .cause(error)
+        .remedy("look for what stands between this tool and the server (a pooler, a proxy), and go past it")
+        .next("engagectl check")
+}
+
+fn cut(range: u32) -> Failure {
+    Failure::unavailable(format!("the rows of range {range} ended before their end"))
+        .remedy("look at the server's log; what was written so far stays")
+        .next("engagectl check")
 }
 
 fn read(range: u32, rows: Vec<Row>, is_last: bool) -> Read {
