@@ -93,7 +93,7 @@ check-points: ## A release build passes fault points without a trace of them
 	@! grep -q -e ENGAGE_FAULTS -e ENGAGE_BROKEN -e enricher.lookup target/points/release/examples/points
 
 test-unit: ## Unit tests only; no server is started
-	cargo test --workspace --lib --bins
+	cargo test --locked --workspace --lib --bins
 
 lint: secrets ## Format, clippy, rustdoc, licence and secret checks, warnings are errors
 	cargo fmt --all --check

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engagement::event::Micros;
 
-use crate::dead_letter::{EPOCH, LETTER, Letter, REDRIVE_COUNT, REDRIVEN_AT, consumer};
+use crate::dead_letter::{
+    EPOCH, FIRST_FAILED_AT, LETTER, Letter, REDRIVE_COUNT, REDRIVEN_AT, consumer,
+};
 use crate::headers::{Headers, last_text};
 use crate::producer::OutRecord;
 use crate::record::Record;
@@ -56,11 +58,19 @@ pub fn epoch(record: &Record) -> Option<Option<u8>> {
     is_copy(record).then(|| last_text(&record.headers, EPOCH)?.parse().ok())
 }
 
+/// Of a copy in the change topic, when it was given up: every copy of a letter says the same.
+#[must_use]
+pub fn given_up_at(record: &Record) -> Option<Micros> {
+    last_text(&record.headers, FIRST_FAILED_AT)?.parse().ok()
+}
+
 /// The copy of a letter of the enricher, for its partition of the change topic.
 #[must_use]
 pub fn to_enricher(letter: &Letter, topic: &Arc<str>, partition: i32, at: Redrive) -> OutRecord {
     let mut out = copy(letter, topic, partition, at.now);
     set(&mut out.headers, EPOCH, at.epoch.to_string());
+    let failed_at = letter.failed_at().to_string();
+    set(&mut out.headers, FIRST_FAILED_AT, failed_at);
     out
 }
 

@@ -181,17 +181,17 @@ async fn open(config: &Config, condition: &Condition) -> Result<Writer, Failure>
 }
 
 fn report(config: &Config, found: &Found) {
-    let (database, table) = (&config.clickhouse.database, &config.clickhouse.table);
+    let table = config.clickhouse.table();
     tracing::info!(
-        database,
-        table,
+        database = table.database,
+        table = table.name,
         event_id = found.id_type.name(),
         "table found"
     );
     if !found.synced {
         tracing::warn!(
-            database,
-            table,
+            database = table.database,
+            table = table.name,
             "answered inserts may be lost with the machine's power: ALTER TABLE .. MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1"
         );
     }

@@ -16,6 +16,9 @@ use url::Url;
 use crate::batch::Limits;
 use crate::sql::Table;
 
+/// What `engagectl init` creates in the configured database, beside the views on it.
+const TABLE: &str = "events_enriched";
+
 /// The whole configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -89,8 +92,6 @@ pub struct ClickHouse {
     pub password: Option<SecretString>,
     /// Database.
     pub database: String,
-    /// Table.
-    pub table: String,
     /// How long a request may take before its outcome counts as unknown.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
@@ -107,7 +108,6 @@ impl Default for ClickHouse {
             user: "default".into(),
             password: None,
             database: "engagement".into(),
-            table: "events_enriched".into(),
             request_timeout: Duration::from_secs(30),
             startup: Duration::from_secs(60),
         }
@@ -120,7 +120,7 @@ impl ClickHouse {
     pub fn table(&self) -> Table {
         Table {
             database: self.database.clone(),
-            name: self.table.clone(),
+            name: TABLE.to_owned(),
         }
     }
 }
@@ -197,12 +197,6 @@ impl Config {
                 "clickhouse.database",
                 String::new(),
                 "a name, such as engagement",
-            ),
-            (
-                !server.table.is_empty(),
-                "clickhouse.table",
-                String::new(),
-                "a name, such as events_enriched",
             ),
             (
                 server.request_timeout >= Duration::from_secs(1),

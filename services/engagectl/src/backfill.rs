@@ -95,8 +95,9 @@ async fn agreed(
     stop: &CancellationToken,
 ) -> Result<Option<Plan>, Failure> {
     let mut plan = Plan::make(config, args, log).await?;
-    print(&view::plan(&plan.run, plan.size, output));
-    if args.dry_run || !(args.yes || confirmed(plan.size.rows, stop).await?) {
+    print(&view::plan(&plan.run, &plan.readers, plan.size, output));
+    let left = plan.size.rows.saturating_sub(plan.run.rows());
+    if args.dry_run || !(args.yes || confirmed(left, stop).await?) {
         return Ok(None);
     }
     plan.lock().await?;
@@ -121,8 +122,7 @@ async fn compare(config: &Config, range: Range, output: Output) -> Result<Outcom
 async fn confirmed(rows: u64, stop: &CancellationToken) -> Result<bool, Failure> {
     if !confirm::can_ask() {
         return Err(Failure::usage("there is no terminal to ask on")
-            .remedy("read the plan above, then confirm it by option")
-            .next("engagectl backfill .. --yes"));
+            .remedy("read the plan above, then give the same command with --yes"));
     }
     confirm::confirmed(&format!("write these {rows} rows?"), stop).await
 }

@@ -30,6 +30,7 @@ use crate::cli::Output;
 use crate::config::Config;
 use filter::Filter;
 use redrive::Reader;
+use topics::Keep;
 
 /// How many letters nobody has sent back, by service or endpoint.
 ///
@@ -37,12 +38,10 @@ use redrive::Reader;
 /// The broker does not answer (69).
 pub(crate) async fn open(config: &Config) -> Result<BTreeMap<String, u64>, Failure> {
     let filter = Filter::of(&FilterArgs::default(), service::clock::now())?;
-    let found = topics::find(&config.kafka, &filter, Reader::of(config)).await?;
+    let found = topics::find(&config.kafka, &filter, Keep::Unsent, Reader::of(config)).await?;
     let mut counts = BTreeMap::new();
     for letter in &found.letters {
-        if found.sent_to(letter).is_none() {
-            *counts.entry(letter.consumer()).or_insert(0) += 1;
-        }
+        *counts.entry(letter.consumer()).or_insert(0) += 1;
     }
     Ok(counts)
 }
@@ -73,12 +72,12 @@ pub(crate) async fn run(
     match command {
         DlqCommand::Ls(args) => {
             let filter = Filter::of(&args.filter, now)?;
-            let found = topics::find(&config.kafka, &filter, Reader::of(config)).await?;
+            let found = topics::find(&config.kafka, &filter, Keep::All, Reader::of(config)).await?;
             crate::cli::print(&list::letters(&found, args.limit, output));
         }
         DlqCommand::Stats(args) => {
             let filter = Filter::of(&args.filter, now)?;
-            let found = topics::find(&config.kafka, &filter, Reader::of(config)).await?;
+            let found = topics::find(&config.kafka, &filter, Keep::All, Reader::of(config)).await?;
             crate::cli::print(&list::stats(&found, output));
         }
         DlqCommand::Show(args) => show::run(config, args, output).await?,

@@ -37,8 +37,12 @@ pub(crate) async fn run(
         watched.topic_of(&args.group).clone()
     });
     let group = Group::new(&config.kafka, &args.group, &topic);
+    let members = group.members().await?;
+    if kind.goes_by_its_offset() && members.is_empty() && !args.create && !group.is_known().await? {
+        return Err(unknown(&args.group, &topic));
+    }
     let plan = Plan {
-        members: group.members().await?,
+        members,
         partitions: moves(&group, args, target, &kind).await?,
         group: args.group.clone(),
         topic,
@@ -53,6 +57,13 @@ pub(crate) async fn run(
         Output::Json => format!("{:#}\n", plan.value(args.execute)),
     });
     Ok(Outcome(None))
+}
+
+/// More likely a name that is misspelt than a group that is to be.
+fn unknown(group: &str, topic: &str) -> Failure {
+    Failure::usage(format!("group {group} has neither a commit on {topic} nor a member"))
+        .remedy("correct --group or --topic; --create gives a group that has lost its commits, or is new, its first ones")
+        .next("engagectl lag")
 }
 
 /// How long the broker may take for one answer.

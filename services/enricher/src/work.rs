@@ -221,6 +221,8 @@ impl Work {
         answers: Option<&Answers>,
     ) -> Result<(), LaneError> {
         let At { record, mark, now } = at;
+        // each copy of a letter becomes the same message
+        let now = stream::redrive::given_up_at(record).unwrap_or(now);
         let revision = engagement::enrich::revision(epoch, change.meta.lsn);
         let place = self.chain.redrive_place(record.offset, mark);
         let event = EnrichedEvent {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Start;
 use crate::enrol::{EnrolError, Enrolment, enrol};
 use crate::lane;
+use crate::position::BACKFILLS;
 use crate::runtime::Runtime;
 
 /// Before a consumer that has ended is started again.
@@ -31,7 +32,7 @@ impl Historical {
         let is_wanted = runtime.endpoint.selection.historical && !topic.is_empty();
         is_wanted.then(|| Self {
             options: LanesOptions {
-                group: format!("{}.backfill", live.group),
+                group: format!("{}{BACKFILLS}", live.group),
                 topic,
                 ..live.clone()
             },

@@ -8,6 +8,8 @@ use stream::lineage::Reader;
 use stream::resume::{StartPolicy, resolve_start, source_position};
 use stream::{LaneError, LaneHandle, Record};
 
+/// What the group of an endpoint's backfills has behind the endpoint's own.
+pub const BACKFILLS: &str = ".backfill";
 /// Records before a fresh start among which the highest position is looked for.
 const LOOK_BACK: i64 = 256;
 
@@ -20,7 +22,8 @@ pub async fn find(handle: &LaneHandle) -> Result<(i64, Reader), LaneError> {
         return Err(lost(handle));
     }
     // the policy is for a partition without a position, which was excluded above
-    let (next, reader) = resolve_start(handle, StartPolicy::Earliest).await?;
+    let resolved = resolve_start(handle, StartPolicy::Earliest).await;
+    let (next, reader) = resolved.map_err(|error| named(error, handle.group()))?;
     if reader.last().is_some() {
         return Ok((next, reader));
     }
@@ -37,6 +40,20 @@ fn highest(records: &[Record]) -> Option<Position> {
     positions
         .filter(|position| position.lane == Lane::Live)
         .max_by_key(|position| (position.epoch, position.offset))
+}
+
+/// What a lane of backfills has not read comes back by another backfill; `engagectl lineage` knows the live topic only.
+fn named(error: LaneError, group: &str) -> LaneError {
+    match error {
+        LaneError::Stop { reason, .. } if group.ends_with(BACKFILLS) => LaneError::stop(
+            reason,
+            format!(
+                "stop every webhook-forwarder, `engagectl reset --group {group} --to-earliest --execute`, start them; then run again \
+                 what was not delivered (`engagectl backfill --list`)"
+            ),
+        ),
+        error => error,
+    }
 }
 
 fn lost(handle: &LaneHandle) -> LaneError {
@@ -72,6 +89,23 @@ mod tests {
             payload: None,
             headers: vec![header],
         }
+    }
+
+    #[test]
+    fn a_lane_of_backfills_that_has_lost_its_place_names_the_command_that_moves_it() {
+        let stopped = || LaneError::stop("expired", "engagectl lineage adopt");
+        let LaneError::Stop { reason, remedy } = named(stopped(), "webhook-forwarder.crm.backfill")
+        else {
+            panic!("it stops")
+        };
+        assert_eq!(reason, "expired");
+        let command =
+            "engagectl reset --group webhook-forwarder.crm.backfill --to-earliest --execute";
+        assert!(remedy.contains(command), "{remedy}");
+        let LaneError::Stop { remedy, .. } = named(stopped(), "webhook-forwarder.crm") else {
+            panic!("it stops")
+        };
+        assert_eq!(remedy, "engagectl lineage adopt");
     }
 
     #[test]

@@ -211,7 +211,9 @@ pub enum RedriveMark {
 }
 
 impl RedriveMark {
-    fn of(record: &Record) -> Option<Self> {
+    /// Reads it; `None`: it is of a later version.
+    #[must_use]
+    pub fn of(record: &Record) -> Option<Self> {
         let run = last_text(&record.headers, RUN)?.to_owned();
         match last_text(&record.headers, MARK)? {
             "begin" => Some(Self::Begin {

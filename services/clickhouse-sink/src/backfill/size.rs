@@ -7,8 +7,8 @@ use stream::probe::Most;
 /// A live batch that comes meanwhile waits for it. Each question and each insert costs the server more than its rows do, so that
 /// few large portions are several times as fast as many small ones.
 const MOST: Most = Most {
-    records: 16384,
-    bytes: 6 * 1024 * 1024,
+    records: 32768,
+    bytes: 12 * 1024 * 1024,
 };
 /// Fewer than these are not tried.
 const LEAST: Most = Most {

@@ -246,3 +246,42 @@ async fn rubbish_in_the_topic_of_backfills_goes_to_the_dead_letters_and_the_live
     );
     sink.stop().await;
 }
+
+/// The server says that it has no memory for so many rows at once (241). A live record that comes meanwhile is written between two
+/// tries: a portion is given up after a few.
+#[tokio::test]
+async fn a_portion_that_is_too_much_for_the_server_is_written_in_smaller_ones_and_keeps_no_live_record_for_long()
+ {
+    const ROWS: i64 = 30_000;
+    let world = world("bf_memory").await;
+    let database = &world.bench.database;
+    for sql in [
+        "CREATE USER bf_memory IDENTIFIED BY 'bf' SETTINGS max_memory_usage = 30000000",
+        "GRANT ALL ON bf_memory.* TO bf_memory",
+        "GRANT SELECT ON system.* TO bf_memory",
+        "GRANT KILL QUERY ON *.* TO bf_memory",
+    ] {
+        database.run(sql).await;
+    }
+    let setup = world.setup.clone().env("CLICKHOUSE_USER", "bf_memory");
+    let setup = setup.env("CLICKHOUSE_PASSWORD", "bf");
+    let mut sink = setup.start();
+    world.bench.log.append(&events(0, 0, 1));
+    sink.until(&totals(1), || database.totals()).await;
+    let all: Vec<EnrichedEvent> = (0..ROWS)
+        .map(|n| read(n, event(0, n + 100), LATER))
+        .collect();
+    world.bring(&all, 1, CLICKHOUSE);
+    let given_up = |log: &str| log.contains("the backfill's records are read again");
+    sink.until_it("a portion is given up", given_up, || async { setup.tail() })
+        .await;
+    world.bench.log.append(&events(0, 1, 1));
+    let live = format!(
+        "SELECT count() FROM {} WHERE src_lane = 'live'",
+        database.table()
+    );
+    sink.until("2", || database.run(&live)).await;
+    world.lane_is_at(&mut sink, ROWS).await;
+    assert_eq!(database.totals().await, totals(ROWS + 2));
+    sink.stop().await;
+}

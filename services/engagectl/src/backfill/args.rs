@@ -17,8 +17,11 @@ It reads Postgres in one snapshot, joins contents as they are now, and writes to
 everything live that its row may have come from, and only if they lack it: a backfill may be run again, half, or over rows that arrive live.
 The live stream goes first. Ctrl-C and crashes lose nothing: go on with --resume.
 
+A row's content is that of now, also where it had another title when the event came: Postgres does not know old ones, so there is no
+--as-of-lsn.
+
 Exit codes: 0 ClickHouse holds what Postgres holds in that time; 78 it does not; 75 stopped, or something is still under way: resume;
-69 a server cannot be reached, or does not take what is written.
+69 a server cannot be reached, or does not take what is written; 64 what is asked for cannot be.
 
 Examples:
   engagectl backfill --start 2026-01-08T09:00:00 --end 2026-01-08T12:00:00 --dry-run
@@ -70,7 +73,7 @@ pub struct BackfillArgs {
     #[arg(
         long,
         value_name = "RUN",
-        conflicts_with_all = ["start", "content_id", "list"]
+        conflicts_with_all = ["start", "end", "content_id", "sinks", "list"]
     )]
     pub resume: Option<i64>,
     /// Show all runs and how far they have come.
@@ -117,11 +120,10 @@ mod tests {
     #[test]
     fn what_does_not_go_together_or_is_missing_is_refused() {
         assert!(parse(&[]).unwrap_err().contains("--start"));
-        assert!(
-            parse(&["--resume", "7", "--start", "-2h"])
-                .unwrap_err()
-                .contains("--resume")
-        );
+        for more in [["--start", "-2h"], ["--end", "-1h"], ["--sinks", "webhook"]] {
+            let error = parse(&[&["--resume", "7"][..], &more].concat()).unwrap_err();
+            assert!(error.contains("--resume"), "{more:?}: {error}");
+        }
         let error = parse(&["--start", "-2h", "--sinks", "redis"]).unwrap_err();
         assert!(error.contains("none of clickhouse, webhook"), "{error}");
         let error = parse(&["--start", "-2h", "--rate", "0/s"]).unwrap_err();

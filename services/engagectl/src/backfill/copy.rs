@@ -202,7 +202,7 @@ pub(super) mod tests {
     fn columns(mut tuple: Tuple<'_>) -> Vec<Option<Vec<u8>>> {
         let mut columns = Vec::new();
         while let Ok(column) = tuple.column() {
-            columns.push(column.map(|bytes| bytes.to_vec()));
+            columns.push(column.map(<[u8]>::to_vec));
         }
         columns
     }

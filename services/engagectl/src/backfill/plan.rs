@@ -32,8 +32,8 @@ pub(super) struct Plan {
     /// The groups that read what it writes.
     pub(super) readers: Vec<String>,
     pub(super) size: Size,
-    /// No process has begun it.
-    is_new: bool,
+    /// Of a run that no process has begun: where the log was.
+    new_at: Option<u64>,
 }
 
 impl Plan {
@@ -51,12 +51,12 @@ impl Plan {
         let partitions = log.partitions().await?;
         log.prove_route(partitions, config.database.schema).await?;
         let runs = log.runs().await?;
-        let (run, size) = match (args.resume, range) {
+        let (run, size, new_at) = match (args.resume, range) {
             (Some(id), _) => {
                 let run = resumed(&runs, id, &source, &log).await?;
                 let (range, content) = (run.spec.range, run.spec.content_id.as_deref());
                 let size = source.size(&wanted(range, content)).await?;
-                (run, size)
+                (run, size, None)
             }
             (None, Some(range)) => {
                 planned(&mut source, &log, args, range, (partitions, &runs)).await?
@@ -67,23 +67,24 @@ impl Plan {
         Ok(Self {
             readers: readers::of(config, &run.spec.sinks).await?,
             size: Size { speed, ..size },
-            is_new: args.resume.is_none(),
+            new_at,
             source,
             log,
             run,
         })
     }
 
-    /// Takes the lock, and what the run has noted until then.
+    /// Takes the lock, and what the runs have noted until then.
     ///
     /// # Errors
     /// Another backfill holds it (75), a server does not answer (69), or the run cannot go on here any more (78).
     pub(super) async fn lock(&mut self) -> Result<(), Failure> {
         self.source.lock().await?;
-        if !self.is_new {
-            // another process may have gone on with it while this one was looking and asking
-            let (runs, id) = (self.log.runs().await?, self.run.spec.run);
-            self.run = resumed(&runs, id, &self.source, &self.log).await?;
+        // another process may have begun one, or gone on with this one, while this one was looking and asking
+        let (runs, id) = (self.log.runs().await?, self.run.spec.run);
+        match self.new_at {
+            Some(lsn) => self.run.spec.revision_lsn = runs.free_revision(lsn),
+            None => self.run = resumed(&runs, id, &self.source, &self.log).await?,
         }
         Ok(())
     }
@@ -94,7 +95,7 @@ impl Plan {
     /// The broker does not take the note (69).
     pub(super) async fn begin(&self) -> Result<Notes, Failure> {
         let notes = Notes::open(&self.log)?;
-        if self.is_new {
+        if self.new_at.is_some() {
             notes.plan(&self.run).await?;
         }
         let id = self.run.spec.run;
@@ -127,7 +128,7 @@ async fn planned(
     args: &BackfillArgs,
     range: Range,
     (partitions, runs): (i32, &Runs),
-) -> Result<(Run, Size), Failure> {
+) -> Result<(Run, Size, Option<u64>), Failure> {
     let size = source
         .size(&wanted(range, args.content_id.as_deref()))
         .await?;
@@ -150,7 +151,7 @@ async fn planned(
         ranges: range.split(parts),
         rows: size.rows,
     });
-    Ok((run, size))
+    Ok((run, size, Some(horizon.lsn)))
 }
 
 const fn wanted(range: Range, content_id: Option<&str>) -> Wanted<'_> {

@@ -32,6 +32,8 @@ pub(super) const WORKERS: u8 = 4;
 const RENEW: Duration = Duration::from_secs(600);
 /// So long may the sink read nothing although there is something.
 const IDLE: Duration = Duration::from_secs(120);
+/// Between two looks at what the sinks have not read.
+const DRAIN: Duration = Duration::from_millis(250);
 
 /// What a process of a run needs.
 pub(super) struct Session {
@@ -158,7 +160,7 @@ impl Session {
             }
             self.progress
                 .says("waiting until the sinks have read everything");
-            let pause = tokio::time::sleep(LOOK);
+            let pause = tokio::time::sleep(DRAIN);
             if self.stop.run_until_cancelled(pause).await.is_none() {
                 return Ok(false);
             }
@@ -254,6 +256,7 @@ impl Session {
             return Ok(false);
         }
         while self.pace.is_time_to_look(Instant::now()) {
+            self.source.still_locked().await?;
             let now = Micros(service::clock::now());
             let seen = self.gauge.reading(now, self.pace.bound).await?;
             let Some(why) = self.pace.throttle.judge(seen) else {
@@ -281,7 +284,7 @@ fn say_end(run: &Run, end: &Finished) {
     );
     if run.spec.sinks.contains(&Addressee::Webhook) {
         eprintln!(
-            "endpoints deliver it at their own pace; `engagectl verify --sinks webhook --receiver URL --historical --within 60s` compares what one has got"
+            "what a receiver has got no group says; `engagectl verify --sinks webhook --receiver URL --historical --within 60s` compares it"
         );
     }
 }

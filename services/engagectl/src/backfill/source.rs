@@ -18,6 +18,9 @@ pub(super) use snapshot::{Read, Snapshot};
 
 /// Key of the advisory lock: the bytes of "eng" and of "back".
 const LOCK: (i32, i32) = (6_647_399, 1_650_549_611);
+/// The connection holds the lock also while nothing is asked. Servers older than 14 do not have it.
+const STAYS: &str =
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'";
 /// Up to so many rows they are counted, not estimated ..
 const COUNTED: u64 = 500_000;
 /// .. where an index leads to them, or the table has no more than these.
@@ -49,6 +52,10 @@ impl Source {
     pub(super) async fn open(settings: &DatabaseSettings) -> Result<Self, Failure> {
         let options = options(&settings.url)?;
         let mut connection = connect(&options).await?;
+        sqlx::raw_sql(STAYS)
+            .execute(&mut connection)
+            .await
+            .map_err(|error| asked("keeping the connection", &error))?;
         let database = identity(&mut connection).await?;
         let tables = tables(&mut connection, settings.schema).await?;
         if let Some(problem) = tables.problem() {
@@ -78,20 +85,33 @@ impl Source {
         if taken {
             return Ok(());
         }
-        let holder: Option<i32> = sqlx::query_scalar(
-            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = $1 AND objid::bigint = $2 AND granted LIMIT 1",
+        let holder: Option<String> = sqlx::query_scalar(
+            "SELECT concat_ws(' ', 'backend', pid, 'of Postgres from', client_addr) FROM pg_locks LEFT JOIN pg_stat_activity USING (pid) \
+             WHERE locktype = 'advisory' AND classid::bigint = $1 AND objid::bigint = $2 AND granted LIMIT 1",
         )
         .bind(i64::from(class))
         .bind(i64::from(object))
         .fetch_optional(&mut self.connection)
         .await
         .map_err(|error| asked("looking for the holder of the lock", &error))?;
-        let holder = holder.map_or_else(String::new, |pid| format!(" (backend {pid} of Postgres)"));
+        let holder = holder.map_or_else(String::new, |holder| format!(" ({holder})"));
         Err(
             Failure::try_again(format!("another backfill runs in this database{holder}"))
-                .remedy("wait for it, or stop it; it can be resumed")
+                .remedy("wait for it, or interrupt that engagectl (Ctrl-C); it can be resumed")
                 .next("engagectl backfill --list"),
         )
+    }
+
+    /// The lock is held for as long as this connection is.
+    ///
+    /// # Errors
+    /// It is gone: another backfill may have begun (75).
+    pub(super) async fn still_locked(&mut self) -> Result<(), Failure> {
+        self.connection.ping().await.map_err(|error| {
+            Failure::try_again("the connection that keeps other backfills away is gone")
+                .cause(error)
+                .remedy("what was written so far is noted; look whether Postgres is well, and whether somebody ended it")
+        })
     }
 
     /// Rows of a range, and their bytes, about.
@@ -241,6 +261,13 @@ async fn is_small(connection: &mut PgConnection) -> Result<bool, Failure> {
     Ok(rows.is_none_or(|rows| rows <= SMALL))
 }
 
+/// Whether an error of this class says that the server is not there, or does not take anybody now.
+fn is_away(code: Option<&str>) -> bool {
+    // connection exceptions, insufficient resources, operator intervention (but not a cancelled statement)
+    let of = |class: &str| code.is_some_and(|code| code.starts_with(class));
+    of("08") || of("53") || (of("57") && code != Some("57014"))
+}
+
 /// What went wrong: an answer of the server, or that there was none.
 fn asked(step: &str, error: &sqlx::Error) -> Failure {
     let failure = match error {
@@ -252,6 +279,11 @@ fn asked(step: &str, error: &sqlx::Error) -> Failure {
         sqlx::Error::Database(refused) if refused.code().as_deref() == Some("22P02") => {
             Failure::usage(format!("Postgres, {step}: {refused}"))
                 .remedy("give --content-id as engagement_events.content_id has it")
+        }
+        sqlx::Error::Database(refused) if is_away(refused.code().as_deref()) => {
+            Failure::unavailable(format!("Postgres went away, {step}: {refused}")).remedy(
+                "start it again, or give it more connections; what was written so far stays",
+            )
         }
         sqlx::Error::Database(refused) => Failure::internal(format!("Postgres, {step}: {refused}"))
             .remedy("repair what the server's answer names"),

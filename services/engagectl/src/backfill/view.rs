@@ -37,14 +37,14 @@ impl Size {
 }
 
 /// The plan of a run, and what is left of it.
-pub(super) fn plan(run: &Run, size: Size, output: Output) -> String {
+pub(super) fn plan(run: &Run, readers: &[String], size: Size, output: Output) -> String {
     match output {
-        Output::Table => plan_text(run, size),
-        Output::Json => format!("{:#}\n", plan_json(run, size)),
+        Output::Table => plan_text(run, readers, size),
+        Output::Json => format!("{:#}\n", plan_json(run, readers, size)),
     }
 }
 
-fn plan_text(run: &Run, size: Size) -> String {
+fn plan_text(run: &Run, readers: &[String], size: Size) -> String {
     let spec = &run.spec;
     let about = if size.counted { "" } else { "about " };
     let content = spec.content_id.as_deref().unwrap_or("all");
@@ -77,13 +77,14 @@ fn plan_text(run: &Run, size: Size) -> String {
         );
         let _ = writeln!(text, "sink       {:<10} {time}", sink.name());
     }
+    let _ = writeln!(text, "read by    {}", readers.join(", "));
     if !size.indexed {
         text += "note       no index begins with event_ts: Postgres sorts each range before its first row\n";
     }
     text
 }
 
-fn plan_json(run: &Run, size: Size) -> serde_json::Value {
+fn plan_json(run: &Run, readers: &[String], size: Size) -> serde_json::Value {
     let spec = &run.spec;
     let sinks: Vec<&str> = spec
         .sinks
@@ -96,6 +97,7 @@ fn plan_json(run: &Run, size: Size) -> serde_json::Value {
         "end": spec.range.end,
         "content_id": spec.content_id,
         "sinks": sinks,
+        "groups": readers,
         "topic": spec.topic,
         "partitions": spec.partitions,
         "rows": size.rows,
@@ -299,6 +301,10 @@ mod tests {
         run
     }
 
+    fn readers() -> [String; 2] {
+        ["clickhouse-sink", "webhook-forwarder.crm.backfill"].map(str::to_owned)
+    }
+
     fn size(speed: Option<f64>) -> Size {
         Size {
             rows: 9000,
@@ -311,19 +317,20 @@ mod tests {
 
     #[test]
     fn the_plan_says_rows_bytes_time_and_what_is_left() {
-        let text = plan(&run(), size(Some(3000.0)), Output::Table);
+        let text = plan(&run(), &readers(), size(Some(3000.0)), Output::Table);
         for part in [
             "about 9000 rows, about 3 MB",
             "1970-01-01T00:00:00Z .. 1970-01-01T00:00:04Z",
             "ranges     2, 1 of them written (4000 rows)",
             "clickhouse about 3s",
+            "read by    clickhouse-sink, webhook-forwarder.crm.backfill",
             "no index begins with event_ts",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert!(plan(&run(), size(None), Output::Table).contains("time unknown"));
+        assert!(plan(&run(), &[], size(None), Output::Table).contains("time unknown"));
         let json: serde_json::Value =
-            serde_json::from_str(&plan(&run(), size(None), Output::Json)).unwrap();
+            serde_json::from_str(&plan(&run(), &[], size(None), Output::Json)).unwrap();
         assert_eq!(
             (json["rows"].as_u64(), json["ranges_left"].as_u64()),
             (Some(9000), Some(1))

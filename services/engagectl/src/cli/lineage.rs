@@ -51,6 +51,9 @@ pub struct AdoptArgs {
     /// Write the plan; the groups in it must have no members.
     #[arg(long)]
     pub execute: bool,
+    /// Print the plan and write nothing; this is the default.
+    #[arg(long, conflicts_with = "execute")]
+    pub dry_run: bool,
 }
 
 /// What becomes of a table that lacks what was written into it.

@@ -162,6 +162,9 @@ pub struct PurgeArgs {
     /// Delete; without it, only the plan is printed.
     #[arg(long)]
     pub execute: bool,
+    /// Print the plan and delete nothing; this is the default.
+    #[arg(long, conflicts_with = "execute")]
+    pub dry_run: bool,
 }
 
 /// A run that writes nothing for long looks like one that has died.

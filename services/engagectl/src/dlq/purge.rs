@@ -12,14 +12,16 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use service::Failure;
 use stream::KafkaSettings;
-use stream::dead_letter::TOPIC_PREFIX;
+use stream::dead_letter::{Entry, Letter, TOPIC_PREFIX};
+use stream::scan::{Scanner, Span};
 
-use super::args::{FilterArgs, PurgeArgs};
-use super::filter::{Filter, Wanted, known};
-use super::redrive::Reader;
-use super::topics::{self, Found, Summary};
+use super::args::PurgeArgs;
+use super::filter::{Wanted, known};
+use super::redrive::Progress;
+use super::topics::NAME;
 use crate::cli::Output;
 use crate::config::Config;
+use crate::kafka;
 
 /// Where to cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,34 +33,19 @@ enum Bound {
 }
 
 impl Bound {
-    /// The first offset that stays of a partition with these letters; `None`: all of it stays.
-    fn of(&self, partition: i32, letters: &[&Summary]) -> Option<i64> {
+    fn goes(&self, letter: &Letter) -> bool {
         match self {
-            Self::Before(before) => {
-                let stays = letters.iter().find(|letter| letter.failed_at >= *before);
-                // marks that follow the last letter stay: a run may have just begun
-                let last = letters.last().map(|letter| letter.at.offset + 1);
-                stays.map(|letter| letter.at.offset).or(last)
+            Self::Before(before) => letter.failed_at() < *before,
+            Self::Offsets(offsets) => {
+                let below = offsets.get(&letter.at.partition);
+                below.is_some_and(|below| letter.at.offset < *below)
             }
-            Self::Offsets(offsets) => offsets.get(&partition).copied(),
         }
-    }
-
-    /// One that is asked for and not there.
-    fn unknown_partition(&self, found: &Found, topic: &str) -> Option<i32> {
-        let Self::Offsets(offsets) = self else {
-            return None;
-        };
-        let is_there = |partition| found.ends.contains_key(&(topic.to_owned(), partition));
-        offsets
-            .keys()
-            .copied()
-            .find(|partition| !is_there(*partition))
     }
 }
 
 /// What goes of one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Cut {
     partition: i32,
     /// The first offset that stays.
@@ -67,6 +54,64 @@ struct Cut {
     /// Of those, never sent back.
     lost: u64,
     reasons: BTreeMap<String, u64>,
+}
+
+/// One partition, read from its beginning. Letters are counted, not kept: there may be any number of them.
+#[derive(Debug, Default)]
+struct Partition {
+    /// Where it ended.
+    end: i64,
+    cut: Cut,
+    /// The first letter.
+    first: Option<i64>,
+    /// A letter has stayed: so does all that is behind it.
+    stays: bool,
+    progress: Progress,
+}
+
+impl Partition {
+    fn new(partition: i32, end: i64) -> Self {
+        let cut = Cut {
+            partition,
+            ..Cut::default()
+        };
+        Self {
+            end,
+            cut,
+            ..Self::default()
+        }
+    }
+
+    /// The next record, written at this time.
+    fn take(&mut self, entry: Entry, at_ms: i64, bound: &Bound) {
+        match entry {
+            Entry::Mark(mark) => self.progress.take(mark, at_ms),
+            Entry::Letter(_) if self.stays => {}
+            Entry::Letter(letter) => {
+                self.stays = !bound.goes(&letter);
+                let offset = letter.at.offset;
+                // marks that follow the last letter stay: a run may have just begun
+                self.cut.below = offset + i64::from(!self.stays);
+                self.first = self.first.or(Some(offset));
+                if !self.stays {
+                    self.cut.letters += 1;
+                    *self.cut.reasons.entry(letter.kind).or_insert(0) += 1;
+                }
+            }
+        }
+    }
+
+    /// What goes, when all was read.
+    fn cut(mut self, bound: &Bound) -> Cut {
+        if let Bound::Offsets(offsets) = bound {
+            self.cut.below = offsets.get(&self.cut.partition).copied().unwrap_or(0);
+        }
+        let gone =
+            self.first.unwrap_or(self.cut.below)..self.cut.below.max(self.first.unwrap_or(0));
+        let redriven = self.progress.done.range(gone).count() as u64;
+        self.cut.lost = self.cut.letters.saturating_sub(redriven);
+        self.cut
+    }
 }
 
 /// Plans, prints, and with `--execute` deletes.
@@ -81,23 +126,10 @@ pub(super) async fn run(config: &Config, args: &PurgeArgs, output: Output) -> Re
                 .remedy(format!("they share the topic of {service}; purge that")),
         );
     }
-    let now = service::clock::now();
-    let bound = bound(args, now)?;
-    let filter = FilterArgs {
-        service: vec![service.to_owned()],
-        ..FilterArgs::default()
-    };
-    let filter = Filter::of(&filter, now)?;
-    let found = topics::find(&config.kafka, &filter, Reader::of(config)).await?;
-    if found.more > 0 {
-        return Err(Failure::usage(format!(
-            "there are {} letters more than are looked at",
-            found.more
-        ))
-        .remedy("purge older ones first, with --to-offset"));
-    }
+    let bound = bound(args, service::clock::now())?;
     let topic = format!("{TOPIC_PREFIX}{service}");
-    let cuts = cuts(&found, &topic, &bound)?;
+    let partitions = read(&config.kafka, &topic, bound.clone()).await?;
+    let cuts = cuts(partitions, &topic, &bound)?;
     if args.execute && !cuts.is_empty() {
         delete(&config.kafka, &topic, &cuts).await?;
     }
@@ -121,53 +153,61 @@ fn bound(args: &PurgeArgs, now: i64) -> Result<Bound, Failure> {
     Ok(Bound::Offsets(offsets?))
 }
 
-/// What goes of each partition that loses anything.
-fn cuts(found: &Found, topic: &str, bound: &Bound) -> Result<Vec<Cut>, Failure> {
-    let mut cuts = Vec::new();
-    let ends = found.ends.iter().filter(|((name, _), _)| name == topic);
-    for ((_, partition), end) in ends {
-        let letters: Vec<&Summary> = found
-            .letters
-            .iter()
-            .filter(|letter| letter.at.partition == *partition)
-            .collect();
-        let Some(below) = bound.of(*partition, &letters) else {
-            continue;
-        };
-        if below > *end {
-            return Err(Failure::usage(format!(
-                "partition {partition} of {topic} ends at {end}, {below} is behind it"
-            ))
-            .remedy("give an offset that is there: engagectl dlq ls"));
-        }
-        let cut = cut(found, *partition, below, &letters);
-        if cut.letters > 0 {
-            cuts.push(cut);
-        }
-    }
-    if let Some(partition) = bound.unknown_partition(found, topic) {
-        return Err(
-            Failure::usage(format!("topic {topic} has no partition {partition}"))
-                .remedy("give one that is there: engagectl dlq ls"),
-        );
-    }
-    Ok(cuts)
+/// Counts what each partition of the topic holds.
+async fn read(
+    kafka: &KafkaSettings,
+    topic: &str,
+    bound: Bound,
+) -> Result<BTreeMap<i32, Partition>, Failure> {
+    let (settings, topic) = (kafka.clone(), topic.to_owned());
+    kafka::ask(move || {
+        let scanner = Scanner::open(&settings, NAME, &topic)?;
+        let spans = scanner.spans()?;
+        let new = |span: &Span| (span.partition, Partition::new(span.partition, span.to));
+        let mut partitions: BTreeMap<i32, Partition> = spans.iter().map(new).collect();
+        scanner.read(&spans, |record| {
+            let at = record.timestamp_ms.unwrap_or(0);
+            if let Some(partition) = partitions.get_mut(&record.partition) {
+                partition.take(Entry::of(record), at, &bound);
+            }
+        })?;
+        Ok(partitions)
+    })
+    .await
 }
 
-fn cut(found: &Found, partition: i32, below: i64, letters: &[&Summary]) -> Cut {
-    let mut cut = Cut {
-        partition,
-        below,
-        letters: 0,
-        lost: 0,
-        reasons: BTreeMap::new(),
-    };
-    for letter in letters.iter().filter(|letter| letter.at.offset < below) {
-        cut.letters += 1;
-        cut.lost += u64::from(found.sent_to(letter).is_none());
-        *cut.reasons.entry(letter.reason.clone()).or_insert(0) += 1;
+/// What goes of each partition that loses anything.
+fn cuts(
+    partitions: BTreeMap<i32, Partition>,
+    topic: &str,
+    bound: &Bound,
+) -> Result<Vec<Cut>, Failure> {
+    if let Bound::Offsets(offsets) = bound {
+        for (partition, below) in offsets {
+            may_be_cut(topic, *partition, *below, partitions.get(partition))?;
+        }
     }
-    cut
+    let cuts = partitions.into_values().map(|found| found.cut(bound));
+    Ok(cuts.filter(|cut| cut.letters > 0).collect())
+}
+
+/// Whether there is such an offset.
+fn may_be_cut(
+    topic: &str,
+    partition: i32,
+    below: i64,
+    found: Option<&Partition>,
+) -> Result<(), Failure> {
+    let wrong = match found {
+        Some(found) if below <= found.end => return Ok(()),
+        Some(Partition { end, .. }) => {
+            format!("partition {partition} of {topic} ends at {end}, {below} is behind it")
+        }
+        None => format!("topic {topic} has no partition {partition}"),
+    };
+    Err(Failure::usage(wrong)
+        .remedy("give an offset that is there")
+        .next("engagectl dlq ls"))
 }
 
 fn text(topic: &str, cuts: &[Cut], executed: bool) -> String {
@@ -241,51 +281,62 @@ async fn delete(kafka: &KafkaSettings, topic: &str, cuts: &[Cut]) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
+    use stream::dead_letter::RedriveMark;
+
     use super::*;
-    use crate::dlq::list::tests::summary;
+    use crate::dlq::testing::{LetterOf, letter};
 
     const TOPIC: &str = "engagement.dlq.enricher";
 
-    /// Letters at offsets 1, 2 and 5 of partition 3, which failed in the seconds 1, 2 and 5; the partition ends at 9.
-    fn found() -> Found {
-        let mut found = Found {
-            letters: [1, 2, 5].map(|offset| summary(offset, "a")).to_vec(),
-            ..Found::default()
+    /// Letters at offsets 1, 2 and 5 of partition 3, which failed in the seconds 1, 2 and 5; the first was sent back, which stands at
+    /// offset 7; the partition ends at 9.
+    fn cuts_of(bound: &Bound) -> Result<Vec<Cut>, Failure> {
+        let mut found = Partition::new(3, 9);
+        for offset in [1, 2, 5] {
+            let mut letter = letter(&LetterOf::default());
+            letter.at.offset = offset;
+            letter.first_failed_at = Some(Micros(offset * 1_000_000));
+            found.take(Entry::Letter(Box::new(letter)), 0, bound);
+        }
+        let done = RedriveMark::Done {
+            run: "a".into(),
+            letter: 1,
+            sent_to: "cdc/3/500".parse().unwrap(),
         };
-        found.ends.insert((TOPIC.into(), 3), 9);
-        found.ends.insert((TOPIC.into(), 4), 0);
-        found
+        found.take(Entry::Mark(Some(done)), 0, bound);
+        let partitions = [(3, found), (4, Partition::new(4, 0))];
+        cuts(partitions.into(), TOPIC, bound)
     }
 
-    fn below(bound: &Bound) -> Vec<(i32, i64, u64)> {
-        let cuts = cuts(&found(), TOPIC, bound).unwrap();
+    fn below(bound: &Bound) -> Vec<(i32, i64, u64, u64)> {
+        let cuts = cuts_of(bound).unwrap();
         cuts.iter()
-            .map(|cut| (cut.partition, cut.below, cut.letters))
+            .map(|cut| (cut.partition, cut.below, cut.letters, cut.lost))
             .collect()
     }
 
     #[test]
     fn a_time_cuts_before_the_first_letter_that_is_not_older() {
-        assert_eq!(below(&Bound::Before(Micros(2_000_000))), [(3, 2, 1)]);
+        assert_eq!(below(&Bound::Before(Micros(2_000_000))), [(3, 2, 1, 0)]);
         assert_eq!(below(&Bound::Before(Micros(1))), []);
-        assert_eq!(below(&Bound::Before(Micros(99_000_000))), [(3, 6, 3)]);
+        assert_eq!(below(&Bound::Before(Micros(99_000_000))), [(3, 6, 3, 2)]);
     }
 
     #[test]
     fn an_offset_cuts_there_and_one_behind_the_end_is_refused() {
-        assert_eq!(below(&Bound::Offsets([(3, 5)].into())), [(3, 5, 2)]);
+        assert_eq!(below(&Bound::Offsets([(3, 5)].into())), [(3, 5, 2, 1)]);
         for offsets in [[(3, 10)], [(7, 1)]] {
-            let refused = cuts(&found(), TOPIC, &Bound::Offsets(offsets.into()));
+            let refused = cuts_of(&Bound::Offsets(offsets.into()));
             assert_eq!(refused.unwrap_err().exit().code(), 64);
         }
     }
 
     #[test]
     fn what_was_never_redriven_is_said_before_it_is_gone() {
-        let cuts = cuts(&found(), TOPIC, &Bound::Offsets([(3, 5)].into())).unwrap();
+        let cuts = cuts_of(&Bound::Offsets([(3, 5)].into())).unwrap();
         let plan = text(TOPIC, &cuts, false);
         assert!(
-            plan.contains("2 letters (a 2), 2 of them never redriven"),
+            plan.contains("2 letters (malformed_json 2), 1 of them never redriven"),
             "{plan}"
         );
         assert!(plan.contains("--execute deletes 2 letters"));

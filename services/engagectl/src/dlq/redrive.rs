@@ -14,6 +14,7 @@ mod settle;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use engagement::event::Micros;
 use serde_json::{Value, json};
 use service::{Exit, Failure};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ pub(super) use progress::Progress;
 
 use super::args::RedriveArgs;
 use super::filter::Filter;
-use super::topics::{Found, Summary, find};
+use super::topics::{Found, Keep, Summary, find};
 use crate::Outcome;
 use crate::cli::Output;
 use crate::config::Config;
@@ -62,7 +63,11 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) -> Result<Outcome, Failure> {
     let filter = Filter::of(&args.filter, service::clock::now())?;
-    let found = find(&config.kafka, &filter, Reader::of(config)).await?;
+    let keep = match args.again {
+        true => Keep::All,
+        false => Keep::Unsent,
+    };
+    let found = find(&config.kafka, &filter, keep, Reader::of(config)).await?;
     let facts = Facts {
         cdc: config.topics.cdc.clone(),
         enriched: config.topics.enriched.clone(),
@@ -80,9 +85,12 @@ pub(super) async fn run(
         });
         return Ok(Outcome(None));
     }
-    let sender = Sender::open(config, args, plan.to_send, stop.clone())?;
+    let (begun, sender) = (
+        service::clock::now(),
+        Sender::open(config, args, plan.to_send, stop.clone())?,
+    );
     let mut sent = sender.send(&plan.work, &found).await?;
-    let settled = settle::settle(config, &sent.copies, &sent.output_from, args.wait, &stop);
+    let settled = settle::settle(config, &sent, Micros(begun), args.wait, &stop);
     sent.settled = settled.await?;
     crate::cli::print(&match output {
         Output::Table => text(&plan, found.more, Some(&sent)),
@@ -109,7 +117,10 @@ fn verdicts(found: &Found, facts: &Facts) -> Vec<Verdict> {
 
 /// Letters stand by topic and partition, so each partition's are together.
 fn plan<'a>(found: &'a Found, verdicts: &'a [Verdict]) -> Plan<'a> {
-    let mut plan = Plan::default();
+    let mut plan = Plan {
+        done: found.done,
+        ..Plan::default()
+    };
     for (letter, verdict) in found.letters.iter().zip(verdicts) {
         match verdict {
             Verdict::Done(_) => plan.done += 1,
@@ -171,7 +182,7 @@ fn text(plan: &Plan<'_>, more: u64, sent: Option<&Sent>) -> String {
     if more > 0 {
         let _ = writeln!(
             text,
-            "{more:>7}  more were not looked at: run it again after these"
+            "{more:>7}  more were not looked at: run it again after these, or narrow it (--since, --until, --reason, --origin)"
         );
     }
     if plan.to_enricher {

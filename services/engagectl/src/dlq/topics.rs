@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use engagement::event::Micros;
 use service::Failure;
-use stream::KafkaSettings;
-use stream::dead_letter::{Entry, Letter, Place, TOPIC_PREFIX};
+use stream::dead_letter::{Entry, Letter, Place, RedriveMark, TOPIC_PREFIX, is_mark};
 use stream::scan::Scanner;
+use stream::{KafkaSettings, Record};
 
 use super::filter::{Filter, content_of, keys};
 use super::redrive::{Progress, Reader};
@@ -55,6 +55,8 @@ pub(super) struct Found {
     pub(super) letters: Vec<Summary>,
     /// How many more there are.
     pub(super) more: u64,
+    /// How many were sent before and are not kept.
+    pub(super) done: u64,
     /// What earlier redrives have written down, by topic and partition.
     pub(super) progress: BTreeMap<(String, i32), Progress>,
     /// Where each partition ended.
@@ -68,21 +70,37 @@ impl Found {
         self.progress.get(&partition)?.done.get(&letter.at.offset)
     }
 
-    fn take(&mut self, record: stream::Record, filter: &Filter, reader: &Reader) {
-        let (partition, at) = (
-            (record.topic.to_string(), record.partition),
-            record.timestamp_ms.unwrap_or(0),
-        );
-        match Entry::of(record) {
-            Entry::Mark(mark) => {
-                let progress = self.progress.entry(partition).or_default();
-                progress.take(mark, at);
-            }
-            Entry::Letter(letter) if !filter.passes(&letter) => {}
-            Entry::Letter(_) if self.letters.len() >= MOST => self.more += 1,
-            Entry::Letter(letter) => self.letters.push(summary(*letter, reader)),
+    /// A record that may be a mark.
+    fn note(&mut self, record: &Record) {
+        if is_mark(record) {
+            let partition = (record.topic.to_string(), record.partition);
+            let progress = self.progress.entry(partition).or_default();
+            progress.take(RedriveMark::of(record), record.timestamp_ms.unwrap_or(0));
         }
     }
+
+    /// A letter that passes.
+    fn take(&mut self, letter: Letter, keep: Keep, reader: &Reader) {
+        let partition = (letter.at.topic.clone(), letter.at.partition);
+        let progress = self.progress.get(&partition);
+        let is_done = progress.is_some_and(|known| known.done.contains_key(&letter.at.offset));
+        if keep == Keep::Unsent && is_done {
+            self.done += 1;
+        } else if self.letters.len() >= MOST {
+            self.more += 1;
+        } else {
+            self.letters.push(summary(letter, reader));
+        }
+    }
+}
+
+/// Which of the letters that pass are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Each of them.
+    All,
+    /// Those that were not sent back before; the others are counted.
+    Unsent,
 }
 
 fn summary(letter: Letter, reader: &Reader) -> Summary {
@@ -104,10 +122,11 @@ fn summary(letter: Letter, reader: &Reader) -> Summary {
     }
 }
 
-/// Reads all letters that pass.
+/// Reads the letters that pass.
 pub(super) async fn find(
     kafka: &KafkaSettings,
     filter: &Filter,
+    keep: Keep,
     reader: Reader,
 ) -> Result<Found, Failure> {
     let (settings, wanted) = (kafka.clone(), filter.clone());
@@ -120,7 +139,14 @@ pub(super) async fn find(
             for span in &spans {
                 found.ends.insert((topic.clone(), span.partition), span.to);
             }
-            scanner.read(&spans, |record| found.take(record, &wanted, &reader))?;
+            // a mark stands behind its letter: all of them are known before the first letter is judged
+            scanner.read(&spans, |record| found.note(&record))?;
+            scanner.read(&spans, |record| match Entry::of(record) {
+                Entry::Letter(letter) if wanted.passes(&letter) => {
+                    found.take(*letter, keep, &reader);
+                }
+                Entry::Letter(_) | Entry::Mark(_) => {}
+            })?;
         }
         let place = |letter: &Summary| letter.at.clone();
         found.letters.sort_by_key(place);

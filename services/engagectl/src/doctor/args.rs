@@ -27,8 +27,8 @@ pub struct DoctorArgs {
     /// Also look at this webhook target; may be repeated. Nothing is delivered.
     #[arg(long, value_name = "URL")]
     pub webhook: Vec<Url>,
-    /// Go on looking at slot and connector, and print what changes.
-    #[arg(long)]
+    /// Go on looking at slot and connector alone, and print what changes.
+    #[arg(long, conflicts_with_all = ["skip", "deadline", "endpoints", "webhook"])]
     pub watch: bool,
     /// With --watch: pause between two looks.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10s", value_name = "DURATION")]

@@ -38,6 +38,9 @@ pub struct RebuildRedisArgs {
     /// Write; without it, only the plan is printed. No redis-aggregator may run.
     #[arg(long)]
     pub execute: bool,
+    /// Print the plan and write nothing; this is the default.
+    #[arg(long, conflicts_with = "execute")]
+    pub dry_run: bool,
 }
 
 /// Options of `rebuild clickhouse`.
@@ -58,4 +61,7 @@ pub struct RebuildClickhouseArgs {
     /// Write; without it, only the plan is printed. No clickhouse-sink may run.
     #[arg(long)]
     pub execute: bool,
+    /// Print the plan and write nothing; this is the default.
+    #[arg(long, conflicts_with = "execute")]
+    pub dry_run: bool,
 }

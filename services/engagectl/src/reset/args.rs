@@ -50,9 +50,15 @@ pub struct ResetArgs {
     /// Only this partition.
     #[arg(long)]
     pub partition: Option<i32>,
+    /// Also a group that has no commit: one that has lost them, or a new one.
+    #[arg(long)]
+    pub create: bool,
     /// Write; without it, only the plan is printed. The group must have no members.
     #[arg(long)]
     pub execute: bool,
+    /// Print the plan and write nothing; this is the default.
+    #[arg(long, conflicts_with = "execute")]
+    pub dry_run: bool,
 }
 
 /// Where to.

@@ -138,6 +138,11 @@ impl Group {
         }
     }
 
+    /// Whether it has a commit.
+    pub(crate) async fn is_known(&self) -> Result<bool, Failure> {
+        Ok(!self.committed().await?.is_empty())
+    }
+
     async fn committed(&self) -> Result<BTreeMap<i32, Committed>, Failure> {
         let topic = self.topic.clone();
         self.ask(move |consumer| {

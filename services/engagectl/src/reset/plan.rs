@@ -41,6 +41,11 @@ impl Kind {
         }
     }
 
+    /// The others keep their position elsewhere.
+    pub(super) const fn goes_by_its_offset(&self) -> bool {
+        !matches!(self, Self::Enricher | Self::Aggregates)
+    }
+
     const fn name(&self) -> &'static str {
         match self {
             Self::Enricher => "enricher",
@@ -198,7 +203,7 @@ impl Plan {
         Err(
             Failure::try_again(format!("group {} has members: {}", self.group, self.members.join(", ")))
                 .remedy("stop every process of the group first (a member that died is listed until its session ends)")
-                .next("engagectl reset --execute"),
+                .next(format!("engagectl lag --group {}", self.group)),
         )
     }
 

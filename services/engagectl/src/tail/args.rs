@@ -2,12 +2,12 @@
 
 use std::num::NonZeroU64;
 use std::str::FromStr;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use engagement::event::Micros;
 
 use crate::expression::Expression;
+use crate::moment::Moment;
 
 const NOTES: &str = "\
 It reads beside every consumer group: it joins none and commits nothing. Both forms of enriched events are read, Protobuf
@@ -36,9 +36,9 @@ pub struct TailArgs {
     /// Only records for which this holds, such as `engagement_percent > 50 and event_type = play`.
     #[arg(long = "where", value_name = "CONDITION")]
     pub condition: Option<Expression>,
-    /// From when on: a time ago (`10m`) or a time (RFC 3339; without a zone: UTC). Default: from now on, or with
+    /// From when on: a time ago (`10m`, `-2h`) or a time (`2026-01-08T09:00:00Z`, `yesterday`; without a zone: UTC). Default: from now on, or with
     /// --no-follow everything that is retained. Dead letters are taken by when they failed.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: Option<Since>,
     /// Only records of this content.
     #[arg(long, value_name = "ID")]
@@ -71,26 +71,15 @@ pub enum Stream {
     Dlq,
 }
 
-/// A moment, or how long it is ago.
+/// When to begin; a time ago may be without its minus, as `journalctl` and others have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
-    /// Before now.
-    Ago(Duration),
-    /// This time.
-    At(Micros),
-}
+pub struct Since(Moment);
 
 impl Since {
     /// The moment, seen from `now`.
     #[must_use]
     pub fn moment(self, now: Micros) -> Micros {
-        match self {
-            Self::At(at) => at,
-            Self::Ago(ago) => {
-                let ago = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
-                Micros(now.0.saturating_sub(ago))
-            }
-        }
+        self.0.micros(now.0)
     }
 }
 
@@ -98,13 +87,9 @@ impl FromStr for Since {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(at) = text.parse() {
-            return Ok(Self::At(at));
-        }
-        let ago = humantime::parse_duration(text.trim_start_matches('-'));
-        ago.map(Self::Ago).map_err(|_| {
-            format!("{text:?} is no time; expected a time ago such as 10m or 2h 30m, or a time such as 2026-01-31T12:00:00Z")
-        })
+        let ago = humantime::parse_duration(text.trim());
+        let moment = ago.map_or_else(|_| text.parse(), |ago| Ok(Moment::Ago(ago)));
+        moment.map(Self)
     }
 }
 
@@ -119,15 +104,16 @@ mod tests {
         assert_eq!(moment("10m"), Micros(now.0 - 600_000_000));
         assert_eq!(moment("-1h 1s"), Micros(now.0 - 3_601_000_000));
         assert_eq!(moment("1970-01-01T00:00:01Z"), Micros(1_000_000));
-        assert_eq!(moment("1970-01-01 01:00:00+01:00"), Micros(0));
+        assert_eq!(moment("1970-01-01T01:00:00+01:00"), Micros(0));
+        assert_eq!(moment("today"), Micros(0));
     }
 
     #[test]
     fn what_is_no_time_is_told_what_one_looks_like() {
-        for wrong in ["yesterday", "10", "", "2026-13-01T00:00:00Z"] {
+        for wrong in ["10", "", "soon", "2026-13-01T00:00:00Z"] {
             let said = wrong.parse::<Since>().unwrap_err();
             assert!(
-                said.contains("10m") && said.contains("2026-01-31T12:00:00Z"),
+                said.contains("-2h") && said.contains("2026-01-08T09:00:00"),
                 "{said}"
             );
         }

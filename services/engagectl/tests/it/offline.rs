@@ -99,7 +99,7 @@ fn wrong_words_end_with_64_and_say_what_would_be_right() {
                 "engagectl tail --help",
             ],
         ),
-        (&["tail", "enriched", "--since", "soon"], &["10m"]),
+        (&["tail", "enriched", "--since", "soon"], &["-2h"]),
         (&["tail", "enrichd"], &["enriched"]),
         (&["tail", "dlq", "--service", "sink"], &["clickhouse-sink"]),
         (

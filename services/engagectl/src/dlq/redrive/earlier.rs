@@ -114,21 +114,22 @@ impl Sender {
         .await
     }
 
-    /// Between two offsets of the letters' partition, another run may have begun: then this one ends.
+    /// Between two offsets of the letters' partition, another run may have begun: then this one ends. Answers up to where was looked.
     pub(super) async fn alone(
         &self,
         topic: &Arc<str>,
         partition: i32,
         looked_at: i64,
         begun: i64,
-    ) -> Result<(), Failure> {
+    ) -> Result<i64, Failure> {
         let between = self.probe.read_range(topic, partition, looked_at, begun);
         let between = between.await.map_err(unanswered)?;
+        let looked = between.last().map_or(looked_at, |record| record.offset + 1);
         let begins = between.into_iter().any(|record| {
             matches!(Entry::of(record), Entry::Mark(Some(RedriveMark::Begin { run, .. })) if run != self.run)
         });
         if !begins {
-            return Ok(());
+            return Ok(looked);
         }
         self.mark_end(topic, partition, &self.run).await?;
         Err(busy(topic))

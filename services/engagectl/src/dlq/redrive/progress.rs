@@ -24,7 +24,8 @@ pub(in crate::dlq) struct Open {
 impl Open {
     /// Whether it may still be at work.
     pub(in crate::dlq) const fn is_alive(&self, now_ms: i64) -> bool {
-        now_ms.saturating_sub(self.last_ms) < SILENT_MS
+        // a time that is far ahead is that of another clock, and says nothing
+        now_ms.saturating_sub(self.last_ms).saturating_abs() < SILENT_MS
     }
 }
 
@@ -114,6 +115,7 @@ mod tests {
         assert_eq!(progress.search_from(), Some(7));
         assert_eq!(progress.open[0].last_ms, 5_000);
         assert!(progress.is_at_work(16_999) && !progress.is_at_work(17_000));
+        assert!(!progress.is_at_work(-3_600_000), "by a clock far ahead");
     }
 
     #[test]

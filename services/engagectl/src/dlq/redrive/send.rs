@@ -149,19 +149,21 @@ impl Sender {
         letters: &[&Summary],
         (begun, target_end): (i64, i64),
     ) -> Result<(), Failure> {
-        let mut rest = letters;
+        let (mut rest, mut looked) = (letters, begun + 1);
         while !rest.is_empty() {
             let Some(allowed) = self.allowed().await else {
                 return Ok(());
             };
             let (now, later) = rest.split_at(rest.len().min(allowed));
             let copies = self.read(topic, work, now).await?;
-            // it stood still, and another run may have sent the rest
+            // it stood still, and may have been taken for dead
             if self.seen.elapsed() >= QUIET {
                 self.begin(topic, work.partition.1, target_end).await?;
-                self.alone(topic, work.partition.1, begun + 1, i64::MAX)
-                    .await?;
             }
+            // whoever has taken it for dead, by whatever clock, has begun behind it
+            looked = self
+                .alone(topic, work.partition.1, looked, i64::MAX)
+                .await?;
             self.together(topic, work, &copies).await?;
             self.count += now.len() as u64;
             self.bar.inc(now.len() as u64);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
-use engagement::event::{Lane, Position};
+use engagement::event::{Lane, Micros, Position};
 use serde_json::{Value, json};
 use service::Failure;
 use stream::dead_letter::Place;
@@ -14,13 +14,16 @@ use stream::resume::source_position;
 use stream::scan::{Scanner, Span};
 use tokio_util::sync::CancellationToken;
 
-use super::Reader;
+use super::{Reader, Sent};
 use crate::config::Config;
 use crate::dlq::args::FilterArgs;
 use crate::dlq::filter::Filter;
-use crate::dlq::topics::{NAME, find};
+use crate::dlq::topics::{Keep, NAME, find};
 use crate::kafka;
+use crate::moment::Moment;
 
+/// So far may clocks of services be behind, microseconds.
+const CLOCKS: i64 = 600_000_000;
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -84,32 +87,33 @@ impl Settled {
     }
 }
 
-/// Waits until all copies are passed, at most so long, and looks.
+/// Waits until all copies are passed that were sent since `begun`, at most so long, and looks.
 ///
 /// # Errors
 /// The broker does not answer.
 pub(super) async fn settle(
     config: &Config,
-    copies: &[SentCopy],
-    output_from: &BTreeMap<i32, i64>,
+    sent: &Sent,
+    begun: Micros,
     wait: Duration,
     stop: &CancellationToken,
 ) -> Result<Settled, Failure> {
+    let copies = &sent.copies;
     if copies.is_empty() {
         return Ok(Settled::default());
     }
-    let begun = Instant::now();
+    let waiting = Instant::now();
     let commits = loop {
         let commits = commits(config, copies).await?;
         let is_over =
-            begun.elapsed() >= wait || copies.iter().all(|copy| is_passed(copy, &commits));
+            waiting.elapsed() >= wait || copies.iter().all(|copy| is_passed(copy, &commits));
         let pause = tokio::time::sleep(PAUSE);
         if is_over || stop.run_until_cancelled(pause).await.is_none() {
             break commits;
         }
     };
-    let returned = returned(config, copies).await?;
-    let made = made(config, output_from).await?;
+    let returned = returned(config, copies, Micros(begun.0 - CLOCKS)).await?;
+    let made = made(config, &sent.output_from).await?;
     Ok(sort(copies, &commits, &returned, &made))
 }
 
@@ -167,15 +171,20 @@ async fn commits(config: &Config, copies: &[SentCopy]) -> Result<Commits, Failur
     .await
 }
 
-/// Places of copies that are letters again.
-async fn returned(config: &Config, copies: &[SentCopy]) -> Result<HashSet<Place>, Failure> {
+/// Places of copies that are letters again, of those that failed since.
+async fn returned(
+    config: &Config,
+    copies: &[SentCopy],
+    since: Micros,
+) -> Result<HashSet<Place>, Failure> {
     let services: BTreeSet<String> = copies.iter().map(|copy| copy.consumer.clone()).collect();
     let filter = FilterArgs {
         service: services.into_iter().collect(),
+        since: Some(Moment::At(since)),
         ..FilterArgs::default()
     };
     let filter = Filter::of(&filter, service::clock::now())?;
-    let found = find(&config.kafka, &filter, Reader::of(config)).await?;
+    let found = find(&config.kafka, &filter, Keep::All, Reader::of(config)).await?;
     let origins = found.letters.into_iter().filter_map(|letter| letter.origin);
     Ok(origins.collect())
 }

@@ -1,13 +1,14 @@
 //! Every command that only looks, against a whole stack: on a terminal it says what it says in a pipe, and its JSON can be read.
 
-use serde_json::Value;
+use serde_json::{Deserializer, Value};
 
 use super::World;
 use crate::support::texts;
 use crate::terminal::Terminal;
 
-const LOOKS: [&[&str]; 17] = [
+const LOOKS: [&[&str]; 26] = [
     &["check"],
+    &["doctor"],
     &["init", "--dry-run"],
     &["access", "kafka"],
     &["access", "postgres"],
@@ -18,10 +19,24 @@ const LOOKS: [&[&str]; 17] = [
     &["backfill", "--start", "-2h", "--dry-run"],
     &["dlq", "ls"],
     &["dlq", "stats"],
+    &["dlq", "show", "3:17"],
+    &["dlq", "export"],
+    &["dlq", "redrive"],
+    &["dlq", "purge", "--service", "enricher", "--before", "-7d"],
+    &["erase", "--user", "7"],
     &["lag"],
     &["lineage", "show"],
-    &["reset", "--group", "clickhouse-sink", "--to-earliest"],
+    &["lineage", "adopt"],
+    &[
+        "reset",
+        "--group",
+        "clickhouse-sink",
+        "--to-earliest",
+        "--create",
+    ],
     &["rebuild", "redis"],
+    &["rebuild", "clickhouse"],
+    &["tail", "enriched", "--no-follow"],
     &["trace", "1"],
     &["verify", "--sinks", "clickhouse"],
 ];
@@ -62,8 +77,9 @@ pub(super) fn are_the_same_on_a_terminal_and_in_a_pipe(world: &World) {
         );
         // what is refused has nothing to say but why
         if json.status.success() {
-            serde_json::from_str::<Value>(&out)
-                .unwrap_or_else(|error| panic!("{words:?}: {error}: {out}"));
+            for value in Deserializer::from_str(&out).into_iter::<Value>() {
+                value.unwrap_or_else(|error| panic!("{words:?}: {error}: {out}"));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Time and memory of a comparison: `cargo run --release -p verify --example load -- 10000000 1000000`.
+//! Time and memory of a comparison: `cargo run --release -p verify --example compare -- 10000000 1000000`.
 //!
 //! Starts servers of its own, fills Postgres and ClickHouse with so many rows and a topic with so many records, compares,
 //! and prints seconds and the peak of its own resident memory.

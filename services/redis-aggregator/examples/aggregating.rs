@@ -1,6 +1,6 @@
 //! Measures the aggregator as a process of its own: a backlog as fast as it goes, then a steady stream.
 //!
-//! `cargo build --release -p redis-aggregator && cargo run --release -p redis-aggregator --example load`
+//! `cargo build --release -p redis-aggregator && cargo run --release -p redis-aggregator --example aggregating`
 //!
 //! Invariant: the figures are of real servers and of the release binary beside this one; nothing is estimated.
 #![expect(clippy::print_stdout, reason = "a tool for people")]

@@ -1,6 +1,6 @@
 //! Measures the forwarder as a process of its own: a backlog to a receiver on this machine, as fast as it goes.
 //!
-//! `cargo build --release -p webhook-forwarder --bin webhook-forwarder --example load && target/release/examples/load`
+//! `cargo build --release -p webhook-forwarder --bin webhook-forwarder --example delivering && target/release/examples/delivering`
 //!
 //! Invariant: the CPU seconds are those of the forwarder alone; the receiver answers in this process.
 #![expect(clippy::print_stdout, reason = "a tool for people")]
