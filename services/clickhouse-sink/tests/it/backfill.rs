@@ -6,6 +6,7 @@ use stream::backfill::{Addressee, Ticket};
 
 use crate::bench::{Bench, event, events, totals};
 use crate::log::Log;
+use crate::proxy::Proxy;
 use crate::sink::Setup;
 
 struct World {
@@ -255,16 +256,9 @@ async fn a_portion_that_is_too_much_for_the_server_is_written_in_smaller_ones_an
     const ROWS: i64 = 30_000;
     let world = world("bf_memory").await;
     let database = &world.bench.database;
-    for sql in [
-        "CREATE USER bf_memory IDENTIFIED BY 'bf' SETTINGS max_memory_usage = 30000000",
-        "GRANT ALL ON bf_memory.* TO bf_memory",
-        "GRANT SELECT ON system.* TO bf_memory",
-        "GRANT KILL QUERY ON *.* TO bf_memory",
-    ] {
-        database.run(sql).await;
-    }
-    let setup = world.setup.clone().env("CLICKHOUSE_USER", "bf_memory");
-    let setup = setup.env("CLICKHOUSE_PASSWORD", "bf");
+    let proxy = Proxy::start(&database.url).await;
+    proxy.set("max_memory_usage=30000000");
+    let setup = world.setup.clone().env("CLICKHOUSE_URL", &proxy.url);
     let mut sink = setup.start();
     world.bench.log.append(&events(0, 0, 1));
     sink.until(&totals(1), || database.totals()).await;

@@ -1,8 +1,10 @@
-//! A TCP proxy that cuts answers to inserts after the server has given them, holds an insert back on its way, or lets nothing through.
+//! A TCP proxy that cuts answers to inserts after the server has given them, holds an insert back on its way, lets nothing through, or
+//! adds a setting to what it lets through.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,6 +23,8 @@ struct State {
     cuts: AtomicUsize,
     shut: AtomicBool,
     late: watch::Sender<Late>,
+    /// `name=value`
+    setting: Mutex<Option<&'static str>>,
 }
 
 /// Where the one insert is that is held back.
@@ -47,6 +51,7 @@ impl Proxy {
             cuts: AtomicUsize::new(0),
             shut: AtomicBool::new(false),
             late: watch::Sender::default(),
+            setting: Mutex::default(),
         });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
@@ -70,6 +75,11 @@ impl Proxy {
     /// Lets nothing through, or everything again.
     pub(crate) fn shut(&self, shut: bool) {
         self.state.shut.store(shut, Ordering::SeqCst);
+    }
+
+    /// Adds this setting (`name=value`) to every request.
+    pub(crate) fn set(&self, setting: &'static str) {
+        *self.state.setting.lock().unwrap() = Some(setting);
     }
 
     /// Holds the next insert that carries rows back; whoever sends it hears nothing.
@@ -99,6 +109,19 @@ impl Proxy {
     }
 }
 
+impl State {
+    /// A chunk, with the setting where a request begins in it.
+    fn with_setting<'a>(&self, chunk: &'a [u8]) -> Cow<'a, [u8]> {
+        let begins = chunk.strip_prefix(b"POST /?");
+        match begins.zip(*self.setting.lock().unwrap()) {
+            None => Cow::Borrowed(chunk),
+            Some((rest, setting)) => {
+                Cow::Owned([format!("POST /?{setting}&").as_bytes(), rest].concat())
+            }
+        }
+    }
+}
+
 /// One connection: requests and answers take turns, so whatever the server says belongs to the last request.
 async fn forward(mut client: TcpStream, state: Arc<State>) {
     let Ok(mut server) = TcpStream::connect(state.server).await else {
@@ -117,7 +140,7 @@ async fn forward(mut client: TcpStream, state: Arc<State>) {
                     if insert && state.late.send_if_modified(|late| std::mem::take(late) == Late::Wanted) {
                         return hold_back(client, server, chunk.to_vec(), &state).await;
                     }
-                    if server.write_all(chunk).await.is_err() { return }
+                    if server.write_all(&state.with_setting(chunk)).await.is_err() { return }
                 }
                 _ => return,
             },
