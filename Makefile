@@ -45,7 +45,7 @@ validate-deploy: ## Validate Dockerfiles, docker-compose.yml and every overlay o
 test: ## Everything CI runs: format, lints, docs, licences, unit, integration and end-to-end tests
 	@$(PROVISION) --dev --deploy
 	$(MAKE) --no-print-directory lint
-	deploy/validate/validate.sh --quick
+	deploy/validate/validate.sh $$(command -v go >/dev/null || echo --quick)
 	$(MAKE) --no-print-directory check-points
 	cargo build --locked --workspace --bins --examples --features faults
 	@grep -q -e enricher.lookup target/debug/enricher || { echo 'the fault points are not in the test build' >&2; exit 1; }
