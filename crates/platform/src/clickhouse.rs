@@ -81,6 +81,16 @@ pub(crate) async fn plan(settings: &ClickHouseSettings) -> Result<Plan, Platform
     let mut plan = Plan::default();
     let listing = "SELECT name FROM system.databases UNION ALL SELECT concat(database, '.', name) FROM system.tables";
     let existing = query(settings, "reading the tables", listing).await?;
+    let is_there = existing.lines().any(|line| line == settings.database);
+    if !is_there && !may_create(settings).await? {
+        let ClickHouseSettings { user, database, .. } = settings;
+        plan.problem(
+            Component::ClickHouse,
+            format!("user {user} sees no database {database}, and may not create one"),
+            "name a user who may in CLICKHOUSE_USER and CLICKHOUSE_PASSWORD (after `make up`: engage, engage)",
+        );
+        return Ok(plan);
+    }
     for statement in statements(settings) {
         let Some(object) = created_object(&statement) else {
             continue;
@@ -94,6 +104,18 @@ pub(crate) async fn plan(settings: &ClickHouseSettings) -> Result<Plan, Platform
     }
     check_table(settings, &mut plan).await?;
     Ok(plan)
+}
+
+/// Whether the user has the right to create the database: one that is there is not shown to who may do nothing in it.
+async fn may_create(settings: &ClickHouseSettings) -> Result<bool, PlatformError> {
+    let database = settings.database.replace('`', "");
+    let sql = format!("CHECK GRANT CREATE DATABASE ON `{database}`.*");
+    match query(settings, "asking what the user may do", &sql).await {
+        Ok(answer) => Ok(answer.trim() == "1"),
+        // servers before 24.11 do not know the question
+        Err(PlatformError::Refused { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// The table of events, if it is there, against its definition.

@@ -89,7 +89,7 @@ pub(crate) async fn plan(
     connect: &ConnectSettings,
 ) -> Result<Plan, PlatformError> {
     let mut plan = Plan::default();
-    let wanted = config(settings, connect)?;
+    let mut wanted = config(settings, connect)?;
     judge_plugins(&wanted, &worker::plugins(connect).await?, &mut plan);
     let what = format!("connector {} (slot {})", connect.name, connect.slot);
     let response = client()
@@ -107,11 +107,12 @@ pub(crate) async fn plan(
         .json()
         .await
         .map_err(|e| PlatformError::refused(Component::Connect, "reading the connector", e))?;
+    configuration::keep_password(&mut wanted, &found);
     match first_difference(&wanted, &found) {
         None => plan.have(Component::Connect, what),
         Some(key) => plan.change(
             Component::Connect,
-            format!("{what}: update of {key}"),
+            format!("{what} with {key} as configured"),
             Action::Connector(wanted),
         ),
     }

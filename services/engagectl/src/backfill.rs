@@ -96,12 +96,30 @@ async fn agreed(
 ) -> Result<Option<Plan>, Failure> {
     let mut plan = Plan::make(config, args, log).await?;
     print(&view::plan(&plan.run, &plan.readers, plan.size, output));
+    if plan.run.spec.sinks.contains(&Addressee::Clickhouse) {
+        may_be_compared(config).await?;
+    }
     let left = plan.size.rows.saturating_sub(plan.run.rows());
     if args.dry_run || !(args.yes || confirmed(left, stop).await?) {
         return Ok(None);
     }
     plan.lock().await?;
     Ok(Some(plan))
+}
+
+/// What is written for ClickHouse is compared at the end. Who may not read the table is told before anything is written.
+async fn may_be_compared(config: &Config) -> Result<(), Failure> {
+    let database = config.clickhouse.database.replace('`', "");
+    let sql = format!("SELECT 1 FROM `{database}`.events_enriched LIMIT 0");
+    let step = "looking whether its table can be compared";
+    let asked = platform::run_in_clickhouse(&config.clickhouse, step, &sql).await;
+    asked.map(drop).map_err(|error| {
+        let said = error.to_string();
+        match ::verify::clickhouse_remedy(&said) {
+            Some(remedy) => Failure::usage(said).remedy(remedy),
+            None => crate::init::failure(error),
+        }
+    })
 }
 
 /// Whether ClickHouse now holds what Postgres holds.

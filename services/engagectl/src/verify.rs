@@ -22,7 +22,7 @@ use progress::Line;
 /// Compares and prints.
 ///
 /// # Errors
-/// A store that cannot be read (69), or that refuses what is asked of it (70).
+/// A store that cannot be read (69), is not what it should be (78), or refuses what is asked of it (70).
 pub(crate) async fn run(
     config: &Config,
     args: &VerifyArgs,
@@ -40,6 +40,9 @@ pub(crate) async fn run(
     };
     line.close();
     let report = found.map_err(failure)?;
+    if let (Output::Table, Some(to)) = (output, options.to) {
+        crate::cli::print(&format!("events before {to} (--to now: all of them)\n"));
+    }
     crate::cli::print(&render(&report, output));
     Ok(Outcome(exit(&report)))
 }
@@ -77,6 +80,8 @@ pub(crate) fn failure(error: Error) -> Failure {
         Failure::usage("the stores cannot be compared")
     } else if is_unreachable {
         Failure::unavailable("the stores cannot be compared")
+    } else if matches!(error, Error::Unexpected { .. }) {
+        Failure::repair("the stores cannot be compared")
     } else {
         Failure::internal("the stores cannot be compared")
     };

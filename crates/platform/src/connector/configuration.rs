@@ -2,13 +2,15 @@
 //!
 //! Invariant: where the database's settings hold a reference in place of the password, the password itself is not in it.
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::ConnectSettings;
 use crate::postgres::{HEARTBEAT_TABLE, PUBLICATION};
 use crate::{PlatformError, Settings};
+
+const PASSWORD: &str = "database.password";
 
 /// What the connector is registered with: `deploy/debezium/connector.json`, and what only the installation knows.
 ///
@@ -20,7 +22,8 @@ pub fn config(settings: &Settings, connect: &ConnectSettings) -> Result<Value, P
         serde_json::from_str(include_str!("../../../../deploy/debezium/connector.json"))
             .expect("deploy/debezium/connector.json is a JSON object");
     let own = own(settings, connect, &database).into_iter();
-    for (key, value) in own.chain(encryption(&database, connect)) {
+    let password = password(settings, connect).map(|password| (PASSWORD, password));
+    for (key, value) in own.chain(password).chain(encryption(&database, connect)) {
         config.insert(key.into(), Value::String(value));
     }
     Ok(Value::Object(config))
@@ -31,7 +34,7 @@ fn own(
     settings: &Settings,
     connect: &ConnectSettings,
     database: &Url,
-) -> [(&'static str, String); 10] {
+) -> [(&'static str, String); 9] {
     let host = connect
         .database_host
         .clone()
@@ -44,7 +47,6 @@ fn own(
         ),
         ("database.port", port.to_string()),
         ("database.user", settings.database.cdc_role.clone()),
-        ("database.password", password(settings, connect)),
         (
             "database.dbname",
             database.path().trim_start_matches('/').to_owned(),
@@ -66,15 +68,18 @@ fn own(
     ]
 }
 
-/// The password, or what stands in place of it.
-fn password(settings: &Settings, connect: &ConnectSettings) -> String {
+/// The password, or what stands in place of it. `None`: none is known here, which is no reason to take one away.
+fn password(settings: &Settings, connect: &ConnectSettings) -> Option<String> {
     let plain = settings.database.cdc_password.as_ref();
-    connect
-        .database_password
-        .as_deref()
-        .or(plain.map(SecretString::expose_secret))
-        .unwrap_or_default()
-        .to_owned()
+    let plain = plain.map(|password| password.expose_secret().to_owned());
+    connect.database_password.clone().or(plain)
+}
+
+/// Whoever changes the connector and knows no password leaves it the one that it has.
+pub(super) fn keep_password(wanted: &mut Value, found: &Map<String, Value>) {
+    if let (Some(wanted), Some(password)) = (wanted.as_object_mut(), found.get(PASSWORD)) {
+        wanted.entry(PASSWORD).or_insert_with(|| password.clone());
+    }
 }
 
 /// As `sslmode` and `sslrootcert` of the URL say; without them Debezium's own default holds.
@@ -101,6 +106,8 @@ fn encryption(database: &Url, connect: &ConnectSettings) -> Vec<(&'static str, S
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
+
     use super::*;
 
     #[test]
@@ -115,6 +122,20 @@ mod tests {
             config["message.key.columns"],
             "public.engagement_events:content_id"
         );
+    }
+
+    #[test]
+    fn who_knows_no_password_takes_none_away_and_who_knows_one_sets_it() {
+        let found = Map::from_iter([(PASSWORD.to_owned(), Value::from("hunter2"))]);
+        let mut settings = Settings::default();
+        let mut wanted = config(&settings, &ConnectSettings::default()).unwrap();
+        assert_eq!(wanted.get(PASSWORD), None);
+        keep_password(&mut wanted, &found);
+        assert_eq!(wanted[PASSWORD], "hunter2");
+        settings.database.cdc_password = Some(SecretString::from("new"));
+        let mut wanted = config(&settings, &ConnectSettings::default()).unwrap();
+        keep_password(&mut wanted, &found);
+        assert_eq!(wanted[PASSWORD], "new");
     }
 
     #[test]

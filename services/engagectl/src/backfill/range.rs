@@ -46,10 +46,8 @@ impl Range {
     /// # Errors
     /// There is none.
     pub(super) fn new(start: Micros, end: Micros, now: Micros) -> Result<Self, RangeError> {
-        if start >= now {
-            return Err(RangeError::Future { start, now });
-        }
         match start.cmp(&end) {
+            std::cmp::Ordering::Less if start >= now => Err(RangeError::Future { start, now }),
             std::cmp::Ordering::Less => Ok(Self { start, end }),
             std::cmp::Ordering::Equal => Err(RangeError::Empty(start)),
             std::cmp::Ordering::Greater => Err(RangeError::Reversed { start, end }),

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use engagement::event::Micros;
+use serde_json::Value;
 use service::Failure;
 use stream::Record;
 use stream::dead_letter::{self, Entry, connect};
@@ -65,6 +66,46 @@ impl Log {
     }
 }
 
+impl Log {
+    /// The last letter of the enricher about an event that it never enriched.
+    pub(super) async fn given_up(
+        &self,
+        event_key: &'static str,
+        event_id: &str,
+    ) -> Result<Option<Letter>, Failure> {
+        let (settings, id) = (self.settings.clone(), event_id.to_owned());
+        kafka::ask(move || {
+            let service = LETTERS[0];
+            let scanner = Scanner::open(&settings, NAME, &dead_letter::topic(service))?;
+            let mut last = None;
+            scanner.read(&scanner.spans()?, |record| {
+                if names(record.payload.as_deref(), event_key, &id) {
+                    last = letter(service, record).or(last.take());
+                }
+            })?;
+            Ok(last)
+        })
+        .await
+    }
+}
+
+/// Whether a change record, which need not be a good one, is of this event.
+fn names(payload: Option<&[u8]>, event_key: &str, event_id: &str) -> bool {
+    let Some(Ok(change)) = payload.map(serde_json::from_slice::<Value>) else {
+        return false;
+    };
+    let forms = ["/payload/after", "/payload/before", "/after", "/before", ""];
+    let is_it = |row: &Value| match &row[event_key] {
+        Value::String(id) => id == event_id,
+        Value::Number(id) => id.to_string() == event_id,
+        _ => false,
+    };
+    forms
+        .iter()
+        .filter_map(|form| change.pointer(form))
+        .any(is_it)
+}
+
 fn is_from(letter: &Record, places: &BTreeSet<(String, String, String)>) -> bool {
     let text = |name: &str| {
         last_text(&letter.headers, name)
@@ -100,6 +141,16 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+
+    #[test]
+    fn a_change_that_nobody_could_read_as_an_event_still_names_its_row() {
+        let names = |payload: &str| names(Some(payload.as_bytes()), "id", "7");
+        assert!(names(r#"{"op":"c","after":{"id":7,"event_ts":"1931"}}"#));
+        assert!(names(r#"{"payload":{"op":"d","before":{"id":"7"}}}"#));
+        assert!(names(r#"{"id":7}"#));
+        assert!(!names(r#"{"op":"c","after":{"id":77}}"#));
+        assert!(!names("{\"op\":"));
+    }
 
     #[test]
     fn a_letter_belongs_to_the_record_that_its_headers_name() {

@@ -16,6 +16,7 @@ use stream::trace;
 use crate::cli::{Output, TraceArgs};
 use crate::config::Config;
 use crate::jaeger::Jaeger;
+use letters::Letter;
 use log::{Found, Log};
 use stores::{Received, Row};
 use way::{Change, Step, Way};
@@ -71,7 +72,30 @@ async fn look(config: &Config, args: &TraceArgs) -> Result<Way, Failure> {
             .push(format!("captured in {place}, and not enriched yet"));
         return Ok(way);
     }
+    let event_key = config.database.schema.event_key();
+    if way.changes.is_empty()
+        && let Some(letter) = log.given_up(event_key, &args.event_id).await?
+    {
+        way.notes.push(given_up(&letter));
+        return Ok(way);
+    }
     known(way, args)
+}
+
+fn given_up(letter: &Letter) -> String {
+    let Letter {
+        service,
+        kind,
+        message,
+        topic,
+        partition,
+        offset,
+        ..
+    } = letter;
+    format!(
+        "given up by {service}: {kind}, {message}; {topic}/{partition} offset {offset}, see engagectl dlq show {partition}:{offset} \
+         --service {service}"
+    )
 }
 
 /// What a store answered; why it did not is a note.

@@ -119,7 +119,7 @@ impl Step {
                 None,
                 "not in events_enriched".into(),
             ),
-            None => Self::unknown("clickhouse", "did not answer".into()),
+            None => Self::unknown("clickhouse", "could not be asked, see the note".into()),
         }
     }
 

@@ -263,7 +263,7 @@ async fn generate(url: String, progress: Progress, stop: CancellationToken) {
 /// What cannot be is refused in words, before anything is written.
 async fn is_refused_where_it_cannot_be(world: &World) {
     for (words, code, said) in [
-        (&["--start", "now", "--end", "-2h"][..], 64, "future"),
+        (&["--start", "now", "--end", "-2h"][..], 64, "reversed"),
         (&["--start", "-2h", "--end", "-3h"], 64, "reversed"),
         (&["--start", "today", "--end", "today"], 64, "empty"),
         (&["--start", "soon"], 64, "2026-01-08T09:00:00"),
