@@ -105,13 +105,17 @@ impl Source {
     /// The lock is held for as long as this connection is.
     ///
     /// # Errors
-    /// It is gone: another backfill may have begun (75).
+    /// Postgres is gone (69), or only that connection: another backfill may have begun (75).
     pub(super) async fn still_locked(&mut self) -> Result<(), Failure> {
-        self.connection.ping().await.map_err(|error| {
+        let Err(error) = self.connection.ping().await else {
+            return Ok(());
+        };
+        connect(&self.options).await?;
+        Err(
             Failure::try_again("the connection that keeps other backfills away is gone")
                 .cause(error)
-                .remedy("what was written so far is noted; look whether Postgres is well, and whether somebody ended it")
-        })
+                .remedy("what was written so far is noted; look who has ended it"),
+        )
     }
 
     /// Rows of a range, and their bytes, about.
