@@ -49,12 +49,20 @@ pub(crate) async fn ran(mut command: Command) -> (i32, String) {
     (output.status.code().unwrap_or(-1), said)
 }
 
-/// Every run, as `--list` says.
+/// Every run, as `--list` says. A broker that stood still a moment ago may not answer at once.
 pub(crate) async fn runs(world: &World) -> Vec<Value> {
-    let mut command = engagectl(world);
-    command.args(["-o", "json", "backfill", "--list"]);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
-    serde_json::from_slice(&output.await.unwrap().stdout).unwrap()
+    let look = || async {
+        let mut command = engagectl(world);
+        command.args(["-o", "json", "backfill", "--list"]);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = output.await.unwrap();
+        if !output.status.success() {
+            eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+            return None;
+        }
+        Some(serde_json::from_slice(&output.stdout).unwrap())
+    };
+    world.eventually("the runs are listed", look).await
 }
 
 /// Rows of two days ago, and one of now for each of their contents, which tells the table from an emptied one.
