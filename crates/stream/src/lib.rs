@@ -5,6 +5,7 @@ pub mod beside;
 pub mod checkpoint;
 pub mod contact;
 pub mod dead_letter;
+pub mod election;
 mod error;
 pub mod headers;
 pub mod lanes;

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use crate::election::{is_a_lost_connection, once_elected};
 use crate::error::LaneError;
 use crate::probe::{SideConsumer, SideContext};
 use crate::record::Record;
@@ -22,8 +23,6 @@ use crate::settings::KafkaSettings;
 const ASK: Duration = Duration::from_secs(10);
 /// A broker that sends nothing for so long, although records are there, is given up.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Between two questions to a group whose coordinator is being found.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Offsets of one partition: `[from, to)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,16 +72,15 @@ impl Scanner {
     /// # Errors
     /// The broker did not answer.
     pub fn spans(&self) -> Result<Vec<Span>, LaneError> {
-        let metadata = self.consumer.fetch_metadata(Some(&self.topic), ASK)?;
+        let metadata = once_elected(ASK, || self.consumer.fetch_metadata(Some(&self.topic), ASK))?;
         let topics = metadata.topics().iter();
         let mut partitions: Vec<i32> = topics
             .flat_map(|topic| topic.partitions().iter().map(MetadataPartition::id))
             .collect();
         partitions.sort_unstable();
         let ends = partitions.into_iter().map(|partition| {
-            let (from, to) = self
-                .consumer
-                .fetch_watermarks(&self.topic, partition, ASK)?;
+            let ask = || self.consumer.fetch_watermarks(&self.topic, partition, ASK);
+            let (from, to) = once_elected(ASK, ask)?;
             Ok(Span {
                 partition,
                 from,
@@ -102,7 +100,13 @@ impl Scanner {
             let at = Offset::Offset(millis);
             list.add_partition_offset(&self.topic, span.partition, at)?;
         }
-        let found = self.consumer.offsets_for_times(list, ASK)?;
+        let ask = || {
+            let found = self.consumer.offsets_for_times(list.clone(), ASK)?;
+            // a partition that was not asked would look like one to which nothing was written since
+            found.elements().iter().try_for_each(|one| one.error())?;
+            Ok(found)
+        };
+        let found = once_elected(ASK, ask)?;
         let first = |span: &Span| {
             let element = found.find_partition(&self.topic, span.partition)?;
             element.offset().to_raw().filter(|offset| *offset >= 0)
@@ -124,8 +128,7 @@ impl Scanner {
         for partition in partitions {
             list.add_partition(&self.topic, *partition);
         }
-        let committed =
-            once_coordinated(ASK, || self.consumer.committed_offsets(list.clone(), ASK))?;
+        let committed = once_elected(ASK, || self.consumer.committed_offsets(list.clone(), ASK))?;
         let known = committed.elements().into_iter().filter_map(|element| {
             let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
             Some((element.partition(), offset))
@@ -151,6 +154,9 @@ impl Scanner {
                 None if heard.elapsed() > SILENCE => return Err(self.silent(&open)),
                 None => continue,
                 Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
+                Some(Err(error)) if is_a_lost_connection(&error) && heard.elapsed() < SILENCE => {
+                    continue;
+                }
                 Some(Err(error)) => return Err(error.into()),
                 Some(Ok(message)) => {
                     let to = open.get(&message.partition()).copied();
@@ -188,7 +194,7 @@ impl Scanner {
                 None => Heard::Silence,
                 Some(Ok(message)) => Heard::Record(Record::of(&self.topic, &message)),
                 Some(Err(KafkaError::PartitionEOF(partition))) => Heard::End(partition),
-                Some(Err(error)) if passes_by_itself(&error) => Heard::Silence,
+                Some(Err(error)) if is_a_lost_connection(&error) => Heard::Silence,
                 Some(Err(error)) => return Err(error.into()),
             };
             if hear(heard).is_break() {
@@ -206,91 +212,5 @@ impl Scanner {
             SILENCE.as_secs(),
             open.keys().collect::<Vec<_>>()
         ))
-    }
-}
-
-/// A connection that is lost, which the client opens again.
-fn passes_by_itself(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            Code::BrokerTransportFailure
-                | Code::AllBrokersDown
-                | Code::OperationTimedOut
-                | Code::RequestTimedOut
-                | Code::NetworkException
-        )
-    )
-}
-
-/// Asks a group again while its coordinator is being found: a broker that has just started, or the one that takes its place,
-/// answers for a moment that it is not the one, and librdkafka passes that on.
-///
-/// # Errors
-/// Any other failure, and this one after `patience`.
-pub fn once_coordinated<T>(
-    patience: Duration,
-    mut ask: impl FnMut() -> KafkaResult<T>,
-) -> KafkaResult<T> {
-    use RDKafkaErrorCode as Code;
-    let begun = Instant::now();
-    loop {
-        let answer = ask();
-        let code = answer
-            .as_ref()
-            .err()
-            .and_then(KafkaError::rdkafka_error_code);
-        let moves = matches!(
-            code,
-            Some(
-                Code::NotCoordinator
-                    | Code::CoordinatorLoadInProgress
-                    | Code::CoordinatorNotAvailable
-            )
-        );
-        if !moves || begun.elapsed() >= patience {
-            return answer;
-        }
-        std::thread::sleep(PAUSE);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn failing(code: RDKafkaErrorCode, times: u32) -> (KafkaResult<u32>, u32) {
-        let mut asked = 0;
-        let answer = once_coordinated(Duration::from_secs(60), || {
-            asked += 1;
-            if asked <= times {
-                Err(KafkaError::MetadataFetch(code))
-            } else {
-                Ok(asked)
-            }
-        });
-        (answer, asked)
-    }
-
-    #[test]
-    fn a_group_is_asked_again_while_its_coordinator_is_being_found_and_only_then() {
-        for code in [
-            RDKafkaErrorCode::NotCoordinator,
-            RDKafkaErrorCode::CoordinatorLoadInProgress,
-            RDKafkaErrorCode::CoordinatorNotAvailable,
-        ] {
-            assert_eq!(failing(code, 2), (Ok(3), 3), "{code}");
-        }
-        let (answer, asked) = failing(RDKafkaErrorCode::GroupAuthorizationFailed, 2);
-        assert!(answer.is_err() && asked == 1);
-    }
-
-    #[test]
-    fn it_is_not_asked_for_ever() {
-        let never = once_coordinated(Duration::ZERO, || {
-            Err::<(), _>(KafkaError::MetadataFetch(RDKafkaErrorCode::NotCoordinator))
-        });
-        assert!(never.is_err());
     }
 }

@@ -199,5 +199,5 @@ fn end(writer: &Writer, kafka: &KafkaSource, topic: &str, group: &str) {
         list.add_partition_offset(topic, partition, offset).unwrap();
     }
     let commit = || consumer.commit(&list, CommitMode::Sync);
-    stream::scan::once_coordinated(Duration::from_secs(120), commit).unwrap();
+    stream::election::once_elected(Duration::from_secs(120), commit).unwrap();
 }

@@ -17,6 +17,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
+use stream::election::once_elected;
 use stream::lineage::Checkpoint;
 use stream::{KafkaSettings, RunError};
 use tokio_util::sync::CancellationToken;
@@ -183,7 +184,8 @@ impl Enrolment {
         for partition in partitions {
             list.add_partition(&self.topic, *partition);
         }
-        let answer = consumer.committed_offsets(list, ASK)?;
+        let ask = || consumer.committed_offsets(list.clone(), ASK);
+        let answer = once_elected(ASK, ask)?;
         let mut committed = BTreeMap::new();
         for element in answer.elements() {
             element.error()?;
@@ -204,7 +206,8 @@ impl Enrolment {
     ) -> KafkaResult<TopicPartitionList> {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
-            let (low, high) = consumer.fetch_watermarks(&self.topic, *partition, ASK)?;
+            let ask = || consumer.fetch_watermarks(&self.topic, *partition, ASK);
+            let (low, high) = once_elected(ASK, ask)?;
             let offset = match self.start {
                 Start::Earliest => low,
                 Start::Latest | Start::Resume => high,

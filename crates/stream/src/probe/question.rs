@@ -12,6 +12,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::{Most, SideConsumer};
+use crate::election::once_elected;
 use crate::error::LaneError;
 use crate::lanes::Watermarks;
 use crate::record::Record;
@@ -98,6 +99,7 @@ impl Question<'_> {
 /// Start and end of the partition.
 pub(super) fn ends(question: &Question<'_>) -> Result<Watermarks, LaneError> {
     let (topic, partition) = (question.topic, question.partition);
-    let (low, high) = question.consumer.fetch_watermarks(topic, partition, ASK)?;
+    let ask = || question.consumer.fetch_watermarks(topic, partition, ASK);
+    let (low, high) = once_elected(ASK, ask)?;
     Ok(Watermarks { low, high })
 }

@@ -4,6 +4,7 @@
 mod beside;
 mod consuming;
 mod dead_letters;
+mod election;
 mod lineage;
 mod memory;
 mod outage;

@@ -226,5 +226,5 @@ pub(crate) fn commit(bootstrap: &str, group: &str, topic: &str, offsets: &[(i32,
             .unwrap();
     }
     let commit = || consumer.commit(&list, CommitMode::Sync);
-    stream::scan::once_coordinated(Duration::from_secs(120), commit).unwrap();
+    stream::election::once_elected(Duration::from_secs(120), commit).unwrap();
 }

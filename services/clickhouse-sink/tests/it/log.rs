@@ -11,8 +11,8 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use stream::election::once_elected;
 use stream::headers::{CONTENT_TYPE, ENGAGEMENT_SOURCE};
-use stream::scan::once_coordinated;
 
 pub(crate) const WAIT: Duration = Duration::from_secs(240);
 
@@ -185,8 +185,7 @@ impl Log {
             .unwrap();
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&self.topic, partition);
-        let found =
-            once_coordinated(WAIT, || consumer.committed_offsets(asked.clone(), WAIT)).unwrap();
+        let found = once_elected(WAIT, || consumer.committed_offsets(asked.clone(), WAIT)).unwrap();
         let found = found.elements().pop().unwrap();
         match found.offset() {
             Offset::Offset(offset) => Some((offset, found.metadata().to_owned())),
@@ -204,7 +203,7 @@ impl Log {
         let mut element = list.add_partition(&self.topic, partition);
         element.set_offset(Offset::Offset(offset)).unwrap();
         element.set_metadata(metadata);
-        once_coordinated(WAIT, || consumer.commit(&list, CommitMode::Sync)).unwrap();
+        once_elected(WAIT, || consumer.commit(&list, CommitMode::Sync)).unwrap();
     }
 }
 

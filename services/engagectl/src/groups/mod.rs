@@ -12,8 +12,8 @@ use rdkafka::error::KafkaResult;
 use rdkafka::groups::{GroupInfo, GroupMemberInfo};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
+use stream::election::once_elected;
 use stream::probe::{Probe, SideConsumer, SideContext};
-use stream::scan::once_coordinated;
 use stream::{KafkaSettings, Record};
 
 use crate::config::Config;
@@ -207,11 +207,12 @@ fn members(group: &GroupInfo) -> Vec<Member> {
 
 /// Start and end of each partition; empty where there is no such topic.
 fn ends(asking: &SideConsumer, topic: &str) -> KafkaResult<BTreeMap<i32, (i64, i64)>> {
-    let metadata = asking.fetch_metadata(Some(topic), ASK)?;
+    let metadata = once_elected(ASK, || asking.fetch_metadata(Some(topic), ASK))?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let mut ends = BTreeMap::new();
     for partition in found.map_or(&[][..], MetadataTopic::partitions) {
-        let log = asking.fetch_watermarks(topic, partition.id(), ASK)?;
+        let ask = || asking.fetch_watermarks(topic, partition.id(), ASK);
+        let log = once_elected(ASK, ask)?;
         ends.insert(partition.id(), log);
     }
     Ok(ends)
@@ -228,7 +229,7 @@ fn places(
         list.add_partition(topic, *partition);
     }
     let asking = consumer(kafka, group)?;
-    let commits = once_coordinated(ASK, || asking.committed_offsets(list.clone(), ASK))?;
+    let commits = once_elected(ASK, || asking.committed_offsets(list.clone(), ASK))?;
     let committed = |partition: i32| match commits.find_partition(topic, partition)?.offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,

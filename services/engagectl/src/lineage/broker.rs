@@ -10,8 +10,8 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{Offset, TopicPartitionList};
 use service::Failure;
+use stream::election::once_elected;
 use stream::probe::Probe;
-use stream::scan::once_coordinated;
 use stream::tail::End;
 use stream::{Committed, KafkaSettings, Record, Watermarks};
 
@@ -148,7 +148,7 @@ impl Broker {
             let mut element = list.add_partition(&topic, partition);
             element.set_offset(Offset::Offset(to.offset))?;
             element.set_metadata(&to.metadata);
-            consumer.commit(&list, CommitMode::Sync)
+            once_elected(ASK, || consumer.commit(&list, CommitMode::Sync))
         })
         .await
     }
@@ -205,7 +205,7 @@ impl Broker {
             for partition in 0..count {
                 list.add_partition(&topic, partition);
             }
-            let found = once_coordinated(ASK, || consumer.committed_offsets(list.clone(), ASK))?;
+            let found = once_elected(ASK, || consumer.committed_offsets(list.clone(), ASK))?;
             let elements = found.elements();
             Ok(elements
                 .iter()

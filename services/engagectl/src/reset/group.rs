@@ -10,8 +10,9 @@ use rdkafka::error::KafkaResult;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 use service::Failure;
+use stream::election::once_elected;
 use stream::probe::Probe;
-use stream::scan::{Scanner, Span, once_coordinated};
+use stream::scan::{Scanner, Span};
 use stream::{Committed, KafkaSettings, LaneError, Record, Watermarks};
 
 use super::ASK;
@@ -117,7 +118,7 @@ impl Group {
                 element.set_offset(Offset::Offset(to.offset))?;
                 element.set_metadata(&to.metadata);
             }
-            once_coordinated(ASK, || consumer.commit(&list, CommitMode::Sync))
+            once_elected(ASK, || consumer.commit(&list, CommitMode::Sync))
         })
         .await?;
         let found = self.committed().await?;
@@ -152,7 +153,7 @@ impl Group {
             for partition in partitions {
                 list.add_partition(&topic, partition.id());
             }
-            let found = once_coordinated(ASK, || consumer.committed_offsets(list.clone(), ASK))?;
+            let found = once_elected(ASK, || consumer.committed_offsets(list.clone(), ASK))?;
             let commits = found.elements().into_iter().filter_map(|element| {
                 let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
                 let metadata = element.metadata().to_owned();

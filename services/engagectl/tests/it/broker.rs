@@ -11,9 +11,9 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 use stream::dead_letter::{DeadLetters, Reject};
+use stream::election::once_elected;
 use stream::probe::Probe;
 use stream::producer::ProducerOptions;
-use stream::scan::once_coordinated;
 use stream::{KafkaSettings, OutRecord, Producer, Record};
 
 /// Nothing takes as long, however busy the machine is.
@@ -83,7 +83,7 @@ pub(crate) fn commit(group: &str, topic: &str, partition: i32, offset: i64, meta
     let mut element = list.add_partition(topic, partition);
     element.set_offset(Offset::Offset(offset)).unwrap();
     element.set_metadata(metadata);
-    once_coordinated(WAIT, || consumer.commit(&list, CommitMode::Sync)).unwrap();
+    once_elected(WAIT, || consumer.commit(&list, CommitMode::Sync)).unwrap();
 }
 
 /// Where a group stands.
@@ -91,7 +91,7 @@ pub(crate) fn committed(group: &str, topic: &str, partition: i32) -> Option<(i64
     let consumer: BaseConsumer = settings().probe_config(group).create().unwrap();
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, partition);
-    let found = once_coordinated(WAIT, || consumer.committed_offsets(list.clone(), WAIT)).unwrap();
+    let found = once_elected(WAIT, || consumer.committed_offsets(list.clone(), WAIT)).unwrap();
     let found = found.elements().pop().unwrap();
     match found.offset() {
         Offset::Offset(offset) => Some((offset, found.metadata().to_owned())),

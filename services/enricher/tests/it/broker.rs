@@ -13,7 +13,7 @@ use rdkafka::message::{Headers as _, Message, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use stream::scan::once_coordinated;
+use stream::election::once_elected;
 
 use crate::cdc::Change;
 use crate::world::PATIENCE;
@@ -189,7 +189,7 @@ impl Broker {
         asked.add_partition(topic, partition);
         let reader = self.reader(group);
         let ask = || reader.committed_offsets(asked.clone(), PATIENCE);
-        let told = once_coordinated(PATIENCE, ask).unwrap();
+        let told = once_elected(PATIENCE, ask).unwrap();
         let element = &told.elements()[0];
         let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
         Some((offset, element.metadata().to_owned()))
@@ -202,7 +202,7 @@ impl Broker {
             .add_partition_offset(topic, partition, Offset::Offset(offset))
             .unwrap();
         let reader = self.reader(group);
-        once_coordinated(PATIENCE, || reader.commit(&wanted, CommitMode::Sync)).unwrap();
+        once_elected(PATIENCE, || reader.commit(&wanted, CommitMode::Sync)).unwrap();
     }
 
     /// [`Broker::rewind`] with metadata.
@@ -219,7 +219,7 @@ impl Broker {
         element.set_offset(Offset::Offset(offset)).unwrap();
         element.set_metadata(metadata);
         let reader = self.reader(group);
-        once_coordinated(PATIENCE, || reader.commit(&wanted, CommitMode::Sync)).unwrap();
+        once_elected(PATIENCE, || reader.commit(&wanted, CommitMode::Sync)).unwrap();
     }
 
     pub(crate) async fn delete_group(&self, group: &str) {

@@ -259,7 +259,7 @@ pub(crate) async fn commit_offset(config: &Config, partition: i32, offset: i64) 
             )
             .unwrap();
         let commit = || consumer.commit(&offsets, CommitMode::Sync);
-        stream::scan::once_coordinated(PATIENCE, commit).unwrap();
+        stream::election::once_elected(PATIENCE, commit).unwrap();
     });
     done.await.unwrap();
 }

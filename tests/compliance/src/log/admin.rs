@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use stream::Committed;
-use stream::scan::once_coordinated;
+use stream::election::once_elected;
 
 use super::{ANSWER, Log, PARTITIONS};
 
@@ -28,7 +28,7 @@ impl Log {
                 list.add_partition(&topic, partition);
             }
             let ask = || consumer.committed_offsets(list.clone(), ANSWER);
-            let found = once_coordinated(ANSWER, ask).unwrap();
+            let found = once_elected(ANSWER, ask).unwrap();
             let of =
                 |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element
                     .offset()

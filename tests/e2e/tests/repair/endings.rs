@@ -1,5 +1,6 @@
 //! The ways in which a backfill ends before it is done, and what it says then.
 
+use std::io::Read;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -42,13 +43,16 @@ pub(crate) async fn ended_early(world: &World) -> i64 {
             Some(run) => command.arg("--resume").arg(i64::to_string(&run)),
         };
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let child = child.unwrap();
+        let mut child = child.unwrap();
         let (id, rows) = world
-            .eventually("more rows of the run", || async {
-                let runs = runs(world).await;
-                let newest = runs.last()?;
-                let rows = newest["rows"].as_i64()?;
-                (rows > seen).then_some((newest["run"].as_i64()?, rows))
+            .eventually("more rows of the run", || {
+                is_at_work(&mut child);
+                async {
+                    let runs = runs(world).await;
+                    let newest = runs.last()?;
+                    let rows = newest["rows"].as_i64()?;
+                    (rows > seen).then_some((newest["run"].as_i64()?, rows))
+                }
             })
             .await;
         end(world, child, ending, id).await;
@@ -56,6 +60,16 @@ pub(crate) async fn ended_early(world: &World) -> i64 {
         (run, seen) = (Some(id), rows);
     }
     run.unwrap()
+}
+
+/// Fails with what it said where it ended by itself.
+fn is_at_work(child: &mut Child) {
+    if let Some(status) = child.try_wait().unwrap() {
+        let mut said = String::new();
+        let mut stderr = child.stderr.take().unwrap();
+        stderr.read_to_string(&mut said).unwrap();
+        panic!("the backfill ended by itself, {status}: {said}");
+    }
 }
 
 async fn end(world: &World, mut child: Child, ending: Ending, run: i64) {

@@ -7,7 +7,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
-use stream::scan::once_coordinated;
+use stream::election::once_elected;
 
 use super::world::{World, found};
 use crate::support::{Running, WAIT, texts, tool};
@@ -189,7 +189,7 @@ fn commit(world: &World, group: &str, topic: &str) {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Offset(0))
         .unwrap();
-    once_coordinated(WAIT, || consumer.commit(&list, CommitMode::Sync)).unwrap();
+    once_elected(WAIT, || consumer.commit(&list, CommitMode::Sync)).unwrap();
 }
 
 pub(super) fn of_targets(world: &World) {

@@ -12,8 +12,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 use stream::KafkaSettings;
+use stream::election::once_elected;
 use stream::probe::Probe;
-use stream::scan::once_coordinated;
 
 use super::{PATIENCE, eventually};
 
@@ -177,7 +177,7 @@ impl Topics {
             list.add_partition(&self.enriched, partition);
         }
         let ask = || consumer.committed_offsets(list.clone(), PATIENCE);
-        let committed = once_coordinated(PATIENCE, ask).unwrap();
+        let committed = once_elected(PATIENCE, ask).unwrap();
         (0..self.partitions)
             .map(|partition| {
                 match committed
@@ -213,6 +213,6 @@ impl Topics {
         element.set_offset(Offset::Offset(offset)).unwrap();
         element.set_metadata(metadata);
         let commit = || consumer.commit(&list, rdkafka::consumer::CommitMode::Sync);
-        once_coordinated(PATIENCE, commit).unwrap();
+        once_elected(PATIENCE, commit).unwrap();
     }
 }

@@ -1,0 +1,111 @@
+//! Questions to a broker while the cluster decides which of them answers.
+//!
+//! Invariant: only what passes by itself is asked again, and only for as long as the caller would have waited for one answer.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Asks again while a group's coordinator or a partition's leader is being found, or a connection is lost: a broker that has just
+/// started, that stood still, or that takes another one's place answers for a moment that it is not the one, and librdkafka
+/// passes that on.
+///
+/// # Errors
+/// Any other failure, and these after `patience`.
+pub fn once_elected<T>(
+    patience: Duration,
+    mut ask: impl FnMut() -> KafkaResult<T>,
+) -> KafkaResult<T> {
+    let begun = Instant::now();
+    loop {
+        let answer = ask();
+        let passes = answer.as_ref().is_err_and(passes_with_an_election);
+        if !passes || begun.elapsed() >= patience {
+            return answer;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn passes_with_an_election(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotCoordinator
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+                | Code::OffsetNotAvailable
+                | Code::BrokerTransportFailure
+        )
+    )
+}
+
+/// A connection that is lost, which the client opens again.
+pub(crate) fn is_a_lost_connection(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::NetworkException
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing(code: RDKafkaErrorCode, times: u32) -> (KafkaResult<u32>, u32) {
+        let mut asked = 0;
+        let answer = once_elected(Duration::from_secs(60), || {
+            asked += 1;
+            if asked <= times {
+                Err(KafkaError::MetadataFetch(code))
+            } else {
+                Ok(asked)
+            }
+        });
+        (answer, asked)
+    }
+
+    #[test]
+    fn a_broker_is_asked_again_while_another_is_being_chosen_and_only_then() {
+        for code in [
+            RDKafkaErrorCode::NotCoordinator,
+            RDKafkaErrorCode::CoordinatorLoadInProgress,
+            RDKafkaErrorCode::CoordinatorNotAvailable,
+            RDKafkaErrorCode::NotLeaderForPartition,
+            RDKafkaErrorCode::LeaderNotAvailable,
+            RDKafkaErrorCode::BrokerTransportFailure,
+        ] {
+            assert_eq!(failing(code, 2), (Ok(3), 3), "{code}");
+        }
+        for code in [
+            RDKafkaErrorCode::GroupAuthorizationFailed,
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+        ] {
+            let (answer, asked) = failing(code, 2);
+            assert!(answer.is_err() && asked == 1, "{code}");
+        }
+    }
+
+    #[test]
+    fn it_is_not_asked_for_ever() {
+        let never = once_elected(Duration::ZERO, || {
+            Err::<(), _>(KafkaError::MetadataFetch(RDKafkaErrorCode::NotCoordinator))
+        });
+        assert!(never.is_err());
+    }
+}
