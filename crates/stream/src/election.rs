@@ -39,6 +39,9 @@ fn passes_with_an_election(error: &KafkaError) -> bool {
                 | Code::CoordinatorLoadInProgress
                 | Code::CoordinatorNotAvailable
                 | Code::NotLeaderForPartition
+                // so a broker answers, and the client by itself, that has not learnt again what there is
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
                 | Code::LeaderNotAvailable
                 | Code::FencedLeaderEpoch
                 | Code::UnknownLeaderEpoch
@@ -88,13 +91,14 @@ mod tests {
             RDKafkaErrorCode::CoordinatorNotAvailable,
             RDKafkaErrorCode::NotLeaderForPartition,
             RDKafkaErrorCode::LeaderNotAvailable,
+            RDKafkaErrorCode::UnknownPartition,
             RDKafkaErrorCode::BrokerTransportFailure,
         ] {
             assert_eq!(failing(code, 2), (Ok(3), 3), "{code}");
         }
         for code in [
             RDKafkaErrorCode::GroupAuthorizationFailed,
-            RDKafkaErrorCode::UnknownTopicOrPartition,
+            RDKafkaErrorCode::TopicAuthorizationFailed,
         ] {
             let (answer, asked) = failing(code, 2);
             assert!(answer.is_err() && asked == 1, "{code}");

@@ -103,7 +103,9 @@ impl Scanner {
         let ask = || {
             let found = self.consumer.offsets_for_times(list.clone(), ASK)?;
             // a partition that was not asked would look like one to which nothing was written since
-            found.elements().iter().try_for_each(|one| one.error())?;
+            for one in found.elements() {
+                one.error()?;
+            }
             Ok(found)
         };
         let found = once_elected(ASK, ask)?;

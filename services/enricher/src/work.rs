@@ -2,6 +2,7 @@
 //!
 //! Invariant: records leave in the order of offsets, and a dead letter is acknowledged before anything after it is sent.
 
+mod redrive;
 mod refusal;
 
 use std::sync::Arc;
@@ -209,37 +210,6 @@ impl Work {
             // a good record never uses the budget up
             let _ = self.rejects.note(false);
         }
-        Ok(())
-    }
-
-    /// A letter that was sent back: beside the chain, with the revision of the epoch that it was given up in.
-    async fn redrive(
-        &mut self,
-        at: At<'_>,
-        change: EventChange<'_>,
-        epoch: u8,
-        answers: Option<&Answers>,
-    ) -> Result<(), LaneError> {
-        let At { record, mark, now } = at;
-        // each copy of a letter becomes the same message
-        let now = stream::redrive::given_up_at(record).unwrap_or(now);
-        let revision = engagement::enrich::revision(epoch, change.meta.lsn);
-        let place = self.chain.redrive_place(record.offset, mark);
-        let event = EnrichedEvent {
-            revision,
-            ..join::event(&self.shared, change, place, answers, now)
-        };
-        let reached = Reached {
-            progress: self.chain.progress(mark),
-            // it was late already when it was given up
-            committed_at: None,
-        };
-        self.send(at, &event, reached).await?;
-        tracing::info!(
-            partition = record.partition,
-            offset = record.offset,
-            "redriven letter enriched"
-        );
         Ok(())
     }
 

@@ -27,6 +27,7 @@ use crate::reset::group::Group;
 const GROUP: &str = "engagectl-backfill";
 /// Records at the end of a partition of the change topic that must follow the rule of keys and partitions.
 const PROOF: u32 = 20;
+
 /// The broker, with the names of what is looked at.
 #[derive(Clone)]
 pub(super) struct Log {

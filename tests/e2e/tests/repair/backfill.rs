@@ -19,6 +19,7 @@ use stream::scan::{Scanner, Span};
 use tokio_util::sync::CancellationToken;
 
 use crate::endings::ended_early;
+use crate::refusals::is_refused_where_it_cannot_be;
 
 /// Rows of the time that is lost.
 pub(crate) const PAST: i64 = 20_000;
@@ -266,39 +267,4 @@ async fn generate(url: String, progress: Progress, stop: CancellationToken) {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
-}
-
-/// What cannot be is refused in words, before anything is written.
-async fn is_refused_where_it_cannot_be(world: &World) {
-    for (words, code, said) in [
-        (&["--start", "now", "--end", "-2h"][..], 64, "reversed"),
-        (&["--start", "-2h", "--end", "-3h"], 64, "reversed"),
-        (&["--start", "today", "--end", "today"], 64, "empty"),
-        (&["--start", "soon"], 64, "2026-01-08T09:00:00"),
-        (&["--resume", "1"], 64, "there is no run 1"),
-        (
-            &["--start", "-2h", "--sinks", "redis"],
-            64,
-            "clickhouse, webhook",
-        ),
-        (&["--start", "-2h"], 64, "--yes"),
-    ] {
-        let mut command = engagectl(world);
-        command.arg("backfill").args(words);
-        let (found, text) = ran(command).await;
-        assert_eq!(found, code, "{words:?}: {text}");
-        assert!(text.contains(said), "{words:?}: {text}");
-    }
-    let mut command = engagectl(world);
-    command.args(["-o", "json", "backfill", "--start", "-2h", "--dry-run"]);
-    let (code, text) = ran(command).await;
-    assert_eq!(code, 0, "{text}");
-    let plan: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(plan["sinks"], serde_json::json!(["clickhouse"]));
-    let run = plan["run"].as_i64().unwrap();
-    let listed = runs(world).await;
-    assert!(
-        listed.iter().all(|one| one["run"].as_i64() != Some(run)),
-        "{listed:?}"
-    );
 }

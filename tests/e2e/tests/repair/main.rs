@@ -5,4 +5,5 @@
 mod backfill;
 mod endings;
 mod rebuild;
+mod refusals;
 mod webhooks;
