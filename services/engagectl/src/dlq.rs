@@ -9,6 +9,7 @@ mod list;
 mod purge;
 mod redrive;
 mod show;
+mod stats;
 #[cfg(test)]
 mod testing;
 mod topics;
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 
 use service::Failure;
 use stream::KafkaSettings;
-use stream::dead_letter::Letter;
+use stream::dead_letter::{Letter, Place};
 use tokio_util::sync::CancellationToken;
 
 pub use args::{
@@ -38,24 +39,27 @@ use topics::Keep;
 /// The broker does not answer (69).
 pub(crate) async fn open(config: &Config) -> Result<BTreeMap<String, u64>, Failure> {
     let filter = Filter::of(&FilterArgs::default(), service::clock::now())?;
-    let found = topics::find(&config.kafka, &filter, Keep::Unsent, Reader::of(config)).await?;
-    let mut counts = BTreeMap::new();
-    for letter in &found.letters {
-        *counts.entry(letter.consumer()).or_insert(0) += 1;
-    }
-    Ok(counts)
+    let counts = topics::count(&config.kafka, &filter, Reader::of(config)).await?;
+    Ok(counts.unsent())
 }
 
-/// Hands every letter of every service to `look`; reads only.
+/// Where the letters of all services stand that are wanted, in that order; reads only.
 ///
 /// # Errors
 /// The broker does not answer (69).
-pub(crate) async fn each(
+pub(crate) async fn places(
     kafka: &KafkaSettings,
-    look: impl FnMut(Letter) + Send + 'static,
-) -> Result<(), Failure> {
+    is_wanted: impl Fn(&Letter) -> bool + Send + 'static,
+) -> Result<Vec<Place>, Failure> {
     let all = Filter::of(&FilterArgs::default(), service::clock::now())?;
-    topics::visit(kafka, &all, look).await
+    let keep = move |places: &mut Vec<Place>, letter: Letter| {
+        if is_wanted(&letter) {
+            places.push(letter.at);
+        }
+    };
+    let mut places = topics::fold(kafka, &all, Vec::new(), keep).await?;
+    places.sort();
+    Ok(places)
 }
 
 /// Carries out one of the verbs. `stop` ends a redrive after the letter under way.
@@ -72,13 +76,14 @@ pub(crate) async fn run(
     match command {
         DlqCommand::Ls(args) => {
             let filter = Filter::of(&args.filter, now)?;
-            let found = topics::find(&config.kafka, &filter, Keep::All, Reader::of(config)).await?;
-            crate::cli::print(&list::letters(&found, args.limit, output));
+            let newest = Keep::Newest(args.limit);
+            let found = topics::find(&config.kafka, &filter, newest, Reader::of(config)).await?;
+            crate::cli::print(&list::letters(&found, output));
         }
         DlqCommand::Stats(args) => {
             let filter = Filter::of(&args.filter, now)?;
-            let found = topics::find(&config.kafka, &filter, Keep::All, Reader::of(config)).await?;
-            crate::cli::print(&list::stats(&found, output));
+            let counts = topics::count(&config.kafka, &filter, Reader::of(config)).await?;
+            crate::cli::print(&counts.shown(output));
         }
         DlqCommand::Show(args) => show::run(config, args, output).await?,
         DlqCommand::Export(args) => {

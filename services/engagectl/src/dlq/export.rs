@@ -3,7 +3,6 @@
 //! Invariant: one letter is one line, and its bytes can be had back exactly.
 
 use std::io::{ErrorKind, Write};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,11 +27,8 @@ struct Written {
 /// # Errors
 /// The broker does not answer (69), or standard output takes no more (70).
 pub(super) async fn run(kafka: &KafkaSettings, filter: &Filter) -> Result<(), Failure> {
-    let written = Arc::new(Mutex::new(Written::default()));
-    let into = Arc::clone(&written);
     let mut out = std::io::BufWriter::new(std::io::stdout());
-    let visit = move |letter: Letter| {
-        let mut written = into.lock().unwrap_or_else(PoisonError::into_inner);
+    let write = move |written: &mut Written, letter: Letter| {
         if written.failed.is_some() {
             return;
         }
@@ -41,9 +37,8 @@ pub(super) async fn run(kafka: &KafkaSettings, filter: &Filter) -> Result<(), Fa
             Err(error) => written.failed = Some(error),
         }
     };
-    topics::visit(kafka, filter, visit).await?;
-    let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
-    match written.failed.take() {
+    let written = topics::fold(kafka, filter, Written::default(), write).await?;
+    match written.failed {
         // the reader has had enough (`| head`)
         Some(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         Some(error) => Err(Failure::internal("standard output takes no more").cause(error)),

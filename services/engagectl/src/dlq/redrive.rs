@@ -5,6 +5,7 @@
 mod copies;
 mod earlier;
 mod judge;
+mod presence;
 mod progress;
 mod readers;
 mod send;

@@ -3,7 +3,6 @@
 //! Invariant: bytes are shown as they are: as text where they are UTF-8, otherwise in hex.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -29,16 +28,13 @@ pub(super) async fn run(config: &Config, args: &ShowArgs, output: Output) -> Res
         ..FilterArgs::default()
     };
     let filter = Filter::of(&filter, service::clock::now())?;
-    let found = Arc::new(Mutex::new(Vec::new()));
-    let (place, into) = (args.place.clone(), Arc::clone(&found));
-    let visit = move |letter: Letter| {
-        let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
-        if place.is(&letter) && into.len() < MOST {
-            into.push(letter);
+    let place = args.place.clone();
+    let keep = move |found: &mut Vec<Letter>, letter: Letter| {
+        if place.is(&letter) && found.len() < MOST {
+            found.push(letter);
         }
     };
-    topics::visit(&config.kafka, &filter, visit).await?;
-    let found = found.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = topics::fold(&config.kafka, &filter, Vec::new(), keep).await?;
     if found.is_empty() {
         return Err(
             Failure::usage("no letter is there, and none is of a record that was")

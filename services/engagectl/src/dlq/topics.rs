@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use engagement::event::Micros;
 use service::Failure;
-use stream::dead_letter::{Entry, Letter, Place, RedriveMark, TOPIC_PREFIX, is_mark};
-use stream::scan::Scanner;
-use stream::{KafkaSettings, Record};
+use stream::dead_letter::{self, Entry, Letter, Place, RedriveMark, is_mark};
+use stream::scan::{Scanner, Span};
+use stream::{KafkaSettings, LaneError, Record};
 
 use super::filter::{Filter, content_of, keys};
 use super::redrive::{Progress, Reader};
+use super::stats::Counts;
 use crate::kafka;
 
 /// A name to connect with; it is no group that anybody is in.
@@ -44,7 +45,7 @@ pub(super) struct Summary {
 impl Summary {
     /// `service`, or `service.endpoint`.
     pub(super) fn consumer(&self) -> String {
-        stream::dead_letter::consumer(&self.service, self.endpoint.as_deref())
+        dead_letter::consumer(&self.service, self.endpoint.as_deref())
     }
 }
 
@@ -66,8 +67,7 @@ pub(super) struct Found {
 impl Found {
     /// Where a letter was sent to.
     pub(super) fn sent_to(&self, letter: &Summary) -> Option<&Place> {
-        let partition = (letter.at.topic.clone(), letter.at.partition);
-        self.progress.get(&partition)?.done.get(&letter.at.offset)
+        self.where_to(&letter.at)
     }
 
     /// A record that may be a mark.
@@ -81,16 +81,33 @@ impl Found {
 
     /// A letter that passes.
     fn take(&mut self, letter: Letter, keep: Keep, reader: &Reader) {
-        let partition = (letter.at.topic.clone(), letter.at.partition);
-        let progress = self.progress.get(&partition);
-        let is_done = progress.is_some_and(|known| known.done.contains_key(&letter.at.offset));
-        if keep == Keep::Unsent && is_done {
-            self.done += 1;
-        } else if self.letters.len() >= MOST {
-            self.more += 1;
-        } else {
-            self.letters.push(summary(letter, reader));
+        let is_done = || self.where_to(&letter.at).is_some();
+        match keep {
+            Keep::Unsent if is_done() => self.done += 1,
+            Keep::All | Keep::Unsent if self.letters.len() >= MOST => self.more += 1,
+            Keep::All | Keep::Unsent => self.letters.push(summary(letter, reader)),
+            Keep::Newest(most) => {
+                self.letters.push(summary(letter, reader));
+                // not at each letter, so that it costs nothing
+                if self.letters.len() >= most.saturating_mul(2).max(MOST) {
+                    self.drop_older(most);
+                }
+            }
         }
+    }
+
+    /// Leaves the newest, and counts the others.
+    pub(super) fn drop_older(&mut self, most: usize) {
+        let older = self.letters.len().saturating_sub(most);
+        self.letters.sort_by_key(|letter| letter.failed_at);
+        self.letters.drain(..older);
+        self.more += older as u64;
+    }
+
+    /// Where the letter that stands there was sent to.
+    fn where_to(&self, at: &Place) -> Option<&Place> {
+        let partition = (at.topic.clone(), at.partition);
+        self.progress.get(&partition)?.done.get(&at.offset)
     }
 }
 
@@ -101,6 +118,8 @@ pub(super) enum Keep {
     All,
     /// Those that were not sent back before; the others are counted.
     Unsent,
+    /// So many, those that failed last; the others are counted.
+    Newest(usize),
 }
 
 fn summary(letter: Letter, reader: &Reader) -> Summary {
@@ -130,50 +149,117 @@ pub(super) async fn find(
     reader: Reader,
 ) -> Result<Found, Failure> {
     let (settings, wanted) = (kafka.clone(), filter.clone());
-    kafka::ask(move || {
+    let found = kafka::ask(move || {
         let mut found = Found::default();
         for service in wanted.services() {
-            let topic = format!("{TOPIC_PREFIX}{service}");
-            let scanner = Scanner::open(&settings, NAME, &topic)?;
-            let spans = scanner.spans()?;
-            for span in &spans {
-                found.ends.insert((topic.clone(), span.partition), span.to);
+            let topic = Topic::open(&settings, service)?;
+            topic.ends_into(&mut found);
+            if keep == Keep::Unsent {
+                topic.marks(|record| found.note(record))?;
             }
-            // a mark stands behind its letter: all of them are known before the first letter is judged
-            scanner.read(&spans, |record| found.note(&record))?;
-            scanner.read(&spans, |record| match Entry::of(record) {
-                Entry::Letter(letter) if wanted.passes(&letter) => {
-                    found.take(*letter, keep, &reader);
+            topic.entries(|record| {
+                if keep != Keep::Unsent {
+                    found.note(&record);
                 }
-                Entry::Letter(_) | Entry::Mark(_) => {}
+                if let Some(letter) = passing(&wanted, record) {
+                    found.take(letter, keep, &reader);
+                }
             })?;
         }
-        let place = |letter: &Summary| letter.at.clone();
-        found.letters.sort_by_key(place);
+        if let Keep::Newest(most) = keep {
+            found.drop_older(most);
+        }
         Ok(found)
+    });
+    let mut found = found.await?;
+    found.letters.sort_by_key(|letter| letter.at.clone());
+    Ok(found)
+}
+
+/// Counts the letters that pass, however many they are.
+pub(super) async fn count(
+    kafka: &KafkaSettings,
+    filter: &Filter,
+    reader: Reader,
+) -> Result<Counts, Failure> {
+    let (settings, wanted) = (kafka.clone(), filter.clone());
+    kafka::ask(move || {
+        let (mut counts, mut found) = (Counts::default(), Found::default());
+        for service in wanted.services() {
+            let topic = Topic::open(&settings, service)?;
+            topic.marks(|record| found.note(record))?;
+            topic.entries(|record| {
+                if let Some(letter) = passing(&wanted, record) {
+                    let sent_to = found.where_to(&letter.at).cloned();
+                    counts.add(summary(letter, &reader), sent_to);
+                }
+            })?;
+        }
+        Ok(counts)
     })
     .await
 }
 
-/// Hands every letter that passes to `visit`, whole.
-pub(super) async fn visit(
+/// Hands every letter that passes, whole, to `step`, with what the ones before have made of `made`.
+pub(super) async fn fold<T: Send + 'static>(
     kafka: &KafkaSettings,
     filter: &Filter,
-    mut visit: impl FnMut(Letter) + Send + 'static,
-) -> Result<(), Failure> {
+    mut made: T,
+    mut step: impl FnMut(&mut T, Letter) + Send + 'static,
+) -> Result<T, Failure> {
     let (settings, wanted) = (kafka.clone(), filter.clone());
     kafka::ask(move || {
         for service in wanted.services() {
-            let scanner = Scanner::open(&settings, NAME, &format!("{TOPIC_PREFIX}{service}"))?;
-            scanner.read(&scanner.spans()?, |record| {
-                if let Entry::Letter(letter) = Entry::of(record)
-                    && wanted.passes(&letter)
-                {
-                    visit(*letter);
+            Topic::open(&settings, service)?.entries(|record| {
+                if let Some(letter) = passing(&wanted, record) {
+                    step(&mut made, letter);
                 }
             })?;
         }
-        Ok(())
+        Ok(made)
     })
     .await
+}
+
+fn passing(wanted: &Filter, record: Record) -> Option<Letter> {
+    match Entry::of(record) {
+        Entry::Letter(letter) if wanted.passes(&letter) => Some(*letter),
+        Entry::Letter(_) | Entry::Mark(_) => None,
+    }
+}
+
+/// The dead-letter topic of a service, up to where it ended when it was opened.
+struct Topic {
+    name: String,
+    scanner: Scanner,
+    spans: Vec<Span>,
+}
+
+impl Topic {
+    fn open(settings: &KafkaSettings, service: &str) -> Result<Self, LaneError> {
+        let name = dead_letter::topic(service);
+        let scanner = Scanner::open(settings, NAME, &name)?;
+        let spans = scanner.spans()?;
+        Ok(Self {
+            name,
+            scanner,
+            spans,
+        })
+    }
+
+    fn ends_into(&self, found: &mut Found) {
+        for span in &self.spans {
+            let partition = (self.name.clone(), span.partition);
+            found.ends.insert(partition, span.to);
+        }
+    }
+
+    /// Reads all of it for its marks: one stands behind its letter, so that all must be known before a letter is judged by them.
+    fn marks(&self, mut note: impl FnMut(&Record)) -> Result<(), LaneError> {
+        self.scanner.read(&self.spans, |record| note(&record))
+    }
+
+    fn entries(&self, visit: impl FnMut(Record)) -> Result<(), LaneError> {
+        self.scanner.read(&self.spans, visit)
+    }
 }

@@ -3,7 +3,7 @@
 //! Invariant: nothing is written but records of erasures; no group is joined and nothing committed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use engagement::event::Micros;
@@ -55,18 +55,9 @@ impl Log {
         &self,
         person: &Person,
     ) -> Result<Vec<dead_letter::Place>, Failure> {
-        let found = Arc::new(Mutex::new(Vec::new()));
-        let (into, person) = (Arc::clone(&found), person.clone());
-        crate::dlq::each(&self.settings, move |letter| {
-            if person.is_in_record(&letter.record) {
-                let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
-                into.push(letter.at);
-            }
-        })
-        .await?;
-        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.sort();
-        Ok(std::mem::take(&mut *found))
+        let person = person.clone();
+        let names = move |letter: &dead_letter::Letter| person.is_in_record(&letter.record);
+        crate::dlq::places(&self.settings, names).await
     }
 
     /// A run of this person that was killed.

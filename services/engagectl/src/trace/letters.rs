@@ -67,18 +67,20 @@ impl Log {
 }
 
 impl Log {
-    /// The last letter of the enricher about an event that it never enriched.
+    /// The last letter of the enricher about an event that it never enriched; letters keep the time of their record.
     pub(super) async fn given_up(
         &self,
         event_key: &'static str,
         event_id: &str,
+        since: Micros,
     ) -> Result<Option<Letter>, Failure> {
         let (settings, id) = (self.settings.clone(), event_id.to_owned());
         kafka::ask(move || {
             let service = LETTERS[0];
             let scanner = Scanner::open(&settings, NAME, &dead_letter::topic(service))?;
             let mut last = None;
-            scanner.read(&scanner.spans()?, |record| {
+            let spans = scanner.since(&scanner.spans()?, since.millis())?;
+            scanner.read(&spans, |record| {
                 if names(record.payload.as_deref(), event_key, &id) {
                     last = letter(service, record).or(last.take());
                 }

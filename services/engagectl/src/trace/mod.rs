@@ -74,7 +74,7 @@ async fn look(config: &Config, args: &TraceArgs) -> Result<Way, Failure> {
     }
     let event_key = config.database.schema.event_key();
     if way.changes.is_empty()
-        && let Some(letter) = log.given_up(event_key, &args.event_id).await?
+        && let Some(letter) = log.given_up(event_key, &args.event_id, since).await?
     {
         way.notes.push(given_up(&letter));
         return Ok(way);

@@ -1,4 +1,4 @@
-//! What a run before has left, and whether another one is at work.
+//! What a run before has left.
 //!
 //! Invariant: a letter whose copy stands behind the beginning of a run that did not end is marked, and not sent again.
 
@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use service::Failure;
-use stream::dead_letter::{Entry, LETTER, Place, RedriveMark};
+use stream::dead_letter::{LETTER, Place, RedriveMark};
 use stream::headers::last_text;
 use stream::scan::{Scanner, Span};
 
+use super::presence::busy;
 use super::send::Sender;
 use super::{Progress, Work};
 use crate::dlq::topics::{NAME, Summary};
-use crate::kafka::{self, unanswered};
+use crate::kafka;
 
 impl Sender {
     /// What a run before has sent and not marked is marked now.
@@ -44,7 +45,7 @@ impl Sender {
         self.mark_sent(topic, partition, &unmarked).await?;
         // all that they sent is marked: nobody has to look for it again
         for run in runs {
-            self.mark_end(topic, partition, run).await?;
+            self.marks.end(topic, partition, run).await?;
         }
         let wanted = |letter: &&&Summary| unmarked.contains_key(&letter.at.offset);
         let found = work.letters.iter().filter(wanted).count() as u64;
@@ -61,19 +62,13 @@ impl Sender {
     ) -> Result<(), Failure> {
         for (letter, sent_to) in copies {
             let mark = RedriveMark::Done {
-                run: self.run.clone(),
+                run: self.marks.run.clone(),
                 letter: *letter,
                 sent_to: sent_to.clone(),
             };
-            self.mark(topic, partition, &mark).await?;
+            self.marks.write(topic, partition, &mark).await?;
         }
         Ok(())
-    }
-
-    async fn mark_end(&self, topic: &Arc<str>, partition: i32, run: &str) -> Result<(), Failure> {
-        let run = run.to_owned();
-        let end = RedriveMark::End { run };
-        self.mark(topic, partition, &end).await.map(drop)
     }
 
     /// Copies of this partition's letters that stand at or above an offset.
@@ -113,33 +108,4 @@ impl Sender {
         })
         .await
     }
-
-    /// Between two offsets of the letters' partition, another run may have begun: then this one ends. Answers up to where was looked.
-    pub(super) async fn alone(
-        &self,
-        topic: &Arc<str>,
-        partition: i32,
-        looked_at: i64,
-        begun: i64,
-    ) -> Result<i64, Failure> {
-        let between = self.probe.read_range(topic, partition, looked_at, begun);
-        let between = between.await.map_err(unanswered)?;
-        let looked = between.last().map_or(looked_at, |record| record.offset + 1);
-        let begins = between.into_iter().any(|record| {
-            matches!(Entry::of(record), Entry::Mark(Some(RedriveMark::Begin { run, .. })) if run != self.run)
-        });
-        if !begins {
-            return Ok(looked);
-        }
-        self.mark_end(topic, partition, &self.run).await?;
-        Err(busy(topic))
-    }
-}
-
-fn busy(topic: &str) -> Failure {
-    Failure::try_again(format!(
-        "another redrive of {topic} is at work, or was killed a moment ago"
-    ))
-    .remedy("wait for its end; one that was killed is continued once it has been silent for 12 s")
-    .next("engagectl dlq redrive --execute")
 }

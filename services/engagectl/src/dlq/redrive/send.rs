@@ -1,9 +1,8 @@
 //! Sends letters, and writes down what was sent.
 //!
-//! A run marks its beginning in the letters' partition, with the end of the partition that it writes to; then each copy that the
-//! broker has; then its end. One that stood still marks its beginning again, and gives way to a run that has begun meanwhile. A run that was killed between copy and mark has left the copy at or above that offset: the next run
-//! looks there first. Invariant: a letter is marked as sent only when the broker has its copy, and a letter whose copy is there is
-//! not sent again.
+//! A run that was killed between copy and mark has left the copy at or above the offset that its beginning names ([`Presence`]): the
+//! next run looks there first. Invariant: a letter is marked as sent only when the broker has its copy, and a letter whose copy is
+//! there is not sent again.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use stream::producer::ProducerOptions;
 use stream::{KafkaSettings, OutRecord, Producer, SendError};
 use tokio_util::sync::CancellationToken;
 
+use super::presence::{Marks, Presence, unsent};
 use super::sent::Sent;
 use super::settle::SentCopy;
 use super::{Progress, Work};
@@ -30,20 +30,15 @@ use crate::kafka::unanswered;
 
 /// Letters that are on their way together.
 const TOGETHER: usize = 32;
-/// A run that has written nothing for so long may have been taken for dead meanwhile, though not if it was only slow.
-const QUIET: Duration = Duration::from_secs(8);
 
 /// Everything a run has.
 pub(super) struct Sender {
     pub(super) settings: KafkaSettings,
     enriched: String,
-    pub(super) producer: Producer,
+    pub(super) marks: Marks,
     pub(super) probe: Probe,
-    pub(super) run: String,
     rate: Rate,
     begun: Instant,
-    /// Not later than what others see of it: the time of its last mark, or of its beginning.
-    seen: Instant,
     /// Sent in this run, for the rate.
     count: u64,
     pub(super) sent: Sent,
@@ -73,12 +68,13 @@ impl Sender {
         Ok(Self {
             settings: config.kafka.clone(),
             enriched: config.topics.enriched.clone(),
-            producer,
+            marks: Marks {
+                producer,
+                run: uuid::Uuid::now_v7().to_string(),
+            },
             probe: Probe::new(&config.kafka, NAME),
-            run: uuid::Uuid::now_v7().to_string(),
             rate: args.rate,
             begun: Instant::now(),
-            seen: Instant::now(),
             count: 0,
             sent: Sent::default(),
             bar: bar(letters),
@@ -122,24 +118,18 @@ impl Sender {
             let output = self.end_of(&self.enriched, partition).await?;
             self.sent.output_from.insert(partition, output);
         }
-        let at = self.begin(&topic, partition, end).await?;
-        let looked_at = found.ends.get(&key).copied().unwrap_or(at);
-        self.alone(&topic, partition, looked_at, at).await?;
+        let planned = found.ends.get(&key).copied();
+        let of = (&self.marks, &self.probe);
+        let mut presence = Presence::begin(of, (&topic, partition), end, planned).await?;
         let letters: Vec<&Summary> = work
             .letters
             .iter()
             .copied()
             .filter(|letter| self.again || !already.contains_key(&letter.at.offset))
             .collect();
-        let outcome = self.letters(&topic, work, &letters, (at, end)).await;
-        let ended = RedriveMark::End {
-            run: self.run.clone(),
-        };
-        // a run that could not mark all that it sent has not ended
-        if outcome.is_ok() {
-            self.mark(&topic, partition, &ended).await?;
-        }
-        outcome
+        self.letters(&topic, work, &letters, &mut presence).await?;
+        // one that could not mark all that it sent has not ended
+        presence.end().await
     }
 
     async fn letters(
@@ -147,24 +137,17 @@ impl Sender {
         topic: &Arc<str>,
         work: &Work<'_>,
         letters: &[&Summary],
-        (begun, target_end): (i64, i64),
+        presence: &mut Presence,
     ) -> Result<(), Failure> {
-        let (mut rest, mut looked) = (letters, begun + 1);
+        let mut rest = letters;
         while !rest.is_empty() {
             let Some(allowed) = self.allowed().await else {
                 return Ok(());
             };
             let (now, later) = rest.split_at(rest.len().min(allowed));
             let copies = self.read(topic, work, now).await?;
-            // it stood still, and may have been taken for dead
-            if self.seen.elapsed() >= QUIET {
-                self.begin(topic, work.partition.1, target_end).await?;
-            }
-            // whoever has taken it for dead, by whatever clock, has begun behind it
-            looked = self
-                .alone(topic, work.partition.1, looked, i64::MAX)
-                .await?;
-            self.together(topic, work, &copies).await?;
+            presence.keep().await?;
+            self.together(work, &copies, presence).await?;
             self.count += now.len() as u64;
             self.bar.inc(now.len() as u64);
             rest = later;
@@ -191,14 +174,13 @@ impl Sender {
     /// Sends, waits for every acknowledgement, and marks what was acknowledged, also where another letter failed.
     async fn together(
         &mut self,
-        topic: &Arc<str>,
         work: &Work<'_>,
         copies: &[(&Summary, OutRecord)],
+        presence: &mut Presence,
     ) -> Result<(), Failure> {
-        let partition = work.partition.1;
         let sending = copies
             .iter()
-            .map(|(_, copy)| self.producer.send_acked(copy));
+            .map(|(_, copy)| self.marks.producer.send_acked(copy));
         let answers = join_all(sending).await;
         let (mut marks, mut ended) = (Vec::new(), None);
         for ((letter, _), answer) in copies.iter().zip(answers) {
@@ -219,40 +201,17 @@ impl Sender {
             }
         }
         faults::reach(Point::EngagectlRedriveMarkBefore).await;
-        let seen = Instant::now();
-        let marking = marks.iter().map(|mark| self.mark(topic, partition, mark));
-        for marked in join_all(marking).await {
-            marked?;
-        }
+        presence.mark(&marks).await?;
         faults::reach(Point::EngagectlRedriveMarkAfter).await;
-        // one that was silent for long may have been taken for dead: it has to begin again
-        if self.seen.elapsed() < QUIET {
-            self.seen = seen;
-        }
         self.sent.sent += marks.len() as u64;
         ended.map_or(Ok(()), |error| Err(unsent(&error)))
-    }
-
-    /// Tells others that this run is at work; answers where that stands.
-    async fn begin(
-        &mut self,
-        topic: &Arc<str>,
-        partition: i32,
-        target_end: i64,
-    ) -> Result<i64, Failure> {
-        let begin = RedriveMark::Begin {
-            run: self.run.clone(),
-            target_end,
-        };
-        self.seen = Instant::now();
-        self.mark(topic, partition, &begin).await
     }
 
     /// The broker has the copy of a letter: the mark that says so.
     fn taken(&mut self, letter: &Summary, at: Place) -> RedriveMark {
         let consumer = letter.consumer();
         let mark = RedriveMark::Done {
-            run: self.run.clone(),
+            run: self.marks.run.clone(),
             letter: letter.at.offset,
             sent_to: at.clone(),
         };
@@ -264,31 +223,6 @@ impl Sender {
         let log = self.probe.watermarks(topic, partition).await;
         Ok(log.map_err(unanswered)?.high)
     }
-
-    pub(super) async fn mark(
-        &self,
-        topic: &Arc<str>,
-        partition: i32,
-        mark: &RedriveMark,
-    ) -> Result<i64, Failure> {
-        let record = mark.record(topic, partition);
-        let sent = self.producer.send_acked(&record).await;
-        sent.map(|(_, offset)| offset)
-            .map_err(|error| unsent(&error))
-    }
-}
-
-fn unsent(error: &SendError) -> Failure {
-    let remedy = match error {
-        SendError::Refused { .. } => {
-            "grant the user of this tool what docs/dead-letters.md names, or create the topic"
-        }
-        _ => "bring the broker back; what was sent is marked, and is not sent again",
-    };
-    Failure::unavailable("Kafka does not take what is sent")
-        .cause(error.to_string())
-        .remedy(remedy)
-        .next("engagectl dlq redrive --execute")
 }
 
 fn bar(letters: u64) -> ProgressBar {

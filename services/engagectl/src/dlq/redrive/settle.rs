@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use engagement::event::{Lane, Micros, Position};
 use serde_json::{Value, json};
 use service::Failure;
-use stream::dead_letter::Place;
+use stream::dead_letter::{Letter, Place};
 use stream::resume::source_position;
 use stream::scan::{Scanner, Span};
 use tokio_util::sync::CancellationToken;
 
-use super::{Reader, Sent};
+use super::Sent;
 use crate::config::Config;
 use crate::dlq::args::FilterArgs;
 use crate::dlq::filter::Filter;
-use crate::dlq::topics::{Keep, NAME, find};
+use crate::dlq::topics::{NAME, fold};
 use crate::kafka;
 use crate::moment::Moment;
 
@@ -184,9 +184,8 @@ async fn returned(
         ..FilterArgs::default()
     };
     let filter = Filter::of(&filter, service::clock::now())?;
-    let found = find(&config.kafka, &filter, Keep::All, Reader::of(config)).await?;
-    let origins = found.letters.into_iter().filter_map(|letter| letter.origin);
-    Ok(origins.collect())
+    let keep = |origins: &mut HashSet<Place>, letter: Letter| origins.extend(letter.origin);
+    fold(&config.kafka, &filter, HashSet::new(), keep).await
 }
 
 /// Where in the change topic the redriven records stood that the output has got since.
