@@ -21,7 +21,10 @@ pub(crate) const HEARTBEAT_TABLE: &str = "engage_heartbeat";
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseSettings {
     /// A connection that may create tables, roles and publications (`DATABASE_URL`).
-    #[serde(serialize_with = "service::config::hidden_secret")]
+    #[serde(
+        deserialize_with = "service::config::postgres_url",
+        serialize_with = "service::config::hidden_secret"
+    )]
     pub url: SecretString,
     /// The layout of the two tables, for when they have to be created.
     pub schema: Schema,

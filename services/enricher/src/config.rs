@@ -89,6 +89,7 @@ impl Default for Output {
 #[serde(default, deny_unknown_fields)]
 pub struct Database {
     /// `postgres://user:password@host:port/database`. Without it, unknown contents are waited for but not looked up.
+    #[serde(deserialize_with = "service::config::postgres_url_option")]
     pub url: Option<SecretString>,
     /// The content table, with its schema.
     pub content_table: String,

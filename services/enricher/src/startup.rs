@@ -194,7 +194,7 @@ async fn postgres(config: &Config) -> Finding {
         Err(error) => Finding::problem(
             "postgres",
             Exit::Unavailable,
-            error.to_string(),
+            postgres.refusal().await.unwrap_or(error.to_string()),
             "check host, user, password, sslmode and sslrootcert in DATABASE_URL; without it unknown contents stay missing",
         ),
         Ok(columns) if columns.contains_key(&schema.content_id) => {

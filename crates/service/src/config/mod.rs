@@ -25,6 +25,7 @@ mod environment;
 mod file;
 mod flatten;
 mod load;
+mod postgres_url;
 mod problem;
 mod refused;
 mod schema;
@@ -38,6 +39,7 @@ pub use common::{
     Sampler, TelemetryConfig,
 };
 pub use load::{Loaded, Loader, ServiceConfig, known_keys};
+pub use postgres_url::{postgres_url, postgres_url_option};
 pub use problem::{ConfigError, Problem};
 pub use show::{Entry, fill_defaults, hidden_option, hidden_secret, hidden_url, render};
 pub use value::Origin;

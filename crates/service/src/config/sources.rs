@@ -20,6 +20,8 @@ pub(super) struct Sources {
     secrets: Secrets,
     problems: Vec<Problem>,
     warnings: Vec<String>,
+    /// The file cannot be read as a whole: what seems to be missing or misplaced in it may be there.
+    is_broken: bool,
 }
 
 impl Sources {
@@ -48,7 +50,9 @@ impl Sources {
     }
 
     pub(super) fn file(&mut self, path: &std::path::Path) {
+        let before = self.problems.len();
         self.table = file::read(path, &mut self.problems);
+        self.is_broken = self.problems.len() > before;
     }
 
     pub(super) fn environment(&mut self, variables: &BTreeMap<String, String>) {
@@ -94,7 +98,14 @@ impl Sources {
             top,
             secrets: &self.secrets,
         };
-        decode(table, &known, &mut self.problems)
+        let mut found = Vec::new();
+        let decoded = decode(table, &known, &mut found);
+        let is_certain = |problem: &Problem| match problem.origin {
+            None | Some(Origin::File { .. }) => !self.is_broken,
+            Some(_) => true,
+        };
+        self.problems.extend(found.into_iter().filter(is_certain));
+        decoded
     }
 
     pub(super) fn entries(&self, table: &Table) -> Vec<Entry> {

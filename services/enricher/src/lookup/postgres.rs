@@ -9,8 +9,8 @@ use engagement::catalog::Content;
 use engagement::event::Micros;
 use faults::Point;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
 
 use super::sql::{self, Columns, KeyType};
@@ -18,6 +18,8 @@ use super::{ContentSource, Unavailable};
 
 /// Connections kept at most; also the number of questions at the same time.
 pub const CONNECTIONS: u32 = 4;
+/// How long [`PostgresContents::refusal`] waits for a connection.
+const FIRST: Duration = Duration::from_secs(3);
 
 /// The content table of one database.
 #[derive(Debug)]
@@ -82,6 +84,16 @@ impl PostgresContents {
             .await
             .map_err(unavailable)?;
         Ok(rows.into_iter().collect())
+    }
+
+    /// Why no connection can be opened, if none can: the pool tries until its time is over, and then says only that.
+    pub async fn refusal(&self) -> Option<String> {
+        let options = self.pool.as_ref()?.connect_options();
+        let opened = PgConnection::connect_with(&options);
+        match tokio::time::timeout(FIRST, opened).await {
+            Ok(opened) => opened.err().map(|error| error.to_string()),
+            Err(_) => Some(format!("no answer within {} s", FIRST.as_secs())),
+        }
     }
 
     fn connected(&self) -> Result<&PgPool, Unavailable> {
