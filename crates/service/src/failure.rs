@@ -120,6 +120,19 @@ impl Failure {
         self
     }
 
+    /// The next command with one more option, if it is one of this program's.
+    #[must_use]
+    pub fn next_with(mut self, program: &str, option: &str) -> Self {
+        if let Some(verb) = self
+            .next
+            .as_deref()
+            .and_then(|next| next.strip_prefix(program))
+        {
+            self.next = Some(format!("{program} {option}{verb}"));
+        }
+        self
+    }
+
     /// The exit code this failure ends the process with.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -154,6 +167,18 @@ impl Failure {
             at = error.source();
         }
         causes
+    }
+
+    /// The same for a program: `error`, `causes`, `remedy`, `next`, `exit`.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "error": self.what,
+            "causes": self.causes(),
+            "remedy": self.remedy,
+            "next": self.next,
+            "exit": self.exit.code(),
+        })
     }
 
     /// The block printed once, as the last thing on standard error.

@@ -53,6 +53,15 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// The words that name the file again, unless the environment does.
+    pub(crate) fn config_option(&self) -> Option<String> {
+        let file = self.config.as_ref()?;
+        let by_environment = std::env::var_os("ENGAGE_CONFIG").is_some();
+        (!by_environment).then(|| format!("--config {}", file.display()))
+    }
+}
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {

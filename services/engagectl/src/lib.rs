@@ -53,6 +53,15 @@ use tokio_util::sync::CancellationToken;
 /// # Errors
 /// What was wrong, with the exit code.
 pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> {
+    let file = cli.config_option();
+    let done = carry_out(cli, stop).await;
+    match file {
+        Some(file) => done.map_err(|failure| failure.next_with("engagectl", &file)),
+        None => done,
+    }
+}
+
+async fn carry_out(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> {
     let output = cli.output;
     let load = || Config::load(&cli);
     match &cli.command {
@@ -84,7 +93,7 @@ pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> 
         Command::Demo(args) => Box::pin(demo::run(args, stop)).await?,
         Command::Up(args) => Box::pin(local::up(args)).await?,
         Command::Down => local::down()?,
-        Command::Status => local::status(output).await?,
+        Command::Status => return local::status(output).await,
     }
     Ok(Outcome(None))
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use devstack::{Needs, Stack, Supervisor};
 use platform::Schema;
-use service::Failure;
+use service::{Exit, Failure};
 
+use crate::Outcome;
 use crate::cli::{Output, UP_DIR, UpArgs};
 use crate::demo::{Measure, stack_failure};
 use crate::pipeline::{Addresses, Pipeline, RECEIVER, SERVICES, Site};
@@ -76,14 +77,14 @@ pub(crate) fn down() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints what runs and whether it is ready.
+/// Prints what runs and whether it is ready; answers whether all of it is.
 ///
 /// # Errors
 /// Where the directory of `up` cannot be read.
-pub(crate) async fn status(output: Output) -> Result<(), Failure> {
+pub(crate) async fn status(output: Output) -> Result<Outcome, Failure> {
     let dir = Path::new(UP_DIR);
     let supervisor = supervisor(&Site::beside_this_program(dir)?)?;
-    let mut lines: Vec<(String, String)> = Vec::new();
+    let (mut lines, mut is_well): (Vec<(String, String)>, _) = (Vec::new(), true);
     for server in Stack::status(dir)
         .into_iter()
         .filter(|server| !SERVICES.contains(&server.name.as_str()))
@@ -96,6 +97,7 @@ pub(crate) async fn status(output: Output) -> Result<(), Failure> {
             || "not running".to_owned(),
             |pid| format!("running (pid {pid}{port})"),
         );
+        is_well &= server.pid.is_some();
         lines.push((server.name, state));
     }
     for name in SERVICES {
@@ -103,14 +105,18 @@ pub(crate) async fn status(output: Output) -> Result<(), Failure> {
             supervisor.find(name),
             Measure::ready_at(documented_admin(name)).await,
         ) {
-            (None, _) => "not running".to_owned(),
-            (Some(process), Ok(())) => format!("ready (pid {})", process.pid()),
-            (Some(process), Err(reason)) => format!("not ready (pid {}): {reason}", process.pid()),
+            (Some(process), Ok(())) => Ok(format!("ready (pid {})", process.pid())),
+            (None, _) => Err("not running".to_owned()),
+            (Some(process), Err(reason)) => {
+                Err(format!("not ready (pid {}): {reason}", process.pid()))
+            }
         };
+        is_well &= state.is_ok();
+        let (Ok(state) | Err(state)) = state;
         lines.push((name.to_owned(), state));
     }
     crate::cli::print(&render(&lines, output));
-    Ok(())
+    Ok(Outcome((!is_well).then_some(Exit::Unavailable)))
 }
 
 fn documented_admin(name: &str) -> std::net::SocketAddr {

@@ -43,13 +43,14 @@ fn main() -> ExitCode {
             return Exit::Internal.into();
         }
     };
+    let output = cli.output;
     let ended = runtime.block_on(run(cli));
     // a question that a server or a person has not answered holds nothing up
     runtime.shutdown_timeout(AT_THE_END);
     match ended {
         Ok(engagectl::Outcome(code)) => code.map_or(ExitCode::SUCCESS, ExitCode::from),
         Err(failure) => {
-            eprintln!("{}", failure.render("engagectl"));
+            eprintln!("{}", output.failure(&failure));
             failure.exit().into()
         }
     }

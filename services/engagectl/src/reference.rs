@@ -16,7 +16,7 @@ is told by `--help` of each command.
 
 Results go to standard output, progress and errors to standard error. `-o json` gives every result as JSON. On a terminal there are
 bars and screens, in a pipe plain lines; `NO_COLOR` switches colors off. An error says what was wrong and where, what would be right,
-and the command to run next.
+and the command to run next; with `-o json` it is an object with `error`, `causes`, `remedy`, `next` and `exit`.
 
 | exit code | meaning |
 |---|---|

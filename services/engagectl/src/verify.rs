@@ -91,7 +91,7 @@ pub(crate) fn failure(error: Error) -> Failure {
 fn sources(config: &Config, args: &VerifyArgs) -> Sources {
     let mut sources = stores(config);
     sources.postgres.statement_timeout = args.statement_timeout;
-    sources.receiver = args.receiver();
+    sources.receiver = args.receiver(service::clock::now());
     sources
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 use serde_json::json;
 use stream::backfill::Addressee;
 
@@ -54,9 +54,9 @@ fn plan_text(run: &Run, readers: &[String], size: Size) -> String {
     let _ = writeln!(text, "run        {}", spec.run);
     let _ = writeln!(
         text,
-        "events     {about}{} rows, {about}{} MB, of {}, content {content}",
+        "events     {about}{} rows, {about}{}, of {}, content {content}",
         size.rows,
-        size.bytes / 1_000_000,
+        DecimalBytes(size.bytes),
         spec.range
     );
     let _ = writeln!(
@@ -319,7 +319,7 @@ mod tests {
     fn the_plan_says_rows_bytes_time_and_what_is_left() {
         let text = plan(&run(), &readers(), size(Some(3000.0)), Output::Table);
         for part in [
-            "about 9000 rows, about 3 MB",
+            "about 9000 rows, about 3.00 MB",
             "1970-01-01T00:00:00Z .. 1970-01-01T00:00:04Z",
             "ranges     2, 1 of them written (4000 rows)",
             "clickhouse about 3s",

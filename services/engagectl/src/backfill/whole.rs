@@ -3,6 +3,7 @@
 use std::fmt;
 
 use engagement::event::Micros;
+use indicatif::DecimalBytes;
 use service::Failure;
 
 use super::log::Log;
@@ -71,11 +72,12 @@ impl Whole {
 impl fmt::Display for Whole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let about = if self.size.counted { "" } else { "about " };
-        let megabytes = self.size.bytes / 1_000_000;
         write!(
             f,
-            "{about}{} rows, {about}{megabytes} MB, of {}",
-            self.size.rows, self.range
+            "{about}{} rows, {about}{}, of {}",
+            self.size.rows,
+            DecimalBytes(self.size.bytes),
+            self.range
         )?;
         match self.size.seconds() {
             Some(seconds) => write!(f, ", about {seconds:.0} s at the speed of the last run"),

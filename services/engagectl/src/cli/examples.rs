@@ -89,6 +89,8 @@ Example:
   engagectl down";
 
 pub(super) const STATUS: &str = "\
+Exit codes: 0 everything runs and is ready; 69 something does not, or is not.
+
 Examples:
   engagectl status
   engagectl -o json status | jq .enricher";

@@ -52,12 +52,12 @@ impl From {
 /// Whether there is anything to fill.
 ///
 /// # Errors
-/// The table has what its sink has written (64).
+/// The table has what its sink has written (78).
 pub(super) fn needed(found: Found) -> Result<(), Failure> {
     if found.rows == 0 || found.lost > 0 {
         return Ok(());
     }
-    Err(Failure::usage(format!(
+    Err(Failure::repair(format!(
         "ClickHouse holds {} rows, in all {} partitions the one that clickhouse-sink remembers: this table was not lost",
         found.rows, found.partitions
     ))
@@ -160,7 +160,7 @@ mod tests {
         assert!(needed(found(0, 0)).is_ok());
         assert!(needed(found(9, 1)).is_ok());
         let refused = needed(found(9, 0)).unwrap_err();
-        assert_eq!(refused.exit().code(), 64);
+        assert_eq!(refused.exit().code(), 78);
         assert!(refused.what().contains("was not lost"));
     }
 }

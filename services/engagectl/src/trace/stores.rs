@@ -8,6 +8,7 @@ use engagement::event::{Lane, Micros, Source};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::Value;
+use sqlx::error::DatabaseError;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use stream::Committed;
 use url::Url;
@@ -19,6 +20,8 @@ use crate::receiver::message;
 
 /// How long a store may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// SQLSTATE `undefined_function`: nothing compares values of these two types.
+const NO_SUCH_COMPARISON: &str = "42883";
 
 /// Rows of one change in `events_enriched`.
 #[derive(Clone, Debug, Deserialize)]
@@ -101,7 +104,13 @@ pub(super) async fn in_postgres(config: &Config, event_id: &str) -> Result<bool,
         row.fetch_one(&mut connection).await?.try_get::<bool, _>(0)
     };
     match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(answer) => answer.map_err(|error| format!("Postgres cannot be asked: {error}")),
+        Ok(answer) => answer.map_err(|error| {
+            let refused = error.as_database_error().and_then(DatabaseError::code);
+            if refused.as_deref() == Some(NO_SUCH_COMPARISON) {
+                return format!("`{event_id}` is no id: engagement_events.{key} has another type");
+            }
+            format!("Postgres cannot be asked: {error}")
+        }),
         Err(_) => Err(format!(
             "Postgres did not answer within {} s",
             PATIENCE.as_secs()

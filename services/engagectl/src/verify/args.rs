@@ -8,6 +8,8 @@ use engagement::event::Micros;
 use engagement::profile::Profile;
 use url::Url;
 
+use crate::moment::Moment;
+
 /// Events that happened in the last minute are left out by default: they may be on their way.
 const ON_THEIR_WAY: i64 = 60_000_000;
 
@@ -24,16 +26,16 @@ reached.
 Examples:
   engagectl verify                                  all but the last minute, as it is now
   engagectl verify --within 60s                     everything, once it has settled
-  engagectl verify --sinks clickhouse --from 2026-01-01T00:00:00Z --to 2026-02-01T00:00:00Z
+  engagectl verify --sinks clickhouse --from 2026-01-01 --to 2026-02-01
   engagectl verify --sinks webhook --receiver http://127.0.0.1:5001 --historical --within 60s
   engagectl verify -o json | jq '.sinks[].differences'")]
 pub struct VerifyArgs {
-    /// Only events that happened at or after this time (RFC 3339).
-    #[arg(long, value_name = "TIME")]
-    pub from: Option<Micros>,
-    /// Only events that happened before this time (RFC 3339), or `now` for no bound. Default: one minute ago, or no
-    /// bound with --within. Redis and webhooks are compared at their own positions, without bounds.
-    #[arg(long, value_name = "TIME", value_parser = until)]
+    /// Only events that happened at or after this time: `2026-01-08T09:00:00Z`, `-2h`, `yesterday`.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub from: Option<Moment>,
+    /// Only events that happened before this time, or `now` for no bound. Default: one minute ago, or no bound with
+    /// --within. Redis and webhooks are compared at their own positions, without bounds.
+    #[arg(long, value_name = "TIME", value_parser = until, allow_hyphen_values = true)]
     pub to: Option<Until>,
     /// What is compared, separated by commas: enriched, clickhouse, redis, webhook (with --receiver).
     #[arg(
@@ -64,10 +66,15 @@ pub struct VerifyArgs {
     /// The endpoint takes events of snapshots and backfills too (`historical = true`): each backfill is then compared apart.
     #[arg(long)]
     pub historical: bool,
-    /// When the endpoint began, if that was in the middle of the log (`start = "latest"`; RFC 3339): of what was written
-    /// before, it may have anything or nothing.
-    #[arg(long, value_name = "TIME", requires = "receiver")]
-    pub since: Option<Micros>,
+    /// When the endpoint began, if that was in the middle of the log (`start = "latest"`): of what was written before, it
+    /// may have anything or nothing.
+    #[arg(
+        long,
+        value_name = "TIME",
+        requires = "receiver",
+        allow_hyphen_values = true
+    )]
+    pub since: Option<Moment>,
 }
 
 /// An upper bound.
@@ -76,21 +83,20 @@ pub enum Until {
     /// None.
     Now,
     /// This time.
-    At(Micros),
+    At(Moment),
 }
 
 fn until(text: &str) -> Result<Until, String> {
     if text == "now" {
         return Ok(Until::Now);
     }
-    let at = text.parse().map(Until::At);
-    at.map_err(|e| format!("{e}; expected `now` or a time such as 2026-01-31T12:00:00Z"))
+    text.parse().map(Until::At)
 }
 
 impl VerifyArgs {
     pub(super) fn options(&self, now: i64) -> Options {
         let to = match (self.to, self.within) {
-            (Some(Until::At(at)), _) => Some(at),
+            (Some(Until::At(at)), _) => Some(at.micros(now)),
             (Some(Until::Now), _) | (None, Some(_)) => None,
             (None, None) => Some(Micros(now - ON_THEIR_WAY)),
         };
@@ -100,7 +106,7 @@ impl VerifyArgs {
             self.sinks.iter().copied().collect()
         };
         Options {
-            from: self.from,
+            from: self.from.map(|from| from.micros(now)),
             to,
             limit: self.limit,
             sinks,
@@ -108,12 +114,12 @@ impl VerifyArgs {
         }
     }
 
-    pub(super) fn receiver(&self) -> Option<ReceiverSource> {
+    pub(super) fn receiver(&self, now: i64) -> Option<ReceiverSource> {
         let url = self.receiver.clone()?;
         Some(ReceiverSource {
             profile: self.profile,
             envelope: self.profile == Profile::Canonical,
-            since: self.since,
+            since: self.since.map(|since| since.micros(now)),
             ..ReceiverSource::new(url, &self.endpoint, self.historical)
         })
     }
@@ -145,6 +151,9 @@ mod tests {
             options(&["--to", "1970-01-01T00:00:01Z"]).to,
             Some(Micros(1_000_000))
         );
+        let past = options(&["--from", "-90s", "--to", "-10s"]);
+        let bounds = (past.from, past.to);
+        assert_eq!(bounds, (Some(Micros(10_000_000)), Some(Micros(90_000_000))));
     }
 
     #[test]
@@ -154,7 +163,7 @@ mod tests {
             line.unwrap_err().to_string()
         };
         assert!(refused(&["--sinks", "kafka"]).contains("enriched, clickhouse, redis, webhook"));
-        assert!(refused(&["--to", "yesterday"]).contains("2026-01-31T12:00:00Z"));
+        assert!(refused(&["--to", "soon"]).contains("2026-01-08T09:00:00Z"));
     }
 
     #[test]
@@ -165,7 +174,7 @@ mod tests {
         let url = ["--receiver", "http://127.0.0.1:5001"];
         let line = Line::try_parse_from([&words[..], &url].concat()).unwrap();
         assert_eq!(
-            line.args.receiver().unwrap().group,
+            line.args.receiver(100_000_000).unwrap().group,
             "webhook-forwarder.demo"
         );
     }
@@ -177,7 +186,7 @@ mod tests {
         assert!(refused.contains("--receiver"), "{refused}");
         let url = ["--receiver", "http://127.0.0.1:5001", "--historical"];
         let line = Line::try_parse_from([&since[..], &url].concat()).unwrap();
-        let receiver = line.args.receiver().unwrap();
+        let receiver = line.args.receiver(100_000_000).unwrap();
         assert_eq!(receiver.since, Some(Micros(1_000_000)));
         let group = receiver.backfill_group();
         assert_eq!(group.unwrap(), "webhook-forwarder.demo.backfill");
