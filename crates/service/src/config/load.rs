@@ -291,10 +291,10 @@ mod tests {
     fn a_file_that_is_no_toml_has_no_other_problems() {
         let (_dir, path) = file("[kafka\nbootstrap_servers = 'a:1'\n");
         let loader = Loader::new(ENV).file(Some(&path));
-        let found = problems(&loader.environment([("PORTS", "x")]));
+        let found = problems(&loader.environment([("SHARE", "x")]));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("not TOML"), "{found:?}");
-        assert!(found[1].contains("PORTS"), "{found:?}");
+        assert!(found[1].contains("SHARE"), "{found:?}");
     }
 
     #[test]
