@@ -20,7 +20,7 @@ clickhouse|chaos|refusals|an_emptied_table_retention_and_a_recreated_topic_are_n
 clickhouse|clickhouse-sink|it|a_table_from_an_older_copy_is_refused_and_the_log_brings_the_rest_once|table restored from an older copy|lane stops|lineage adopt --table refill
 clickhouse|engagectl|it|an_emptied_table_is_filled_again_from_the_first_record_of_the_log|table emptied|lane stops, it was emptied|rebuild clickhouse --execute
 redis|engagectl|it|an_emptied_redis_is_made_anew_under_a_live_stream_and_is_what_it_would_have_been|emptied|exit 78, redis was wiped|rebuild redis --execute
-redis|e2e|e2e|a_redis_emptied_under_load_is_refused_and_made_anew_by_a_rebuild_that_is_killed_half_way|emptied under load|exit 78, redis was wiped|rebuild redis, killed, run again
+redis|e2e|repair|a_redis_emptied_under_load_is_refused_and_made_anew_by_a_rebuild_that_is_killed_half_way|emptied under load|exit 78, redis was wiped|rebuild redis, killed, run again
 redis|redis-aggregator|it|a_wiped_redis_is_recognised_while_running_and_at_the_next_start|emptied|exit 78, redis was wiped|keys and group removed, counts anew
 redis|redis-aggregator|it|an_empty_redis_before_a_log_without_its_beginning_is_refused_unless_that_is_wanted|emptied, log has no beginning|totals would lack what has expired|input.partial_totals = true
 connect-offsets|e2e|e2e|a_worker_that_lost_its_offsets_takes_a_snapshot_again_and_every_sink_is_exact|Connect's offsets deleted|nothing to name|by itself, snapshot, every sink equal

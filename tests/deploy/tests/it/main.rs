@@ -4,6 +4,7 @@
 mod canary;
 mod compose;
 mod docker;
+mod drills;
 mod environment;
 mod kafka;
 mod network;
