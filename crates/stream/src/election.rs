@@ -22,7 +22,7 @@ pub fn once_elected<T>(
     let begun = Instant::now();
     loop {
         let answer = ask();
-        let passes = answer.as_ref().is_err_and(passes_with_an_election);
+        let passes = answer.as_ref().is_err_and(is_of_an_election);
         if !passes || begun.elapsed() >= patience {
             return answer;
         }
@@ -30,7 +30,7 @@ pub fn once_elected<T>(
     }
 }
 
-fn passes_with_an_election(error: &KafkaError) -> bool {
+fn is_of_an_election(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),
@@ -49,6 +49,11 @@ fn passes_with_an_election(error: &KafkaError) -> bool {
                 | Code::BrokerTransportFailure
         )
     )
+}
+
+/// What a client that goes on reading gets over.
+pub(crate) fn passes_by_itself(error: &KafkaError) -> bool {
+    is_a_lost_connection(error) || is_of_an_election(error)
 }
 
 /// A connection that is lost, which the client opens again.

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::metadata::MetadataPartition;
+use rdkafka::metadata::{Metadata, MetadataPartition};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use crate::election::{is_a_lost_connection, once_elected};
+use crate::election::{is_a_lost_connection, once_elected, passes_by_itself};
 use crate::error::LaneError;
 use crate::probe::{SideConsumer, SideContext};
 use crate::record::Record;
@@ -72,12 +72,14 @@ impl Scanner {
     /// # Errors
     /// The broker did not answer.
     pub fn spans(&self) -> Result<Vec<Span>, LaneError> {
-        let metadata = once_elected(ASK, || self.consumer.fetch_metadata(Some(&self.topic), ASK))?;
-        let topics = metadata.topics().iter();
-        let mut partitions: Vec<i32> = topics
-            .flat_map(|topic| topic.partitions().iter().map(MetadataPartition::id))
-            .collect();
-        partitions.sort_unstable();
+        let ask = || {
+            partitions_of(
+                &self.consumer.fetch_metadata(Some(&self.topic), ASK)?,
+                &self.topic,
+            )
+        };
+        let partitions = once_elected(ASK, ask)
+            .map_err(|error| LaneError::retry(format!("topic {}: {error}", self.topic)))?;
         let ends = partitions.into_iter().map(|partition| {
             let ask = || self.consumer.fetch_watermarks(&self.topic, partition, ASK);
             let (from, to) = once_elected(ASK, ask)?;
@@ -95,19 +97,16 @@ impl Scanner {
     /// # Errors
     /// The broker did not answer.
     pub fn since(&self, spans: &[Span], millis: i64) -> Result<Vec<Span>, LaneError> {
+        if spans.is_empty() {
+            // which librdkafka takes for a mistake
+            return Ok(Vec::new());
+        }
         let mut list = TopicPartitionList::new();
         for span in spans {
             let at = Offset::Offset(millis);
             list.add_partition_offset(&self.topic, span.partition, at)?;
         }
-        let ask = || {
-            let found = self.consumer.offsets_for_times(list.clone(), ASK)?;
-            // a partition that was not asked would look like one to which nothing was written since
-            for one in found.elements() {
-                one.error()?;
-            }
-            Ok(found)
-        };
+        let ask = || answered(self.consumer.offsets_for_times(list.clone(), ASK)?);
         let found = once_elected(ASK, ask)?;
         let first = |span: &Span| {
             let element = found.find_partition(&self.topic, span.partition)?;
@@ -130,7 +129,8 @@ impl Scanner {
         for partition in partitions {
             list.add_partition(&self.topic, *partition);
         }
-        let committed = once_elected(ASK, || self.consumer.committed_offsets(list.clone(), ASK))?;
+        let ask = || answered(self.consumer.committed_offsets(list.clone(), ASK)?);
+        let committed = once_elected(ASK, ask)?;
         let known = committed.elements().into_iter().filter_map(|element| {
             let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
             Some((element.partition(), offset))
@@ -155,8 +155,10 @@ impl Scanner {
             match self.consumer.poll(Duration::from_millis(100)) {
                 None if heard.elapsed() > SILENCE => return Err(self.silent(&open)),
                 None => continue,
-                Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
-                Some(Err(error)) if is_a_lost_connection(&error) && heard.elapsed() < SILENCE => {
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.ends(partition, &mut open)?;
+                }
+                Some(Err(error)) if passes_by_itself(&error) && heard.elapsed() < SILENCE => {
                     continue;
                 }
                 Some(Err(error)) => return Err(error.into()),
@@ -207,6 +209,14 @@ impl Scanner {
         Ok(())
     }
 
+    /// A partition has told its last record. A leader that has just been chosen may not know of all that it has.
+    fn ends(&self, partition: i32, open: &mut BTreeMap<i32, i64>) -> Result<(), LaneError> {
+        let ask = || self.consumer.fetch_watermarks(&self.topic, partition, ASK);
+        let (_, end) = once_elected(ASK, ask)?;
+        open.retain(|number, to| *number != partition || *to > end);
+        Ok(())
+    }
+
     fn silent(&self, open: &BTreeMap<i32, i64>) -> LaneError {
         LaneError::retry(format!(
             "topic {}: nothing came for {} s of partitions {:?}",
@@ -215,4 +225,35 @@ impl Scanner {
             open.keys().collect::<Vec<_>>()
         ))
     }
+}
+
+/// The partitions of a topic, in their order; empty when there is no such topic.
+///
+/// # Errors
+/// The topic may not be seen, or nobody leads it for the moment.
+pub fn partitions_of(metadata: &Metadata, topic: &str) -> KafkaResult<Vec<i32>> {
+    use RDKafkaErrorCode as Code;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Ok(Vec::new());
+    };
+    match found.error().map(Code::from) {
+        None => {}
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => return Ok(Vec::new()),
+        Some(code) => return Err(KafkaError::MetadataFetch(code)),
+    }
+    let mut partitions: Vec<i32> = found
+        .partitions()
+        .iter()
+        .map(MetadataPartition::id)
+        .collect();
+    partitions.sort_unstable();
+    Ok(partitions)
+}
+
+/// A partition for which there is no answer would look like one that has nothing.
+fn answered(list: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+    for element in list.elements() {
+        element.error()?;
+    }
+    Ok(list)
 }

@@ -10,6 +10,7 @@ mod purge;
 mod redrive;
 mod show;
 mod stats;
+mod summary;
 #[cfg(test)]
 mod testing;
 mod topics;
@@ -30,8 +31,10 @@ use crate::Outcome;
 use crate::cli::Output;
 use crate::config::Config;
 use filter::Filter;
-use redrive::Reader;
-use topics::Keep;
+use list::Newest;
+use stats::Counts;
+use summary::Summary;
+use topics::{Known, Marks, fold};
 
 /// How many letters nobody has sent back, by service or endpoint.
 ///
@@ -39,8 +42,16 @@ use topics::Keep;
 /// The broker does not answer (69).
 pub(crate) async fn open(config: &Config) -> Result<BTreeMap<String, u64>, Failure> {
     let filter = Filter::of(&FilterArgs::default(), service::clock::now())?;
-    let counts = topics::count(&config.kafka, &filter, Reader::of(config)).await?;
-    Ok(counts.unsent())
+    Ok(count(config, &filter).await?.unsent())
+}
+
+async fn count(config: &Config, filter: &Filter) -> Result<Counts, Failure> {
+    let add = |counts: &mut Counts, known: &Known, letter: Letter| {
+        let sent_to = known.sent_to(&letter.at).cloned();
+        counts.add(Summary::of(letter), sent_to);
+    };
+    let counted = fold(&config.kafka, filter, Marks::First, Counts::default(), add);
+    counted.await.map(|(counts, _)| counts)
 }
 
 /// Where the letters of all services stand that are wanted, in that order; reads only.
@@ -52,12 +63,12 @@ pub(crate) async fn places(
     is_wanted: impl Fn(&Letter) -> bool + Send + 'static,
 ) -> Result<Vec<Place>, Failure> {
     let all = Filter::of(&FilterArgs::default(), service::clock::now())?;
-    let keep = move |places: &mut Vec<Place>, letter: Letter| {
+    let keep = move |places: &mut Vec<Place>, _: &Known, letter: Letter| {
         if is_wanted(&letter) {
             places.push(letter.at);
         }
     };
-    let mut places = topics::fold(kafka, &all, Vec::new(), keep).await?;
+    let (mut places, _) = fold(kafka, &all, Marks::Along, Vec::new(), keep).await?;
     places.sort();
     Ok(places)
 }
@@ -76,13 +87,17 @@ pub(crate) async fn run(
     match command {
         DlqCommand::Ls(args) => {
             let filter = Filter::of(&args.filter, now)?;
-            let newest = Keep::Newest(args.limit);
-            let found = topics::find(&config.kafka, &filter, newest, Reader::of(config)).await?;
-            crate::cli::print(&list::letters(&found, output));
+            let newest = Newest::new(args.limit);
+            let add = |newest: &mut Newest, _: &Known, letter: Letter| {
+                newest.add(Summary::of(letter));
+            };
+            let listed = fold(&config.kafka, &filter, Marks::Along, newest, add);
+            let (newest, known) = listed.await?;
+            crate::cli::print(&newest.shown(&known, output));
         }
         DlqCommand::Stats(args) => {
             let filter = Filter::of(&args.filter, now)?;
-            let counts = topics::count(&config.kafka, &filter, Reader::of(config)).await?;
+            let counts = count(config, &filter).await?;
             crate::cli::print(&counts.shown(output));
         }
         DlqCommand::Show(args) => show::run(config, args, output).await?,

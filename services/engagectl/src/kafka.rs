@@ -23,6 +23,8 @@ pub(crate) async fn ask<T: Send + 'static>(
 pub(crate) fn unanswered(error: impl Display) -> Failure {
     Failure::unavailable("Kafka cannot be asked")
         .cause(error.to_string())
-        .remedy("look whether KAFKA_BOOTSTRAP_SERVERS names the brokers")
+        .remedy(
+            "look whether KAFKA_BOOTSTRAP_SERVERS names the brokers, and whether its user may do what `engagectl access kafka` lists",
+        )
         .next("engagectl check")
 }

@@ -57,8 +57,8 @@ Example:
 pub struct LsArgs {
     #[command(flatten)]
     pub(super) filter: FilterArgs,
-    /// How many are shown.
-    #[arg(long, default_value_t = 100)]
+    /// How many are shown, the newest; at most 100000.
+    #[arg(long, default_value_t = 100, value_parser = limit)]
     pub limit: usize,
 }
 
@@ -165,6 +165,15 @@ pub struct PurgeArgs {
     /// Print the plan and delete nothing; this is the default.
     #[arg(long, conflicts_with = "execute")]
     pub dry_run: bool,
+}
+
+/// What is shown is kept in memory meanwhile.
+fn limit(text: &str) -> Result<usize, String> {
+    const MOST: usize = 100_000;
+    let read = text.parse().ok().filter(|limit| *limit <= MOST);
+    read.ok_or_else(|| {
+        format!("{text:?} is no number up to {MOST}; `engagectl dlq export` writes all letters")
+    })
 }
 
 /// A run that writes nothing for long looks like one that has died.

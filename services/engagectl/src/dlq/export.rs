@@ -13,7 +13,7 @@ use stream::KafkaSettings;
 use stream::dead_letter::Letter;
 
 use super::filter::Filter;
-use super::topics;
+use super::topics::{Known, Marks, fold};
 
 /// What became of the lines.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ struct Written {
 /// The broker does not answer (69), or standard output takes no more (70).
 pub(super) async fn run(kafka: &KafkaSettings, filter: &Filter) -> Result<(), Failure> {
     let mut out = std::io::BufWriter::new(std::io::stdout());
-    let write = move |written: &mut Written, letter: Letter| {
+    let write = move |written: &mut Written, _: &Known, letter: Letter| {
         if written.failed.is_some() {
             return;
         }
@@ -37,7 +37,8 @@ pub(super) async fn run(kafka: &KafkaSettings, filter: &Filter) -> Result<(), Fa
             Err(error) => written.failed = Some(error),
         }
     };
-    let written = topics::fold(kafka, filter, Written::default(), write).await?;
+    let folded = fold(kafka, filter, Marks::Along, Written::default(), write);
+    let (written, _) = folded.await?;
     match written.failed {
         // the reader has had enough (`| head`)
         Some(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

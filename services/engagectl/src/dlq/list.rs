@@ -8,35 +8,72 @@ use serde_json::{Value, json};
 use stream::dead_letter::Place;
 
 use super::stats::counted;
-use super::topics::{Found, Summary};
+use super::summary::Summary;
+use super::topics::Known;
 use crate::cli::Output;
 
-/// The letters that were kept, the newest last.
-pub(super) fn letters(found: &Found, output: Output) -> String {
-    let mut shown: Vec<&Summary> = found.letters.iter().collect();
-    shown.sort_by_key(|letter| letter.failed_at);
-    let left_out = found.more;
-    match output {
-        Output::Json => {
-            let value = |letter: &&Summary| value(letter, found.sent_to(letter));
-            let letters: Vec<Value> = shown.iter().map(value).collect();
-            format!(
-                "{:#}\n",
-                json!({ "letters": letters, "left_out": left_out })
-            )
+/// Letters that are kept before the older ones go.
+const ROOM: usize = 1000;
+
+/// The letters that failed last.
+#[derive(Debug)]
+pub(super) struct Newest {
+    most: usize,
+    letters: Vec<Summary>,
+    older: u64,
+}
+
+impl Newest {
+    /// So many at most.
+    pub(super) const fn new(most: usize) -> Self {
+        Self {
+            most,
+            letters: Vec::new(),
+            older: 0,
         }
-        Output::Table => text(found, &shown, left_out),
+    }
+
+    /// One more, in whatever order.
+    pub(super) fn add(&mut self, letter: Summary) {
+        self.letters.push(letter);
+        // not at each letter, so that it costs nothing
+        if self.letters.len() >= ROOM + 2 * self.most {
+            self.drop_older();
+        }
+    }
+
+    fn drop_older(&mut self) {
+        let older = self.letters.len().saturating_sub(self.most);
+        self.letters.sort_by_key(|letter| letter.failed_at);
+        self.letters.drain(..older);
+        self.older += older as u64;
+    }
+
+    /// A list of them, the newest last.
+    pub(super) fn shown(mut self, known: &Known, output: Output) -> String {
+        self.drop_older();
+        match output {
+            Output::Json => {
+                let value = |letter: &Summary| value(letter, known.sent_to(&letter.at));
+                let letters: Vec<Value> = self.letters.iter().map(value).collect();
+                format!(
+                    "{:#}\n",
+                    json!({ "letters": letters, "left_out": self.older })
+                )
+            }
+            Output::Table => text(known, &self.letters, self.older),
+        }
     }
 }
 
-fn text(found: &Found, shown: &[&Summary], left_out: u64) -> String {
+fn text(known: &Known, shown: &[Summary], left_out: u64) -> String {
     let mut text = String::new();
     for letter in shown {
         let origin = letter
             .origin
             .as_ref()
             .map_or_else(|| "unknown".to_owned(), ToString::to_string);
-        let redriven = match (found.sent_to(letter), letter.redrives) {
+        let redriven = match (known.sent_to(&letter.at), letter.redrives) {
             (Some(place), _) => format!("  redriven to {place}"),
             (None, 0) => String::new(),
             (None, times) => format!("  failed again after {times} redrives"),
@@ -115,17 +152,11 @@ pub(super) mod tests {
             epoch: Some(0),
             content: Some("c1".into()),
             bytes: 7,
-            still_rejected: None,
         }
     }
 
-    fn found() -> Found {
-        let mut found = Found {
-            letters: [(1, "a"), (2, "b"), (3, "a")]
-                .map(|(offset, reason)| summary(offset, reason))
-                .to_vec(),
-            ..Found::default()
-        };
+    fn known() -> Known {
+        let mut known = Known::default();
         let mut progress = Progress::default();
         let done = RedriveMark::Done {
             run: "r".into(),
@@ -134,23 +165,42 @@ pub(super) mod tests {
         };
         progress.take(Some(done), 0);
         let partition = ("engagement.dlq.enricher".to_owned(), 3);
-        found.progress.insert(partition, progress);
-        found
+        known.progress.insert(partition, progress);
+        known
+    }
+
+    fn newest(of: [i64; 3]) -> Newest {
+        let mut newest = Newest::new(2);
+        for offset in of {
+            newest.add(summary(offset, "a"));
+        }
+        newest
     }
 
     #[test]
     fn the_newest_letters_are_shown_last_and_what_is_left_out_is_counted() {
-        let mut found = found();
-        found.drop_older(2);
-        let text = letters(&found, Output::Table);
+        let text = newest([3, 1, 2]).shown(&known(), Output::Table);
         assert!(!text.contains("3:1 "), "{text}");
         assert!(text.find("3:2 ").unwrap() < text.find("3:3 ").unwrap());
         assert!(text.contains("redriven to cdc/3/500"));
         assert!(text.contains("2 shown, an older one left out"));
         assert!(text.contains("it ends here"), "one line each: {text}");
-        let value: Value = serde_json::from_str(&letters(&found, Output::Json)).unwrap();
+        let value = newest([1, 2, 3]).shown(&known(), Output::Json);
+        let value: Value = serde_json::from_str(&value).unwrap();
         assert_eq!(value["left_out"], 1);
         assert_eq!(value["letters"][0]["redriven_to"], "cdc/3/500");
         assert_eq!(value["letters"][1]["origin"], "cdc/3/103");
+    }
+
+    #[test]
+    fn a_flood_of_letters_leaves_no_more_than_there_is_room_for() {
+        let mut newest = Newest::new(2);
+        for offset in 0..10_000 {
+            newest.add(summary(offset, "a"));
+            assert!(newest.letters.len() <= ROOM + 4);
+        }
+        let text = newest.shown(&known(), Output::Table);
+        assert!(text.contains("9998 older ones"), "{text}");
+        assert!(text.contains("3:9999 "), "{text}");
     }
 }

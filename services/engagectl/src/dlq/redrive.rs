@@ -5,6 +5,7 @@
 mod copies;
 mod earlier;
 mod judge;
+mod plan;
 mod presence;
 mod progress;
 mod readers;
@@ -12,46 +13,26 @@ mod send;
 mod sent;
 mod settle;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use engagement::event::Micros;
 use serde_json::{Value, json};
 use service::{Exit, Failure};
+use stream::dead_letter::Letter;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use judge::{Facts, Reader, Refusal, Verdict};
 pub(super) use progress::Progress;
 
 use super::args::RedriveArgs;
 use super::filter::Filter;
-use super::topics::{Found, Keep, Summary, find};
+use super::topics::{Known, Marks, fold};
 use crate::Outcome;
 use crate::cli::Output;
 use crate::config::Config;
+use judge::{Facts, Reader};
+use plan::{MOST, Plan, Refused};
 use send::Sender;
 use sent::Sent;
-
-/// Letters of one partition that are sent, in their order, and where to.
-#[derive(Debug)]
-pub(super) struct Work<'a> {
-    /// Dead-letter topic and partition.
-    partition: (&'a str, i32),
-    target: &'a str,
-    letters: Vec<&'a Summary>,
-}
-
-/// What is to be done with all letters found.
-#[derive(Debug, Default)]
-struct Plan<'a> {
-    work: Vec<Work<'a>>,
-    to_send: u64,
-    done: u64,
-    /// By consumer and refusal: how many, and one of them.
-    refused: BTreeMap<(String, Refusal), (u64, &'a Summary)>,
-    /// Letters of the enricher are among those sent.
-    to_enricher: bool,
-}
 
 /// Plans, prints, and with `--execute` sends.
 ///
@@ -64,11 +45,6 @@ pub(super) async fn run(
     stop: CancellationToken,
 ) -> Result<Outcome, Failure> {
     let filter = Filter::of(&args.filter, service::clock::now())?;
-    let keep = match args.again {
-        true => Keep::All,
-        false => Keep::Unsent,
-    };
-    let found = find(&config.kafka, &filter, keep, Reader::of(config)).await?;
     let facts = Facts {
         cdc: config.topics.cdc.clone(),
         enriched: config.topics.enriched.clone(),
@@ -77,99 +53,67 @@ pub(super) async fn run(
         max_redrives: args.max_redrives,
         again: args.again,
     };
-    let verdicts: Vec<Verdict> = verdicts(&found, &facts);
-    let plan = plan(&found, &verdicts);
+    let reader = Reader::of(config);
+    let take = move |plan: &mut Plan, known: &Known, letter: Letter| {
+        let done = known.sent_to(&letter.at);
+        plan.take(&facts, &reader, letter, done);
+    };
+    let planned = fold(&config.kafka, &filter, Marks::First, Plan::default(), take);
+    let (plan, known) = planned.await?;
     if !args.execute {
-        crate::cli::print(&match output {
-            Output::Table => text(&plan, found.more, None),
-            Output::Json => format!("{:#}\n", value(&plan, found.more, None)),
-        });
+        print(&plan, None, output);
         return Ok(Outcome(None));
+    }
+    if args.again && plan.more > 0 {
+        return Err(Failure::usage(format!(
+            "{} letters pass, and --again, which does not remember what it has sent, sends {MOST} at most",
+            plan.to_send + plan.more
+        ))
+        .remedy("narrow it: --since, --until, --reason, --origin"));
     }
     let (begun, sender) = (
         service::clock::now(),
         Sender::open(config, args, plan.to_send, stop.clone())?,
     );
-    let mut sent = sender.send(&plan.work, &found).await?;
+    let mut sent = sender.send(plan.work(), &known).await?;
     let settled = settle::settle(config, &sent, Micros(begun), args.wait, &stop);
     sent.settled = settled.await?;
-    crate::cli::print(&match output {
-        Output::Table => text(&plan, found.more, Some(&sent)),
-        Output::Json => format!("{:#}\n", value(&plan, found.more, Some(&sent))),
-    });
-    Ok(Outcome(exit(&plan, &sent, found.more)))
+    print(&plan, Some(&sent), output);
+    Ok(Outcome(exit(&plan, &sent)))
 }
 
-fn exit(plan: &Plan<'_>, sent: &Sent, more: u64) -> Option<Exit> {
+fn print(plan: &Plan, sent: Option<&Sent>, output: Output) {
+    crate::cli::print(&match output {
+        Output::Table => text(plan, sent),
+        Output::Json => format!("{:#}\n", value(plan, sent)),
+    });
+}
+
+fn exit(plan: &Plan, sent: &Sent) -> Option<Exit> {
     let settled = sent.sent + sent.found + sent.failed.len() as u64;
-    if settled < plan.to_send || more > 0 {
+    if settled < plan.to_send || plan.more > 0 {
         return Some(Exit::TryAgain);
     }
     let is_good = sent.failed.is_empty() && sent.settled.is_good();
     (!is_good).then_some(Exit::Repair)
 }
 
-fn verdicts(found: &Found, facts: &Facts) -> Vec<Verdict> {
-    let letters = found.letters.iter();
-    letters
-        .map(|letter| facts.judge(letter, found.sent_to(letter)))
-        .collect()
-}
-
-/// Letters stand by topic and partition, so each partition's are together.
-fn plan<'a>(found: &'a Found, verdicts: &'a [Verdict]) -> Plan<'a> {
-    let mut plan = Plan {
-        done: found.done,
-        ..Plan::default()
-    };
-    for (letter, verdict) in found.letters.iter().zip(verdicts) {
-        match verdict {
-            Verdict::Done(_) => plan.done += 1,
-            Verdict::Refused(refusal) => {
-                let group = (letter.consumer(), refusal.clone());
-                plan.refused.entry(group).or_insert((0, letter)).0 += 1;
-            }
-            Verdict::Send(target) => {
-                plan.to_send += 1;
-                plan.to_enricher |= letter.service == "enricher";
-                let partition = (letter.at.topic.as_str(), letter.at.partition);
-                match plan.work.last_mut() {
-                    Some(work) if work.partition == partition => work.letters.push(letter),
-                    _ => plan.work.push(Work {
-                        partition,
-                        target,
-                        letters: vec![letter],
-                    }),
-                }
-            }
-        }
-    }
-    plan
-}
-
-/// How many letters go where.
-fn targets<'a>(plan: &Plan<'a>) -> BTreeMap<(String, &'a str), u64> {
-    let mut targets = BTreeMap::new();
-    for work in &plan.work {
-        for letter in &work.letters {
-            *targets.entry((letter.consumer(), work.target)).or_insert(0) += 1;
-        }
-    }
-    targets
-}
-
 const NOT_IN_REDIS: &str = "Redis leaves redriven events out: it keeps no ids, and would count them twice if they were ever sent twice";
 
-fn text(plan: &Plan<'_>, more: u64, sent: Option<&Sent>) -> String {
+fn text(plan: &Plan, sent: Option<&Sent>) -> String {
     let mut text = String::new();
-    for ((consumer, target), count) in targets(plan) {
+    let targets = plan.targets();
+    for ((consumer, target), count) in &targets {
         let _ = writeln!(text, "{count:>7}  {consumer:<24} to {target}");
     }
-    for ((consumer, refusal), (count, sample)) in &plan.refused {
+    for ((consumer, refusal), Refused { letters, sample }) in &plan.refused {
+        let (at, message) = sample;
+        let message = message.as_deref().map_or_else(String::new, |message| {
+            format!(": {}", super::list::one_line(message))
+        });
         let _ = writeln!(
             text,
-            "{count:>7}  {consumer:<24} stay: {refusal}\n         such as {}\n         {}",
-            sample.at,
+            "{letters:>7}  {consumer:<24} stay: {refusal}\n         such as {at}{message}\n         {}",
             refusal.remedy()
         );
     }
@@ -180,13 +124,14 @@ fn text(plan: &Plan<'_>, more: u64, sent: Option<&Sent>) -> String {
             plan.done
         );
     }
-    if more > 0 {
+    if plan.more > 0 {
         let _ = writeln!(
             text,
-            "{more:>7}  more were not looked at: run it again after these, or narrow it (--since, --until, --reason, --origin)"
+            "{:>7}  more would be sent: run it again after these, or narrow it (--since, --until, --reason, --origin)",
+            plan.more
         );
     }
-    if plan.to_enricher {
+    if targets.keys().any(|(consumer, _)| consumer == "enricher") {
         let _ = writeln!(text, "{NOT_IN_REDIS}");
     }
     let _ = match sent {
@@ -201,18 +146,20 @@ fn text(plan: &Plan<'_>, more: u64, sent: Option<&Sent>) -> String {
     text
 }
 
-fn value(plan: &Plan<'_>, more: u64, sent: Option<&Sent>) -> Value {
-    let targets: Vec<Value> = targets(plan)
+fn value(plan: &Plan, sent: Option<&Sent>) -> Value {
+    let targets: Vec<Value> = plan
+        .targets()
         .into_iter()
         .map(|((consumer, target), count)| json!({ "service": consumer, "topic": target, "letters": count }))
         .collect();
     let refused: Vec<Value> = plan
         .refused
         .iter()
-        .map(|((consumer, refusal), (count, sample))| {
+        .map(|((consumer, refusal), Refused { letters, sample })| {
+            let (at, message) = sample;
             json!({
-                "service": consumer, "letters": count, "why": refusal.to_string(), "remedy": refusal.remedy(),
-                "sample": sample.at.to_string(),
+                "service": consumer, "letters": letters, "why": refusal.to_string(), "remedy": refusal.remedy(),
+                "sample": at.to_string(), "message": message,
             })
         })
         .collect();
@@ -221,7 +168,7 @@ fn value(plan: &Plan<'_>, more: u64, sent: Option<&Sent>) -> Value {
         "targets": targets,
         "refused": refused,
         "redriven_before": plan.done,
-        "not_looked_at": more,
+        "more": plan.more,
         "executed": sent.is_some(),
         "sent": sent.map(|sent| sent.sent),
         "found_sent": sent.map(|sent| sent.found),
@@ -233,78 +180,93 @@ fn value(plan: &Plan<'_>, more: u64, sent: Option<&Sent>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dlq::list::tests::summary;
+    use crate::dlq::testing::{LetterOf, letter};
 
-    fn found() -> Found {
-        let mut other = summary(4, "refused");
-        other.at.partition = 4;
-        other.origin = "cdc/4/9".parse().ok();
-        let mut redis = summary(5, "duration");
-        redis.service = "redis-aggregator".into();
-        Found {
-            letters: vec![summary(1, "a"), summary(2, "a"), other, redis],
-            ..Found::default()
-        }
-    }
+    const CHANGE: &[u8] = br#"{"op":"c","after":{"id":7,"content_id":"c1","event_type":"play","event_ts":"2026-01-08T14:21:52Z"},"source":{"lsn":5,"sequence":"[\"4\",\"5\"]","txId":1,"ts_ms":1767882112000}}"#;
 
-    fn facts() -> Facts {
-        Facts {
+    /// Two letters of partition 3, one of partition 4, one of Redis, and two that would be given up again for two values.
+    fn planned() -> Plan {
+        let facts = Facts {
             cdc: "cdc".into(),
             enriched: "enriched".into(),
             backfill: "backfill".into(),
             readers: ["enricher".to_owned()].into(),
             max_redrives: 3,
             again: false,
+        };
+        let reader = Reader::of(&Config::default());
+        let of = |service, payload, partition, offset| {
+            let mut letter = letter(&LetterOf {
+                service,
+                payload,
+                ..LetterOf::default()
+            });
+            letter.at.partition = partition;
+            letter.at.offset = offset;
+            letter.origin = format!("cdc/{partition}/9").parse().ok();
+            letter
+        };
+        let mut plan = Plan::default();
+        for letter in [
+            of("enricher", CHANGE, 3, 1),
+            of("enricher", CHANGE, 4, 7),
+            of("enricher", CHANGE, 3, 2),
+            of("redis-aggregator", CHANGE, 3, 5),
+            of("enricher", b"{\"op\":", 3, 3),
+            of("enricher", b"{\"op\":\"c\",", 3, 4),
+        ] {
+            plan.take(&facts, &reader, letter, None);
         }
+        plan
     }
 
     #[test]
     fn the_plan_groups_what_goes_by_partition_and_what_stays_by_reason() {
-        let found = found();
-        let verdicts = verdicts(&found, &facts());
-        let plan = plan(&found, &verdicts);
+        let plan = planned();
         let work: Vec<_> = plan
-            .work
-            .iter()
+            .work()
             .map(|work| (work.partition.1, work.letters.len()))
             .collect();
         assert_eq!(work, [(3, 2), (4, 1)]);
-        let text = text(&plan, 0, None);
-        assert!(
-            text.contains("3  enricher                 to cdc"),
-            "{text}"
-        );
-        assert!(text.contains("1  redis-aggregator         stay: redis-aggregator keeps no ids"));
-        assert!(text.contains("--execute sends 3 letters"));
-        assert!(text.contains(NOT_IN_REDIS));
-        let value = value(&plan, 0, None);
+        let text = text(&plan, None);
+        for part in [
+            "3  enricher                 to cdc",
+            "1  redis-aggregator         stay: redis-aggregator keeps no ids",
+            "2  enricher                 stay: the enricher would give it up again: malformed_json\n",
+            "such as engagement.dlq.enricher/3/3: ",
+            "--execute sends 3 letters",
+            NOT_IN_REDIS,
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let value = value(&plan, None);
         assert_eq!(
             (&value["to_send"], &value["executed"]),
             (&json!(3), &json!(false))
         );
-        assert_eq!(value["refused"][0]["letters"], 1);
+        assert_eq!(value["refused"][0]["letters"], 2);
     }
 
     #[test]
     fn a_run_that_was_stopped_says_try_again_and_one_with_a_failure_repair() {
-        let found = found();
-        let verdicts = verdicts(&found, &facts());
-        let plan = plan(&found, &verdicts);
+        let plan = planned();
         let sent = |sent, failed: &[&str]| Sent {
             sent,
             found: 0,
             failed: failed
                 .iter()
-                .map(|text| (summary(1, "a").at, (*text).to_owned()))
+                .map(|text| ("dlq/3/1".parse().unwrap(), (*text).to_owned()))
                 .collect(),
             ..Sent::default()
         };
-        assert_eq!(exit(&plan, &sent(3, &[]), 0), None);
-        assert_eq!(exit(&plan, &sent(2, &[]), 0), Some(Exit::TryAgain));
-        assert_eq!(exit(&plan, &sent(2, &["too large"]), 0), Some(Exit::Repair));
-        assert_eq!(exit(&plan, &sent(3, &[]), 7), Some(Exit::TryAgain));
+        assert_eq!(exit(&plan, &sent(3, &[])), None);
+        assert_eq!(exit(&plan, &sent(2, &[])), Some(Exit::TryAgain));
+        assert_eq!(exit(&plan, &sent(2, &["too large"])), Some(Exit::Repair));
         let mut dropped = sent(3, &[]);
         dropped.settled.dropped = 1;
-        assert_eq!(exit(&plan, &dropped, 0), Some(Exit::Repair));
+        assert_eq!(exit(&plan, &dropped), Some(Exit::Repair));
+        let mut more = planned();
+        more.more = 7;
+        assert_eq!(exit(&more, &sent(3, &[])), Some(Exit::TryAgain));
     }
 }

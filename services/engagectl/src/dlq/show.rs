@@ -11,7 +11,8 @@ use stream::dead_letter::Letter;
 
 use super::args::{FilterArgs, ShowArgs};
 use super::filter::Filter;
-use super::{list, topics};
+use super::list;
+use super::topics::{Known, Marks, fold};
 use crate::cli::Output;
 use crate::config::Config;
 
@@ -29,12 +30,13 @@ pub(super) async fn run(config: &Config, args: &ShowArgs, output: Output) -> Res
     };
     let filter = Filter::of(&filter, service::clock::now())?;
     let place = args.place.clone();
-    let keep = move |found: &mut Vec<Letter>, letter: Letter| {
+    let keep = move |found: &mut Vec<Letter>, _: &Known, letter: Letter| {
         if place.is(&letter) && found.len() < MOST {
             found.push(letter);
         }
     };
-    let found = topics::fold(&config.kafka, &filter, Vec::new(), keep).await?;
+    let folded = fold(&config.kafka, &filter, Marks::Along, Vec::new(), keep);
+    let (found, _) = folded.await?;
     if found.is_empty() {
         return Err(
             Failure::usage("no letter is there, and none is of a record that was")

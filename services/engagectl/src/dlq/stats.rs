@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stream::dead_letter::Place;
 
 use super::list::{one_line, value};
-use super::topics::Summary;
+use super::summary::Summary;
 use crate::cli::Output;
 
 /// By service or endpoint, and reason.

@@ -10,10 +10,10 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::groups::{GroupInfo, GroupMemberInfo};
-use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 use stream::election::once_elected;
 use stream::probe::{Probe, SideConsumer, SideContext};
+use stream::scan::partitions_of;
 use stream::{KafkaSettings, Record};
 
 use crate::config::Config;
@@ -121,7 +121,7 @@ impl Watched {
     /// What there is to know of each group now, with those of all webhook endpoints. Blocks.
     pub(crate) fn look(&self) -> KafkaResult<Vec<Group>> {
         let asking = consumer(&self.kafka, self.name)?;
-        let list = asking.fetch_group_list(None, ASK)?;
+        let list = once_elected(ASK, || asking.fetch_group_list(None, ASK))?;
         let members: BTreeMap<String, Vec<Member>> = list
             .groups()
             .iter()
@@ -184,7 +184,7 @@ pub(crate) fn who<C: ConsumerContext>(
     asking: &BaseConsumer<C>,
     group: &str,
 ) -> KafkaResult<Vec<String>> {
-    let list = asking.fetch_group_list(Some(group), ASK)?;
+    let list = once_elected(ASK, || asking.fetch_group_list(Some(group), ASK))?;
     let members = list.groups().iter().flat_map(members);
     Ok(members
         .map(|member| format!("{} at {}", member.client, member.host))
@@ -207,15 +207,13 @@ fn members(group: &GroupInfo) -> Vec<Member> {
 
 /// Start and end of each partition; empty where there is no such topic.
 fn ends(asking: &SideConsumer, topic: &str) -> KafkaResult<BTreeMap<i32, (i64, i64)>> {
-    let metadata = once_elected(ASK, || asking.fetch_metadata(Some(topic), ASK))?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let mut ends = BTreeMap::new();
-    for partition in found.map_or(&[][..], MetadataTopic::partitions) {
-        let ask = || asking.fetch_watermarks(topic, partition.id(), ASK);
-        let log = once_elected(ASK, ask)?;
-        ends.insert(partition.id(), log);
-    }
-    Ok(ends)
+    let ask = || partitions_of(&asking.fetch_metadata(Some(topic), ASK)?, topic);
+    let partitions = once_elected(ASK, ask)?.into_iter();
+    let log = |partition| {
+        let ask = || asking.fetch_watermarks(topic, partition, ASK);
+        Ok((partition, once_elected(ASK, ask)?))
+    };
+    partitions.map(log).collect()
 }
 
 fn places(

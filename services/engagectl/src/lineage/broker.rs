@@ -156,7 +156,7 @@ impl Broker {
     async fn count_partitions(&self) -> Result<i32, Failure> {
         let topic = self.enriched.clone();
         let found = self.blocking("engagectl-lineage", move |consumer| {
-            let metadata = consumer.fetch_metadata(Some(&topic), ASK)?;
+            let metadata = once_elected(ASK, || consumer.fetch_metadata(Some(&topic), ASK))?;
             Ok(metadata
                 .topics()
                 .iter()
@@ -179,7 +179,7 @@ impl Broker {
             self.enricher = self.commits(&groups.enricher, &self.cdc).await?;
         }
         let listed = self.blocking("engagectl-lineage", |consumer| {
-            let list = consumer.fetch_group_list(None, ASK)?;
+            let list = once_elected(ASK, || consumer.fetch_group_list(None, ASK))?;
             Ok(list
                 .groups()
                 .iter()

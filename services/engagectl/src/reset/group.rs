@@ -147,7 +147,7 @@ impl Group {
     async fn committed(&self) -> Result<BTreeMap<i32, Committed>, Failure> {
         let topic = self.topic.clone();
         self.ask(move |consumer| {
-            let metadata = consumer.fetch_metadata(Some(&topic), ASK)?;
+            let metadata = once_elected(ASK, || consumer.fetch_metadata(Some(&topic), ASK))?;
             let mut list = TopicPartitionList::new();
             let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
             for partition in partitions {

@@ -10,6 +10,7 @@ use engagement::event::{EnrichedEvent, Lane, Micros, Source};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use service::Failure;
 use service::traces::SpanContext;
+use stream::election::once_elected;
 use stream::probe::Probe;
 use stream::resume::source_position;
 use stream::scan::{Scanner, Span};
@@ -87,7 +88,7 @@ impl Log {
         let asked = settings.probe_config(NAME);
         let groups = kafka::ask(move || {
             let consumer: BaseConsumer = asked.create()?;
-            let list = consumer.fetch_group_list(None, ASK)?;
+            let list = once_elected(ASK, || consumer.fetch_group_list(None, ASK))?;
             let names = list.groups().iter().map(|group| group.name().to_owned());
             Ok(names.collect::<Vec<_>>())
         });

@@ -11,9 +11,9 @@ use stream::OutRecord;
 use stream::dead_letter::{Entry, Letter};
 use stream::redrive::{Redrive, to_enricher, to_reader};
 
-use super::Work;
+use super::plan::Work;
 use super::send::Sender;
-use crate::dlq::topics::Summary;
+use crate::dlq::summary::Summary;
 use crate::kafka::unanswered;
 
 /// Offsets that are read in one go where the letters stand close together.
@@ -24,11 +24,11 @@ impl Sender {
     pub(super) async fn read<'a>(
         &mut self,
         topic: &Arc<str>,
-        work: &Work<'_>,
+        work: &Work,
         letters: &[&'a Summary],
     ) -> Result<Vec<(&'a Summary, OutRecord)>, Failure> {
         let (partition, now) = (work.partition.1, Micros(service::clock::now()));
-        let target = Arc::<str>::from(work.target);
+        let target = Arc::<str>::from(work.target.as_str());
         let mut copies = Vec::with_capacity(letters.len());
         for chunk in letters.chunk_by(|a, b| b.at.offset - a.at.offset < CLOSE) {
             let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else {

@@ -5,19 +5,19 @@
 
 use std::collections::BTreeSet;
 
-use engagement::envelope::{CdcRecord, Parser, RejectKind, TableSchema};
+use engagement::envelope::{CdcRecord, Parser, TableSchema};
 use stream::dead_letter::{Letter, Place};
 
 use crate::config::Config;
-use crate::dlq::topics::Summary;
+use crate::dlq::summary::Summary;
 
 /// What becomes of a letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::dlq) enum Verdict {
     /// It is sent to this topic, to the partition of its record.
     Send(String),
-    /// It was sent before, to there.
-    Done(Place),
+    /// It was sent before.
+    Done,
     /// It is not sent.
     Refused(Refusal),
 }
@@ -99,17 +99,23 @@ pub(in crate::dlq) struct Facts {
 
 impl Facts {
     /// What becomes of a letter that was sent to `done` before, if anywhere.
-    pub(in crate::dlq) fn judge(&self, letter: &Summary, done: Option<&Place>) -> Verdict {
-        if let (Some(place), false) = (done, self.again) {
-            return Verdict::Done(place.clone());
+    /// `still`: why the enricher would give it up again, if it would.
+    pub(in crate::dlq) fn judge(
+        &self,
+        letter: &Summary,
+        done: Option<&Place>,
+        still: Option<&str>,
+    ) -> Verdict {
+        if done.is_some() && !self.again {
+            return Verdict::Done;
         }
-        match self.target(letter) {
+        match self.target(letter, still) {
             Ok(topic) => Verdict::Send(topic.to_owned()),
             Err(refusal) => Verdict::Refused(refusal),
         }
     }
 
-    fn target(&self, letter: &Summary) -> Result<&str, Refusal> {
+    fn target(&self, letter: &Summary, still: Option<&str>) -> Result<&str, Refusal> {
         if letter.redrives >= self.max_redrives {
             return Err(Refusal::TooOften(letter.redrives));
         }
@@ -135,8 +141,8 @@ impl Facts {
         if origin.partition != letter.at.partition {
             return Err(Refusal::OtherPartition);
         }
-        if let Some(reason) = &letter.still_rejected {
-            return Err(Refusal::StillRejected(reason.clone()));
+        if let Some(kind) = still {
+            return Err(Refusal::StillRejected(kind.to_owned()));
         }
         let consumer = letter.consumer();
         if !self.readers.contains(&consumer) {
@@ -144,6 +150,15 @@ impl Facts {
         }
         Ok(topic)
     }
+}
+
+/// Why the enricher would give a letter up again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::dlq) struct StillRejected {
+    /// The reason, as a letter has it.
+    pub(in crate::dlq) kind: String,
+    /// With the values that were found.
+    pub(in crate::dlq) message: String,
 }
 
 /// Reads change records as the enricher of this version does.
@@ -161,7 +176,7 @@ impl Reader {
     }
 
     /// Why the enricher would give this letter up again, if it is one of the enricher's and it would.
-    pub(in crate::dlq) fn still_rejected(&self, letter: &Letter) -> Option<String> {
+    pub(in crate::dlq) fn still_rejected(&self, letter: &Letter) -> Option<StillRejected> {
         if letter.service != "enricher" {
             return None;
         }
@@ -172,9 +187,14 @@ impl Reader {
         };
         match self.0.event(input) {
             Ok(CdcRecord::Change(_)) => None,
-            Ok(_) => Some("it is no change of a row".to_owned()),
-            Err(reject) if reject.kind == RejectKind::WrongKey => Some(reject.message),
-            Err(reject) => Some(format!("{}: {}", reject.kind, reject.message)),
+            Ok(_) => Some(StillRejected {
+                kind: "no_change".to_owned(),
+                message: "it is no change of a row".to_owned(),
+            }),
+            Err(reject) => Some(StillRejected {
+                kind: reject.kind.to_string(),
+                message: reject.message,
+            }),
         }
     }
 }
@@ -208,7 +228,7 @@ mod tests {
     }
 
     fn refused(letter: &Summary) -> Refusal {
-        match facts().judge(letter, None) {
+        match facts().judge(letter, None, None) {
             Verdict::Refused(refusal) => refusal,
             other => panic!("{other:?}"),
         }
@@ -216,7 +236,7 @@ mod tests {
 
     #[test]
     fn each_letter_goes_back_to_what_its_service_reads() {
-        let judge = |letter: &Summary| facts().judge(letter, None);
+        let judge = |letter: &Summary| facts().judge(letter, None, None);
         assert_eq!(judge(&summary(17, "x")), Verdict::Send("cdc".into()));
         for (service, endpoint) in [
             ("clickhouse-sink", None),
@@ -230,16 +250,13 @@ mod tests {
     #[test]
     fn what_was_sent_is_not_sent_again_unless_that_is_asked_for() {
         let (letter, place) = (summary(17, "x"), "cdc/3/500".parse::<Place>().unwrap());
-        assert_eq!(
-            facts().judge(&letter, Some(&place)),
-            Verdict::Done(place.clone())
-        );
+        assert_eq!(facts().judge(&letter, Some(&place), None), Verdict::Done);
         let again = Facts {
             again: true,
             ..facts()
         };
         assert_eq!(
-            again.judge(&letter, Some(&place)),
+            again.judge(&letter, Some(&place), None),
             Verdict::Send("cdc".into())
         );
     }
@@ -291,16 +308,13 @@ mod tests {
     #[test]
     fn a_change_that_the_enricher_still_cannot_read_is_refused_with_its_words() {
         let reader = Reader::of(&Config::default());
-        let reason = reader
-            .still_rejected(&letter(&LetterOf::default()))
-            .unwrap();
-        assert!(reason.starts_with("malformed_json"), "{reason}");
-        let mut letter_of_today = summary(17, "x");
-        letter_of_today.still_rejected = Some(reason);
-        assert!(matches!(
-            refused(&letter_of_today),
-            Refusal::StillRejected(_)
-        ));
+        let still = reader.still_rejected(&letter(&LetterOf::default()));
+        let kind = still.unwrap().kind;
+        assert_eq!(kind, "malformed_json");
+        assert_eq!(
+            facts().judge(&summary(17, "x"), None, Some(&kind)),
+            Verdict::Refused(Refusal::StillRejected(kind))
+        );
         let good = letter(&LetterOf {
             payload: br#"{"op":"c","after":{"id":7,"content_id":"c1","event_type":"play","event_ts":"2026-01-08T14:21:52Z"},"source":{"lsn":5,"sequence":"[\"4\",\"5\"]","txId":1,"ts_ms":1767882112000}}"#,
             ..LetterOf::default()

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use stream::dead_letter::{Place, RedriveMark};
+use stream::Record;
+use stream::dead_letter::{Place, RedriveMark, is_mark};
 
 /// A run that writes something at least so often (the slowest rate is one letter in five seconds) is alive.
 const SILENT_MS: i64 = 12_000;
@@ -17,7 +18,8 @@ pub(in crate::dlq) struct Open {
     pub(in crate::dlq) run: String,
     /// Where the partition ended that it wrote to.
     pub(in crate::dlq) target_end: i64,
-    /// When it wrote last, milliseconds since 1970.
+    /// When it began and when it wrote last, milliseconds since 1970.
+    pub(in crate::dlq) begun_ms: i64,
     pub(in crate::dlq) last_ms: i64,
 }
 
@@ -40,12 +42,20 @@ pub(in crate::dlq) struct Progress {
 }
 
 impl Progress {
+    /// A record that may be a mark.
+    pub(in crate::dlq) fn note(&mut self, record: &Record) {
+        if is_mark(record) {
+            self.take(RedriveMark::of(record), record.timestamp_ms.unwrap_or(0));
+        }
+    }
+
     /// The next mark, written at this time; `None`: one that this version does not know.
     pub(in crate::dlq) fn take(&mut self, mark: Option<RedriveMark>, at_ms: i64) {
         match mark {
             Some(RedriveMark::Begin { run, target_end }) => self.open.push(Open {
                 run,
                 target_end,
+                begun_ms: at_ms,
                 last_ms: at_ms,
             }),
             Some(RedriveMark::Done {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use service::Failure;
+use stream::election::once_elected;
 use stream::scan::Scanner;
 use stream::{KafkaSettings, LaneError};
 
@@ -56,7 +57,7 @@ fn has_position(kafka: &KafkaSettings, group: &str, topic: &str) -> Result<bool,
 
 fn all_groups(kafka: &KafkaSettings) -> Result<Vec<String>, LaneError> {
     let consumer: BaseConsumer = kafka.probe_config(NAME).create()?;
-    let list = consumer.fetch_group_list(None, ASK)?;
+    let list = once_elected(ASK, || consumer.fetch_group_list(None, ASK))?;
     Ok(list
         .groups()
         .iter()

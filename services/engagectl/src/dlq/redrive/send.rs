@@ -18,13 +18,14 @@ use stream::producer::ProducerOptions;
 use stream::{KafkaSettings, OutRecord, Producer, SendError};
 use tokio_util::sync::CancellationToken;
 
+use super::plan::Work;
 use super::presence::{Marks, Presence, unsent};
 use super::sent::Sent;
 use super::settle::SentCopy;
-use super::{Progress, Work};
 use crate::config::Config;
 use crate::dlq::args::RedriveArgs;
-use crate::dlq::topics::{Found, NAME, Summary};
+use crate::dlq::summary::Summary;
+use crate::dlq::topics::{Known, NAME};
 use crate::generator::Rate;
 use crate::kafka::unanswered;
 
@@ -34,17 +35,19 @@ const TOGETHER: usize = 32;
 /// Everything a run has.
 pub(super) struct Sender {
     pub(super) settings: KafkaSettings,
-    enriched: String,
+    pub(super) enriched: String,
     pub(super) marks: Marks,
     pub(super) probe: Probe,
     rate: Rate,
     begun: Instant,
+    /// The same by the clock, milliseconds since 1970.
+    pub(super) opened_ms: i64,
     /// Sent in this run, for the rate.
     count: u64,
     pub(super) sent: Sent,
     pub(super) bar: ProgressBar,
     stop: CancellationToken,
-    again: bool,
+    pub(super) again: bool,
 }
 
 impl Sender {
@@ -75,6 +78,7 @@ impl Sender {
             probe: Probe::new(&config.kafka, NAME),
             rate: args.rate,
             begun: Instant::now(),
+            opened_ms: service::clock::now() / 1000,
             count: 0,
             sent: Sent::default(),
             bar: bar(letters),
@@ -87,15 +91,19 @@ impl Sender {
     ///
     /// # Errors
     /// The broker is away or refuses (69), or another run is at work (75). What was sent before is marked.
-    pub(super) async fn send(mut self, work: &[Work<'_>], found: &Found) -> Result<Sent, Failure> {
+    pub(super) async fn send(
+        mut self,
+        work: impl Iterator<Item = &Work>,
+        known: &Known,
+    ) -> Result<Sent, Failure> {
         for work in work {
             if self.stop.is_cancelled() {
                 break;
             }
             let before = self.sent.sent;
-            self.partition(work, found).await?;
+            self.partition(work, known).await?;
             if self.bar.is_hidden() {
-                let ((topic, partition), sent) = (work.partition, self.sent.sent - before);
+                let ((topic, partition), sent) = (&work.partition, self.sent.sent - before);
                 eprintln!("{topic}/{partition}: {sent} letters sent");
             }
         }
@@ -103,29 +111,29 @@ impl Sender {
         Ok(self.sent)
     }
 
-    async fn partition(&mut self, work: &Work<'_>, found: &Found) -> Result<(), Failure> {
-        let (topic, partition) = (Arc::<str>::from(work.partition.0), work.partition.1);
-        let key = (work.partition.0.to_owned(), partition);
-        let nothing = Progress::default();
-        let before = found.progress.get(&key).unwrap_or(&nothing);
-        let already = self.continue_after(&topic, work, before).await?;
-        let end = self.end_of(work.target, partition).await?;
+    async fn partition(&mut self, work: &Work, known: &Known) -> Result<(), Failure> {
+        let (topic, partition) = (
+            Arc::<str>::from(work.partition.0.as_str()),
+            work.partition.1,
+        );
+        let progress = self.progress(work, known).await?;
+        let already = self.continue_after(&topic, work, &progress).await?;
+        let end = self.end_of(&work.target, partition).await?;
         if work
             .letters
             .iter()
             .any(|letter| letter.service == "enricher")
         {
             let output = self.end_of(&self.enriched, partition).await?;
-            self.sent.output_from.insert(partition, output);
+            self.sent.output_from.entry(partition).or_insert(output);
         }
-        let planned = found.ends.get(&key).copied();
+        let planned = known.ends.get(&work.partition).copied();
         let of = (&self.marks, &self.probe);
         let mut presence = Presence::begin(of, (&topic, partition), end, planned).await?;
         let letters: Vec<&Summary> = work
             .letters
             .iter()
-            .copied()
-            .filter(|letter| self.again || !already.contains_key(&letter.at.offset))
+            .filter(|letter| self.again || !already.contains(&letter.at.offset))
             .collect();
         self.letters(&topic, work, &letters, &mut presence).await?;
         // one that could not mark all that it sent has not ended
@@ -135,7 +143,7 @@ impl Sender {
     async fn letters(
         &mut self,
         topic: &Arc<str>,
-        work: &Work<'_>,
+        work: &Work,
         letters: &[&Summary],
         presence: &mut Presence,
     ) -> Result<(), Failure> {
@@ -174,7 +182,7 @@ impl Sender {
     /// Sends, waits for every acknowledgement, and marks what was acknowledged, also where another letter failed.
     async fn together(
         &mut self,
-        work: &Work<'_>,
+        work: &Work,
         copies: &[(&Summary, OutRecord)],
         presence: &mut Presence,
     ) -> Result<(), Failure> {
@@ -187,7 +195,7 @@ impl Sender {
             match answer {
                 Ok((to, offset)) => {
                     let at = Place {
-                        topic: work.target.to_owned(),
+                        topic: work.target.clone(),
                         partition: to,
                         offset,
                     };

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use engagement::event::Micros;
 use serde_json::{Value, json};
 use stream::dead_letter::Place;
 
@@ -18,6 +19,8 @@ pub(in crate::dlq) struct Sent {
     pub(super) failed: Vec<(Place, String)>,
     /// The copies of this run.
     pub(super) copies: Vec<SentCopy>,
+    /// When the first of the copies may have been sent, where that was before this run.
+    pub(super) earliest: Option<Micros>,
     /// Of the partitions that letters of the enricher were sent to: where its output ended before.
     pub(super) output_from: BTreeMap<i32, i64>,
     pub(super) settled: Settled,

@@ -18,7 +18,7 @@ use super::Sent;
 use crate::config::Config;
 use crate::dlq::args::FilterArgs;
 use crate::dlq::filter::Filter;
-use crate::dlq::topics::{NAME, fold};
+use crate::dlq::topics::{Known, Marks, NAME, fold};
 use crate::kafka;
 use crate::moment::Moment;
 
@@ -87,7 +87,7 @@ impl Settled {
     }
 }
 
-/// Waits until all copies are passed that were sent since `begun`, at most so long, and looks.
+/// Waits until all copies are passed that were sent or found since `begun`, at most so long, and looks.
 ///
 /// # Errors
 /// The broker does not answer.
@@ -112,7 +112,8 @@ pub(super) async fn settle(
             break commits;
         }
     };
-    let returned = returned(config, copies, Micros(begun.0 - CLOCKS)).await?;
+    let since = sent.earliest.map_or(begun, |earliest| earliest.min(begun));
+    let returned = returned(config, copies, Micros(since.0 - CLOCKS)).await?;
     let made = made(config, &sent.output_from).await?;
     Ok(sort(copies, &commits, &returned, &made))
 }
@@ -184,8 +185,11 @@ async fn returned(
         ..FilterArgs::default()
     };
     let filter = Filter::of(&filter, service::clock::now())?;
-    let keep = |origins: &mut HashSet<Place>, letter: Letter| origins.extend(letter.origin);
-    fold(&config.kafka, &filter, HashSet::new(), keep).await
+    let keep = |origins: &mut HashSet<Place>, _: &Known, letter: Letter| {
+        origins.extend(letter.origin);
+    };
+    let folded = fold(&config.kafka, &filter, Marks::Along, HashSet::new(), keep);
+    folded.await.map(|(origins, _)| origins)
 }
 
 /// Where in the change topic the redriven records stood that the output has got since.

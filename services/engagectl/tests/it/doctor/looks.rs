@@ -84,7 +84,7 @@ pub(super) fn are_the_same_on_a_terminal_and_in_a_pipe(world: &World) {
     }
 }
 
-/// Without colours, and with one figure for all of a number, which may be another one a moment later.
+/// Without colours, and with one figure for all of a number and one unit for all sizes, which may be others a moment later.
 fn plain(text: &str) -> String {
     let (mut plain, mut signs) = (
         String::new(),
@@ -100,5 +100,8 @@ fn plain(text: &str) -> String {
             plain.push(if sign.is_ascii_digit() { '0' } else { sign });
         }
     }
-    plain
+    let units = ["0.0 KiB", "0.0 MiB", "0.0 GiB"];
+    units
+        .iter()
+        .fold(plain, |plain, unit| plain.replace(unit, "0 B"))
 }

@@ -53,7 +53,40 @@ async fn a_redrive_that_is_killed_goes_on_and_sends_every_letter_once() {
             "engagectl.redrive-mark.after",
             3
         ),
+        one_that_comes_late_gives_way_to_a_run_that_began_before_it_planned(),
     );
+}
+
+/// In two other partitions: while it sends the letters of the first, a run that had begun before goes on in the second.
+async fn one_that_comes_late_gives_way_to_a_run_that_began_before_it_planned() {
+    const LETTERS: usize = 30;
+    let topic = "it-late.enriched";
+    create(topic, 4).await;
+    for partition in [0, 1] {
+        given_up("clickhouse-sink", topic, partition, LETTERS).await;
+        commit("clickhouse-sink", topic, partition, 30, "engage1 epoch=0");
+    }
+    let tool = Tool::new("it-late.cdc", topic);
+    let its = |origin: &'static str, rate: &'static str| {
+        redrive(&["--execute", "--origin", origin, "--rate", rate])
+    };
+
+    let mut before = tool.start(&its("it-late.enriched/1", "1/s"));
+    eventually("the first run sends", async || {
+        let sent = copies(topic, 1).await.len();
+        (sent > 0).then_some(()).ok_or("nothing yet".to_owned())
+    })
+    .await;
+    // longer than a run may be silent
+    let words = its(topic, "2/s");
+    let late = tokio::task::spawn_blocking(move || tool.refused(&words));
+    let (code, error) = late.await.unwrap();
+    assert!(code == 75 && error.contains("at work"), "{error}");
+    let ended = tokio::task::spawn_blocking(move || before.wait().unwrap());
+    assert_eq!(ended.await.unwrap().code(), Some(0));
+    for partition in [0, 1] {
+        assert_eq!(copies(topic, partition).await.len(), LETTERS, "{partition}");
+    }
 }
 
 fn redrive(more: &[&'static str]) -> Vec<&'static str> {
