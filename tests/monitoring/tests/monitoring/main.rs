@@ -7,6 +7,7 @@
 mod canary;
 mod document;
 mod exported;
+mod fresh;
 mod health;
 mod logs;
 mod names;
