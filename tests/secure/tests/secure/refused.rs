@@ -177,6 +177,13 @@ async fn a_missing_right_is_named_with_the_command_that_lists_it() {
                     "engagectl access kafka",
                 ],
             ),
+            // what may not be seen is not taken for nothing
+            case(
+                &["engagectl", "dlq", "ls"],
+                kafka("stranger"),
+                69,
+                &["topic engagement.dlq.", "engagectl access kafka"],
+            ),
             case(
                 CHECK_ENRICHER,
                 [("DATABASE_URL_FILE", secret(world, "url-nobody"))],
