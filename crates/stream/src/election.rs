@@ -1,11 +1,14 @@
 //! Questions to a broker while the cluster decides which of them answers.
 //!
-//! Invariant: only what passes by itself is asked again, and only for as long as the caller would have waited for one answer.
+//! Invariant: only what passes by itself is asked again. A broker that answers is given the time of an election; for one that does
+//! not, nobody waits longer than for one answer.
 
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
+/// A busy cluster that lost a broker has chosen again after this.
+const ELECTION: Duration = Duration::from_secs(30);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -14,7 +17,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// passes that on.
 ///
 /// # Errors
-/// Any other failure, and these after `patience`.
+/// Any other failure; a lost connection after `patience`, the time of one answer; an election that takes longer than
+/// half a minute.
 pub fn once_elected<T>(
     patience: Duration,
     mut ask: impl FnMut() -> KafkaResult<T>,
@@ -22,8 +26,12 @@ pub fn once_elected<T>(
     let begun = Instant::now();
     loop {
         let answer = ask();
-        let passes = answer.as_ref().is_err_and(is_of_an_election);
-        if !passes || begun.elapsed() >= patience {
+        let patience = match &answer {
+            Err(error) if is_of_an_election(error) => ELECTION,
+            Err(error) if is_a_lost_connection(error) => patience,
+            _ => return answer,
+        };
+        if begun.elapsed() >= patience {
             return answer;
         }
         std::thread::sleep(PAUSE);
@@ -46,7 +54,6 @@ fn is_of_an_election(error: &KafkaError) -> bool {
                 | Code::FencedLeaderEpoch
                 | Code::UnknownLeaderEpoch
                 | Code::OffsetNotAvailable
-                | Code::BrokerTransportFailure
         )
     )
 }
@@ -113,7 +120,7 @@ mod tests {
     #[test]
     fn it_is_not_asked_for_ever() {
         let never = once_elected(Duration::ZERO, || {
-            Err::<(), _>(KafkaError::MetadataFetch(RDKafkaErrorCode::NotCoordinator))
+            Err::<(), _>(KafkaError::MetadataFetch(RDKafkaErrorCode::AllBrokersDown))
         });
         assert!(never.is_err());
     }
