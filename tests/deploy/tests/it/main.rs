@@ -6,6 +6,7 @@ mod compose;
 mod docker;
 mod drills;
 mod environment;
+mod evaluate;
 mod kafka;
 mod network;
 mod pods;

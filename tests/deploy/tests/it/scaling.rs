@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use deployment::{SERVICES, containers_of, list, name, of_kind, rendered, text, text_of};
 use platform::TopicSettings;
 use serde_json::Value;
+use webhook_forwarder::position::BACKFILLS;
+
+use crate::evaluate::{assert_answers, behind, breaker, stopped};
 
 fn triggers<'a>(scaled: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
     list(&scaled["spec"]["triggers"])
@@ -158,6 +161,52 @@ fn queries_use_metrics_and_labels_that_are_exported() {
         }
     }
     assert!(looked_at >= 2 * SERVICES.len(), "only {looked_at}");
+}
+
+fn query_of(service: &str) -> &'static str {
+    let scaled = scaled_objects().into_iter();
+    let (_, scaled) = scaled
+        .map(|found| (name(found.1), found.1))
+        .find(|found| found.0 == service)
+        .unwrap();
+    text_of(&triggers(scaled, "prometheus").next().unwrap()["metadata"]["query"])
+}
+
+#[test]
+fn an_endpoint_whose_breaker_is_open_is_left_out_with_its_backfills() {
+    let (crm, erp) = ("webhook-forwarder.crm", "webhook-forwarder.erp");
+    let backfills = format!("{crm}{BACKFILLS}");
+    let all = |state| {
+        vec![
+            behind(crm, 0, 40),
+            behind(&backfills, 0, 90),
+            behind(erp, 0, 7),
+            breaker("crm", state),
+            breaker("erp", 0),
+        ]
+    };
+    let mut waiting = all(0);
+    waiting.push(stopped(&backfills, 0));
+    let namesake = vec![
+        behind("webhook-forwarder.backfill", 0, 90),
+        behind(erp, 0, 7),
+        breaker("backfill", 2),
+        breaker("erp", 0),
+    ];
+    assert_answers(
+        query_of("webhook-forwarder"),
+        &[
+            (
+                "closed: the live stream and its backfills count",
+                all(0),
+                Some(90),
+            ),
+            ("open: neither does", all(2), Some(7)),
+            ("a lane that waits for a person", waiting, Some(40)),
+            ("an endpoint of the name backfill", namesake, Some(7)),
+            ("no data", vec![breaker("crm", 0)], None),
+        ],
+    );
 }
 
 #[test]
