@@ -122,7 +122,7 @@ fn it_reaches_the_broker_and_the_three_stores() {
         let rules = list(&policy.unwrap()["spec"]["egress"]).iter();
         let ports = rules.flat_map(|rule| list(&rule["ports"]));
         let ports: BTreeSet<u64> = ports.filter_map(|port| port["port"].as_u64()).collect();
-        let mut wanted = BTreeSet::from([5432, 6379, 8123, 8443, 9092, 9093]);
+        let mut wanted = BTreeSet::from([5432, 6379, 6380, 8123, 8443, 9092, 9093]);
         if overlay == "dev" {
             wanted.insert(5001);
         }

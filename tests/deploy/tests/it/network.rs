@@ -60,6 +60,31 @@ fn no_rule_is_open_to_everywhere_on_every_port() {
     }
 }
 
+#[test]
+fn where_a_store_is_reached_in_plain_text_it_is_reached_by_tls_too() {
+    // as docs/security.md writes them; Postgres speaks both on one port
+    let both = [
+        ("Kafka", 9092, 9093),
+        ("ClickHouse", 8123, 8443),
+        ("Redis", 6379, 6380),
+    ];
+    for (overlay, documents) in &rendered().overlays {
+        let mut found = BTreeSet::new();
+        for policy in of_kind(documents, "NetworkPolicy") {
+            for rule in list(&policy["spec"]["egress"]) {
+                let ports = list(&rule["ports"]).iter();
+                let ports: BTreeSet<_> = ports.filter_map(|port| port["port"].as_u64()).collect();
+                for (store, plain, tls) in both {
+                    let at = format!("{overlay}/{}: {store}", name(policy));
+                    assert_eq!(ports.contains(&plain), ports.contains(&tls), "{at}");
+                    found.extend(ports.contains(&tls).then_some(store));
+                }
+            }
+        }
+        assert_eq!(found.len(), both.len(), "{overlay}: only {found:?}");
+    }
+}
+
 /// Blocks of public addresses that the forwarder's policy opens: network and exceptions.
 fn open(documents: &[Value]) -> Vec<(String, Vec<String>)> {
     let mut open = Vec::new();
