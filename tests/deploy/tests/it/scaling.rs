@@ -7,7 +7,7 @@ use platform::TopicSettings;
 use serde_json::Value;
 use webhook_forwarder::position::BACKFILLS;
 
-use crate::evaluate::{assert_answers, behind, breaker, stopped};
+use crate::evaluate::{Series, assert_answers, behind, breaker, stopped};
 
 fn triggers<'a>(scaled: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
     list(&scaled["spec"]["triggers"])
@@ -193,6 +193,7 @@ fn an_endpoint_whose_breaker_is_open_is_left_out_with_its_backfills() {
         breaker("backfill", 2),
         breaker("erp", 0),
     ];
+    let alone = vec![behind(crm, 0, 40), breaker("crm", 2)];
     assert_answers(
         query_of("webhook-forwarder"),
         &[
@@ -204,9 +205,27 @@ fn an_endpoint_whose_breaker_is_open_is_left_out_with_its_backfills() {
             ("open: neither does", all(2), Some(7)),
             ("a lane that waits for a person", waiting, Some(40)),
             ("an endpoint of the name backfill", namesake, Some(7)),
+            ("nothing is left", alone, Some(0)),
             ("no data", vec![breaker("crm", 0)], None),
         ],
     );
+}
+
+#[test]
+fn a_lane_that_waits_for_a_person_is_left_out_and_no_data_is_no_answer() {
+    for service in ["enricher", "clickhouse-sink", "redis-aggregator"] {
+        let waiting = [behind(service, 0, 40), stopped(service, 0)];
+        let with = |more: Series| [&waiting[..], &[more]].concat();
+        let other = "somebody-else";
+        assert_answers(
+            query_of(service),
+            &[
+                ("one of two", with(behind(service, 1, 7)), Some(7)),
+                ("nothing is left", with(behind(other, 1, 7)), Some(0)),
+                ("no data", vec![behind(other, 0, 40)], None),
+            ],
+        );
+    }
 }
 
 #[test]
