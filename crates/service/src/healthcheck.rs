@@ -12,14 +12,16 @@ const LONGEST: usize = 1 << 20;
 
 /// What the service said.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) ok: bool,
+pub struct Answer {
+    /// It answered 200.
+    pub ok: bool,
     /// For a person: the conditions that do not hold, or why there is no answer.
-    pub(crate) text: String,
+    pub text: String,
 }
 
-/// Asks `path` on `addr`; an unspecified address means this machine.
-pub(crate) fn ask(addr: SocketAddr, path: &str) -> Answer {
+/// Asks `path` on `addr`; an unspecified address means this machine. Blocks.
+#[must_use]
+pub fn ask(addr: SocketAddr, path: &str) -> Answer {
     let addr = SocketAddr::new(reachable(addr.ip()), addr.port());
     match get(addr, path) {
         Ok(response) => interpret(&response),

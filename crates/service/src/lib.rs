@@ -11,7 +11,7 @@ mod exposition;
 mod failure;
 pub mod finding;
 pub mod health;
-mod healthcheck;
+pub mod healthcheck;
 mod lifecycle;
 pub mod metrics;
 mod panics;

@@ -17,6 +17,7 @@ pub use crate::dlq::DlqCommand;
 pub use crate::doctor::DoctorArgs;
 pub use crate::erase::EraseArgs;
 use crate::generator::Rate;
+pub use crate::healthcheck::HealthcheckArgs;
 pub use crate::lag::LagArgs;
 pub use crate::rebuild::{RebuildClickhouseArgs, RebuildCommand, RebuildRedisArgs};
 pub use crate::reset::ResetArgs;
@@ -110,6 +111,8 @@ pub enum Command {
     Reset(ResetArgs),
     /// Write a marked row every few seconds and read it back from each sink; metrics on port 9107 (or ADMIN_ADDR).
     Canary(CanaryArgs),
+    /// Ask the canary, or a receiver, whether it is well; for containers. Exit 1: it is not.
+    Healthcheck(HealthcheckArgs),
     /// The whole pipeline on this machine, with a live view.
     Demo(DemoArgs),
     /// Start whatever of the pipeline is not running, in the background.

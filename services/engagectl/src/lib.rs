@@ -20,6 +20,7 @@ pub mod freshness;
 mod generate;
 pub mod generator;
 mod groups;
+mod healthcheck;
 mod init;
 pub mod jaeger;
 mod kafka;
@@ -68,6 +69,7 @@ async fn carry_out(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure
         Command::Init(args) => init::run(&load()?, args, output, &stop).await?,
         Command::Check(args) => return Ok(check::run(&load()?, args, output).await),
         Command::Doctor(args) => return Box::pin(doctor::run(&load()?, args, output, stop)).await,
+        Command::Healthcheck(args) => return healthcheck::run(args, output).await,
         Command::Access(args) => cli::print(&access::text(&load()?, args.server, output)),
         Command::Gen(args) => generate::run(&load()?, args, output, stop).await?,
         Command::Verify(args) => return Box::pin(verify::run(&load()?, args, output)).await,

@@ -21,7 +21,7 @@ and the command to run next; with `-o json` it is an object with `error`, `cause
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | a question was answered with no: a maximum of `lag` is exceeded |
+| 1 | a question was answered with no: a maximum of `lag` is exceeded, what `healthcheck` asks is not well |
 | 64 | bad usage or configuration |
 | 69 | a dependency cannot be reached |
 | 70 | a defect of the tool |

@@ -1,6 +1,7 @@
 //! What needs no server: help, completions, the configuration, and what is said about wrong words.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use crate::support::{texts, tool};
@@ -137,4 +138,35 @@ fn a_broker_that_is_not_there_is_69_with_the_next_command() {
             "{err}"
         );
     }
+}
+
+#[test]
+fn healthcheck_exits_by_the_answer_of_what_listens_and_1_where_nobody_does() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let answers = ["200 OK", "503 Service Unavailable"];
+    let asked = std::thread::spawn(move || {
+        let ask = |answer: &str| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let question: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+            write!(stream, "HTTP/1.1 {answer}\r\n\r\n").unwrap();
+            question.into_iter().next().unwrap()
+        };
+        answers.map(ask)
+    });
+    let check = |words: &[&str]| {
+        let mut command = tool();
+        let output = command.arg("healthcheck").args(words).output().unwrap();
+        (output.status.code().unwrap(), texts(&output).0)
+    };
+    let well = check(&["--addr", &addr, "--path", "/health"]);
+    assert_eq!(well, (0, "ok\n".to_owned()));
+    let (code, said) = check(&["--addr", &addr, "-o", "json"]);
+    assert!(code == 1 && said.contains("\"ok\": false"), "{code} {said}");
+    let [first, second] = asked.join().unwrap();
+    assert!(first.starts_with("GET /health "), "{first}");
+    assert!(second.starts_with("GET /readyz "), "{second}");
+    let (code, said) = check(&["--addr", "127.0.0.1:1"]);
+    assert!(code == 1 && said.contains("no answer"), "{code} {said}");
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deployment::{SERVICES, list, rendered, text_of};
+use clap::Parser as _;
+use deployment::{SERVICES, list, rendered, text_of, texts};
+use engagectl::cli::{Cli, Command, HealthcheckArgs};
 use serde_json::{Map, Value};
 
 fn services() -> &'static Map<String, Value> {
@@ -76,6 +78,56 @@ fn a_service_starts_after_init_and_init_after_every_server_is_healthy() {
             services()[server]["healthcheck"]["test"].is_array(),
             "{server}"
         );
+    }
+}
+
+/// Those that go on until they are stopped; the others run once, or when they are asked for.
+fn long_running() -> impl Iterator<Item = (&'static str, &'static Value)> {
+    services()
+        .iter()
+        .filter(|(_, definition)| list(&definition["profiles"]).is_empty())
+        .filter(|(_, definition)| definition["restart"] == "unless-stopped")
+        .map(|(service, definition)| (service.as_str(), definition))
+}
+
+#[test]
+fn whatever_goes_on_running_says_whether_it_is_well() {
+    let mut ours = 0;
+    for (service, definition) in long_running() {
+        let check = &definition["healthcheck"];
+        assert!(check["disable"] != true, "{service}");
+        // its image asks: `docker::the_image_asks_the_service_for_its_health_and_runs_as_nobody`
+        if definition["build"]["target"] == "service" && check.is_null() {
+            ours += 1;
+            continue;
+        }
+        let test = texts(&check["test"]);
+        assert!(test.len() > 1 && test[0] != "NONE", "{service}: {test:?}");
+    }
+    assert_eq!(ours, SERVICES.len());
+    let once: BTreeSet<_> = services()
+        .keys()
+        .map(String::as_str)
+        .filter(|service| long_running().all(|(other, _)| other != *service))
+        .collect();
+    assert_eq!(once, BTreeSet::from(["secrets", "init", "load", "verify"]));
+}
+
+#[test]
+fn the_receiver_and_the_canary_are_asked_where_they_listen() {
+    let asked = |service: &str| -> HealthcheckArgs {
+        let test = texts(&services()[service]["healthcheck"]["test"]);
+        assert_eq!(test[..2], ["CMD", "/usr/local/bin/engage"], "{service}");
+        match Cli::try_parse_from(&test[1..]).unwrap().command {
+            Command::Healthcheck(args) => args,
+            other => panic!("{service}: {other:?}"),
+        }
+    };
+    for (service, path) in [("receiver", "/health"), ("canary", "/readyz")] {
+        let args = asked(service);
+        let target = &services()[service]["ports"][0]["target"];
+        assert_eq!(*target, args.addr.port(), "{service}");
+        assert_eq!(args.path, path, "{service}");
     }
 }
 
