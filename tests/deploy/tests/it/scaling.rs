@@ -269,6 +269,20 @@ fn no_data_is_not_taken_for_caught_up() {
     }
 }
 
+/// A trigger is not asked only where another has no answer: the largest answer counts.
+#[test]
+fn offsets_of_partitions_that_stand_still_are_left_out_and_looked_at_once_a_poll() {
+    for (_, scaled) in scaled_objects() {
+        for trigger in triggers(scaled, "kafka") {
+            let at = name(scaled);
+            assert_eq!(trigger["metadata"]["excludePersistentLag"], "true", "{at}");
+            // without it two looks within a second would call everything still
+            assert_eq!(trigger["useCachedMetrics"], true, "{at}");
+        }
+        assert_eq!(scaled["spec"]["pollingInterval"], 15);
+    }
+}
+
 #[test]
 fn offsets_are_those_of_the_groups_and_topics_that_the_services_have() {
     let topics = TopicSettings::default();
