@@ -22,17 +22,18 @@ use progress::Line;
 /// Compares and prints.
 ///
 /// # Errors
-/// A store that cannot be read (69), is not what it should be (78), or refuses what is asked of it (70).
+/// A range without events (64). A store that cannot be read (69), is not what it should be (78), or refuses what is asked of it (70).
 pub(crate) async fn run(
     config: &Config,
     args: &VerifyArgs,
     output: Output,
 ) -> Result<Outcome, Failure> {
+    let wanted = args.options(service::clock::now())?;
     let sources = sources(config, args);
     let line = Line::open();
     let options = Options {
         progress: Some(line.speaker()),
-        ..args.options(service::clock::now())
+        ..wanted
     };
     let found = match args.within {
         Some(within) => ::verify::settle_with(&sources, &options, within).await,

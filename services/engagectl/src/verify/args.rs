@@ -6,6 +6,7 @@ use ::verify::{Options, ReceiverSource, Sink};
 use clap::Args;
 use engagement::event::Micros;
 use engagement::profile::Profile;
+use service::Failure;
 use url::Url;
 
 use crate::moment::Moment;
@@ -21,7 +22,7 @@ consumer group in Kafka. Memory does not grow with the number of events.
 
 Exit codes: 0 every sink holds exactly what it should; 78 something is missing, surplus or changed and nothing is under
 way any more; 75 the same while a sink is still behind: compare again later, or use --within; 69 a store cannot be
-reached.
+reached; 64 no event can be in the range asked for.
 
 Examples:
   engagectl verify                                  all but the last minute, as it is now
@@ -94,24 +95,50 @@ fn until(text: &str) -> Result<Until, String> {
 }
 
 impl VerifyArgs {
-    pub(super) fn options(&self, now: i64) -> Options {
+    /// What to compare, when it is `now`.
+    ///
+    /// # Errors
+    /// No event can be in the range (64): nothing would be compared, and nothing is equal to nothing.
+    pub(super) fn options(&self, now: i64) -> Result<Options, Failure> {
         let to = match (self.to, self.within) {
             (Some(Until::At(at)), _) => Some(at.micros(now)),
             (Some(Until::Now), _) | (None, Some(_)) => None,
             (None, None) => Some(Micros(now - ON_THEIR_WAY)),
         };
+        let from = self.from.map(|from| from.micros(now));
+        if let (Some(from), Some(to)) = (from, to) {
+            self.refuse_empty(from, to)?;
+        }
         let sinks = if self.sinks.is_empty() {
             Sink::ALL.into()
         } else {
             self.sinks.iter().copied().collect()
         };
-        Options {
-            from: self.from.map(|from| from.micros(now)),
+        Ok(Options {
+            from,
             to,
             limit: self.limit,
             sinks,
             progress: None,
-        }
+        })
+    }
+
+    fn refuse_empty(&self, from: Micros, to: Micros) -> Result<(), Failure> {
+        let upper = if self.to.is_some() {
+            format!("--to, {to}")
+        } else {
+            format!("one minute ago, {to}, where the comparison ends by default")
+        };
+        let what = match from.cmp(&to) {
+            std::cmp::Ordering::Less => return Ok(()),
+            std::cmp::Ordering::Equal => format!("the range is empty: --from means {upper}, too"),
+            std::cmp::Ordering::Greater => {
+                format!("the range is reversed: --from means {from}, which is after {upper}")
+            }
+        };
+        Err(Failure::usage(what).remedy(
+            "give a --from before --to; `--to now` takes in the last minute, and --within 60s waits for what is on its way",
+        ))
     }
 
     pub(super) fn receiver(&self, now: i64) -> Option<ReceiverSource> {
@@ -139,7 +166,7 @@ mod tests {
 
     fn options(words: &[&str]) -> Options {
         let line = Line::try_parse_from([&["verify"], words].concat()).unwrap();
-        line.args.options(100_000_000)
+        line.args.options(100_000_000).unwrap()
     }
 
     #[test]
@@ -154,6 +181,28 @@ mod tests {
         let past = options(&["--from", "-90s", "--to", "-10s"]);
         let bounds = (past.from, past.to);
         assert_eq!(bounds, (Some(Micros(10_000_000)), Some(Micros(90_000_000))));
+    }
+
+    #[test]
+    fn a_range_that_holds_no_event_is_refused_in_words_that_say_what_would_be_right() {
+        let refused = |words: &[&str]| {
+            let line = Line::try_parse_from([&["verify"], words].concat()).unwrap();
+            let failure = line.args.options(100_000_000).unwrap_err();
+            assert_eq!(failure.exit().code(), 64);
+            failure.render("engagectl")
+        };
+        let said = refused(&["--from", "-30s"]);
+        for part in [
+            "reversed: --from means 1970-01-01T00:01:10Z",
+            "one minute ago",
+            "--to now",
+        ] {
+            assert!(said.contains(part), "{part:?} is missing in\n{said}");
+        }
+        assert!(refused(&["--from", "-60s"]).contains("is empty"));
+        assert!(refused(&["--from", "-1h", "--to", "-2h"]).contains("reversed"));
+        assert_eq!(options(&["--from", "-30s", "--to", "now"]).to, None);
+        assert_eq!(options(&["--from", "-30s", "--within", "5s"]).to, None);
     }
 
     #[test]

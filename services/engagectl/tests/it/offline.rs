@@ -101,6 +101,7 @@ fn wrong_words_end_with_64_and_say_what_would_be_right() {
             ],
         ),
         (&["tail", "enriched", "--since", "soon"], &["-2h"]),
+        (&["verify", "--from", "-30s"], &["reversed", "--to now"]),
         (&["tail", "enrichd"], &["enriched"]),
         (&["tail", "dlq", "--service", "sink"], &["clickhouse-sink"]),
         (
