@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{InitArgs, Output, print};
 use crate::config::Config;
 use crate::confirm;
+use crate::interrupt;
 
 /// Plans, shows the plan on standard output, and applies it where that is wanted.
 ///
@@ -23,7 +24,8 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let skip: Vec<_> = args.skip.iter().copied().map(Into::into).collect();
     let settings = config.platform(&skip);
-    let plan = platform::plan(&settings).await.map_err(failure)?;
+    let planned = interrupt::unless_interrupted(stop, platform::plan(&settings)).await?;
+    let plan = planned.map_err(failure)?;
     print(&render(&plan, output));
     if !plan.problems.is_empty() {
         return Err(Failure::repair(format!(
@@ -41,12 +43,12 @@ pub(crate) async fn run(
     }
     let total = plan.changes.len();
     let mut step = 0;
-    plan.apply(&settings, |change| {
+    let applied = plan.apply(&settings, |change| {
         step += 1;
         eprintln!("[{step}/{total}] {}: {}", change.component, change.what);
-    })
-    .await
-    .map_err(failure)?;
+    });
+    let applied = interrupt::to_its_end(stop, applied).await;
+    applied.map_err(failure)?;
     eprintln!("done: {total} created");
     Ok(())
 }

@@ -22,6 +22,7 @@ pub mod generator;
 mod groups;
 mod healthcheck;
 mod init;
+pub mod interrupt;
 pub mod jaeger;
 mod kafka;
 mod lag;
@@ -55,7 +56,9 @@ use tokio_util::sync::CancellationToken;
 /// What was wrong, with the exit code.
 pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> {
     let file = cli.config_option();
-    let done = carry_out(cli, stop).await;
+    let first = cli.command.at_first_signal();
+    let work = Box::pin(carry_out(cli, stop.clone()));
+    let done = interrupt::obey(first, &stop, work).await;
     match file {
         Some(file) => done.map_err(|failure| failure.next_with("engagectl", &file)),
         None => done,
@@ -94,7 +97,7 @@ async fn carry_out(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure
         }
         Command::Demo(args) => Box::pin(demo::run(args, stop)).await?,
         Command::Up(args) => Box::pin(local::up(args)).await?,
-        Command::Down => local::down()?,
+        Command::Down => off_the_runtime(local::down).await??,
         Command::Status => return local::status(output).await,
     }
     Ok(Outcome(None))

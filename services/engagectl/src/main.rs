@@ -1,13 +1,11 @@
-//! The process around [`engagectl::run`]: command line, signals, exit code.
+//! The process around [`engagectl::interrupt::run`]: command line and exit code.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use engagectl::cli::{Cli, Command};
-use service::{Exit, Failure};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use service::Exit;
 
 /// How long the end waits for what still runs beside it.
 const AT_THE_END: Duration = Duration::from_secs(1);
@@ -44,7 +42,7 @@ fn main() -> ExitCode {
         }
     };
     let output = cli.output;
-    let ended = runtime.block_on(run(cli));
+    let ended = runtime.block_on(engagectl::interrupt::run(cli));
     // a question that a server or a person has not answered holds nothing up
     runtime.shutdown_timeout(AT_THE_END);
     match ended {
@@ -53,34 +51,5 @@ fn main() -> ExitCode {
             eprintln!("{}", output.failure(&failure));
             failure.exit().into()
         }
-    }
-}
-
-async fn run(cli: Cli) -> Result<engagectl::Outcome, Failure> {
-    let stop = CancellationToken::new();
-    let listen =
-        |kind| signal(kind).map_err(|e| Failure::internal("cannot listen for signals").cause(e));
-    let (mut interrupt, mut terminate) = (
-        listen(SignalKind::interrupt())?,
-        listen(SignalKind::terminate())?,
-    );
-    let on_signal = stop.clone();
-    let signals = async move {
-        let mut again = false;
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if again {
-                return;
-            }
-            again = true;
-            on_signal.cancel();
-        }
-    };
-    tokio::select! {
-        outcome = engagectl::run(cli, stop) => outcome,
-        () = signals => Err(Failure::try_again("interrupted twice: ended at once")),
     }
 }

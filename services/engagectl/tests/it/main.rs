@@ -6,6 +6,7 @@ mod broker;
 mod doctor;
 mod erase;
 mod generate;
+mod interrupt;
 mod lag;
 mod letters;
 mod offline;
