@@ -4,6 +4,7 @@ pub(crate) mod examples;
 mod generate;
 mod lineage;
 mod output;
+mod repeated;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,15 +53,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-impl Cli {
-    /// The words that name the file again, unless the environment does.
-    pub(crate) fn config_option(&self) -> Option<String> {
-        let file = self.config.as_ref()?;
-        let by_environment = std::env::var_os("ENGAGE_CONFIG").is_some();
-        (!by_environment).then(|| format!("--config {}", file.display()))
-    }
 }
 
 /// The verbs.

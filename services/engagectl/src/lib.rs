@@ -55,12 +55,12 @@ use tokio_util::sync::CancellationToken;
 /// # Errors
 /// What was wrong, with the exit code.
 pub async fn run(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure> {
-    let file = cli.config_option();
+    let again = cli.repeated();
     let first = cli.command.at_first_signal();
     let work = Box::pin(carry_out(cli, stop.clone()));
     let done = interrupt::obey(first, &stop, work).await;
-    match file {
-        Some(file) => done.map_err(|failure| failure.next_with("engagectl", &file)),
+    match again {
+        Some(again) => done.map_err(|failure| failure.next_with("engagectl", &again)),
         None => done,
     }
 }
