@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use engagement::event::Micros;
 use serde_json::Value;
 use service::Failure;
-use stream::Record;
 use stream::dead_letter::{self, Entry, connect};
 use stream::headers::last_text;
-use stream::scan::Scanner;
+use stream::scan::{Scanner, Span};
+use stream::{LaneError, Record};
 
 use super::log::{BEFORE, Found, Log, NAME};
 use crate::kafka;
@@ -53,7 +53,7 @@ impl Log {
                 let mut spans = scanner.spans()?;
                 spans.retain(|span| span.partition == partition);
                 // letters keep the time of their record
-                let spans = scanner.since(&spans, since)?;
+                let spans = written_since(&scanner, &spans, since)?;
                 scanner.read(&spans, |record| {
                     if is_from(&record, &places) {
                         letters.extend(letter(service, record));
@@ -79,7 +79,7 @@ impl Log {
             let service = LETTERS[0];
             let scanner = Scanner::open(&settings, NAME, &dead_letter::topic(service))?;
             let mut last = None;
-            let spans = scanner.since(&scanner.spans()?, since.millis())?;
+            let spans = written_since(&scanner, &scanner.spans()?, since.millis())?;
             scanner.read(&spans, |record| {
                 if names(record.payload.as_deref(), event_key, &id) {
                     last = letter(service, record).or(last.take());
@@ -89,6 +89,14 @@ impl Log {
         })
         .await
     }
+}
+
+/// A topic that is not there has no letters, and a broker that is asked for the times of no partition refuses.
+fn written_since(scanner: &Scanner, spans: &[Span], millis: i64) -> Result<Vec<Span>, LaneError> {
+    if spans.is_empty() {
+        return Ok(Vec::new());
+    }
+    scanner.since(spans, millis)
 }
 
 /// Whether a change record, which need not be a good one, is of this event.

@@ -90,32 +90,49 @@ impl Row {
 /// Whether the row is there.
 pub(super) async fn in_postgres(config: &Config, event_id: &str) -> Result<bool, String> {
     let key = config.database.schema.event_key();
-    let kind = match (event_id.parse::<i64>(), uuid::Uuid::parse_str(event_id)) {
-        (Ok(_), _) => "bigint",
-        (_, Ok(_)) => "uuid",
-        _ => "text",
-    };
-    let sql = format!(
-        "SELECT EXISTS (SELECT 1 FROM public.engagement_events WHERE {key} = CAST($1::text AS {kind}))"
-    );
     let asked = async {
         let mut connection = PgConnection::connect(config.database.url.expose_secret()).await?;
-        let row = sqlx::query(AssertSqlSafe(sql)).bind(event_id);
-        row.fetch_one(&mut connection).await?.try_get::<bool, _>(0)
+        for kind in kinds(event_id) {
+            let row = sqlx::query(AssertSqlSafe(row_sql(key, kind))).bind(event_id);
+            match row.fetch_one(&mut connection).await {
+                Err(error) if compares_nothing(&error) => {}
+                answer => return answer?.try_get::<bool, _>(0).map(Some),
+            }
+        }
+        Ok(None)
     };
     match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(answer) => answer.map_err(|error| {
-            let refused = error.as_database_error().and_then(DatabaseError::code);
-            if refused.as_deref() == Some(NO_SUCH_COMPARISON) {
-                return format!("`{event_id}` is no id: engagement_events.{key} has another type");
-            }
-            format!("Postgres cannot be asked: {error}")
-        }),
+        Ok(Ok(Some(is_there))) => Ok(is_there),
+        Ok(Ok(None)) => Err(format!(
+            "`{event_id}` is no id: engagement_events.{key} has another type"
+        )),
+        Ok(Err(error)) => Err(format!("Postgres cannot be asked: {error}")),
         Err(_) => Err(format!(
             "Postgres did not answer within {} s",
             PATIENCE.as_secs()
         )),
     }
+}
+
+/// The types that a key like this can have, the most likely one first: a column of text holds numbers and UUIDs too.
+fn kinds(event_id: &str) -> &'static [&'static str] {
+    match (event_id.parse::<i64>(), uuid::Uuid::parse_str(event_id)) {
+        (Ok(_), _) => &["bigint", "text"],
+        (_, Ok(_)) => &["uuid", "text"],
+        _ => &["text"],
+    }
+}
+
+/// The id becomes a value of the column's type, so that its index is used.
+fn row_sql(key: &str, kind: &str) -> String {
+    format!(
+        "SELECT EXISTS (SELECT 1 FROM public.engagement_events WHERE {key} = CAST($1::text AS {kind}))"
+    )
+}
+
+fn compares_nothing(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.as_deref() == Some(NO_SUCH_COMPARISON)
 }
 
 /// What `events_enriched` holds of it, the oldest change first.
@@ -239,6 +256,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_id_is_looked_for_as_what_it_looks_like_and_then_as_text() {
+        assert_eq!(kinds("1001"), ["bigint", "text"]);
+        assert_eq!(
+            kinds("018d5f1e-0000-7000-8000-000000000001"),
+            ["uuid", "text"]
+        );
+        assert_eq!(kinds("evt_1001"), ["text"]);
+        assert!(row_sql("id", "text").ends_with("WHERE id = CAST($1::text AS text))"));
+    }
 
     #[test]
     fn an_id_cannot_leave_its_literal() {

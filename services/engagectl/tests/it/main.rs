@@ -17,3 +17,4 @@ mod screen;
 mod support;
 mod tail;
 mod terminal;
+mod trace;
