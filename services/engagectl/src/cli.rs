@@ -28,8 +28,8 @@ pub use crate::top::TopArgs;
 pub use crate::verify::VerifyArgs;
 pub use generate::GenArgs;
 pub use lineage::{AdoptArgs, Adopted, LineageCommand, ShowArgs};
-pub use output::Output;
 pub(crate) use output::print;
+pub use output::{Output, unread};
 
 /// One tool for operators of Engage.
 #[derive(Debug, Parser)]

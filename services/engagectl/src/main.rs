@@ -22,14 +22,7 @@ fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() {
-                Exit::Usage.into()
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(error) => return engagectl::cli::unread(&error),
     };
     if let Command::Canary(args) = &cli.command {
         return engagectl::canary::main(&cli, args);

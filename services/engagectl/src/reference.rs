@@ -14,9 +14,13 @@ const HEAD: &str = "\
 Generated from the definition of the command line by `cargo run -p engagectl --example reference`; a test compares. The same
 is told by `--help` of each command.
 
-Results go to standard output, progress and errors to standard error. `-o json` gives every result as JSON. On a terminal there are
-bars and screens, in a pipe plain lines; `NO_COLOR` switches colors off. An error says what was wrong and where, what would be right,
-and the command to run next; with `-o json` it is an object with `error`, `causes`, `remedy`, `next` and `exit`.
+Results go to standard output, progress and errors to standard error. `-o json` gives every result as JSON; only what `demo`, `up`,
+`down`, `completions` and `webhook listen` say has one form. On a terminal there are bars and screens, in a pipe plain lines; `NO_COLOR`
+switches colors off. An error says what was wrong and where, what would be right, and the command to run next; with `-o json` it is an
+object with `error`, `causes`, `remedy`, `next` and `exit`, in one line, the last on standard error.
+
+Ctrl-C or SIGTERM ends a command that only reads at once (75). One that follows or writes ends where it can go on, or says that what has
+begun is done to its end. A second signal ends every command at once (75).
 
 | exit code | meaning |
 |---|---|

@@ -125,6 +125,30 @@ fn wrong_words_end_with_64_and_say_what_would_be_right() {
 }
 
 #[test]
+fn with_json_every_error_is_the_last_line_on_standard_error() {
+    for (words, code) in [
+        (&["verify", "-o", "json", "--sinks", "kafka"][..], 64),
+        (&["-ojson", "verfy"], 64),
+        (&["--output=json", "verify", "--from", "-30s"], 64),
+        (&["-o", "json", "lag"], 69),
+    ] {
+        let output = tool()
+            .env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
+            .args(words)
+            .output()
+            .unwrap();
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {err}");
+        let last = err.lines().last().unwrap();
+        let value: serde_json::Value = serde_json::from_str(last).unwrap();
+        assert_eq!(value["exit"], code, "{words:?}: {err}");
+        assert!(value["error"].is_string() && out.is_empty(), "{err}{out}");
+    }
+    let (out, _) = texts(&tool().args(["-o", "json", "--help"]).output().unwrap());
+    assert!(out.contains("Usage: engagectl"), "{out}");
+}
+
+#[test]
 fn a_broker_that_is_not_there_is_69_with_the_next_command() {
     for words in [&["tail", "enriched"][..], &["lag"]] {
         let output = tool()
