@@ -43,6 +43,7 @@ pub(crate) async fn compare(
         differing,
         ..
     } = tally;
+    report.lacking = report.lacking.map(|lacking| lacking.within(options));
     if !differing.is_empty() {
         options.say("naming the rows that differ in ClickHouse");
         let answer = store.rows(&differing, options, without).await?;

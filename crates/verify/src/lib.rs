@@ -13,6 +13,7 @@ mod endpoint;
 mod error;
 mod fold;
 mod implied;
+mod lacking;
 mod late;
 mod letters;
 mod log;
@@ -38,6 +39,7 @@ mod wire;
 
 pub use endpoint::ReceiverSource;
 pub use error::{Error, clickhouse_remedy};
+pub use lacking::Lacking;
 pub use report::{DeadLetterReport, Difference, Kind, Report, SinkReport};
 pub use run::run;
 pub use settle::{settle, settle_with};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lacking::Lacking;
 use crate::share::{RunReport, Share};
 use crate::sources::Sink;
 
@@ -47,6 +48,9 @@ pub struct SinkReport {
     pub notes: Vec<String>,
     /// Records that the sink has not done yet; with some, differences may be no more than that.
     pub behind: u64,
+    /// When the events of the cells with fewer events happened; for ClickHouse, which a backfill can bring them to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacking: Option<Lacking>,
     /// Of the counts above, what is not of a backfill; for webhooks, where there are any in [`Self::runs`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Share>,
@@ -107,6 +111,7 @@ impl SinkReport {
             differences: Vec::new(),
             notes: Vec::new(),
             behind: 0,
+            lacking: None,
             live: None,
             runs: Vec::new(),
             elapsed: Duration::ZERO,

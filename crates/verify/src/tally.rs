@@ -3,6 +3,7 @@
 //! Invariant: every cell is counted once; at most `keep` differing cells are kept to name what differs in them.
 
 use crate::cell::{Cell, Digest};
+use crate::lacking::Lacking;
 use crate::report::SinkReport;
 
 /// The differing cells kept for naming.
@@ -30,7 +31,10 @@ impl Tally {
             return;
         }
         match sink.events.cmp(&source.events) {
-            std::cmp::Ordering::Less => self.report.missing += 1,
+            std::cmp::Ordering::Less => {
+                self.report.missing += 1;
+                self.report.lacking = Some(Lacking::with(self.report.lacking, cell.minute));
+            }
             std::cmp::Ordering::Greater => self.report.surplus += 1,
             std::cmp::Ordering::Equal => self.report.changed += 1,
         }
@@ -68,6 +72,7 @@ pub(crate) fn merge(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cell::MINUTE;
     use crate::report::Kind;
     use crate::rows::{NamedRow, Step, step};
     use crate::sources::Sink;
@@ -104,6 +109,8 @@ mod tests {
         );
         assert_eq!((report.equal, report.missing), (1, 1));
         assert_eq!((report.surplus, report.changed), (1, 1));
+        let lacking = report.lacking.map(|lacking| (lacking.from.0, lacking.to.0));
+        assert_eq!(lacking, Some((2 * MINUTE, 3 * MINUTE)));
         assert!(!report.is_equal());
     }
 
@@ -111,6 +118,7 @@ mod tests {
     fn equal_sides_are_equal() {
         let rows = [(1, "a"), (2, "b")];
         assert!(compare(&rows, &rows).is_equal());
+        assert_eq!(compare(&rows, &rows).lacking, None);
     }
 
     #[test]

@@ -75,7 +75,10 @@ async fn carry_out(cli: Cli, stop: CancellationToken) -> Result<Outcome, Failure
         Command::Healthcheck(args) => return healthcheck::run(args, output).await,
         Command::Access(args) => cli::print(&access::text(&load()?, args.server, output)),
         Command::Gen(args) => generate::run(&load()?, args, output, stop).await?,
-        Command::Verify(args) => return Box::pin(verify::run(&load()?, args, output)).await,
+        Command::Verify(args) => {
+            let again = cli.repeated();
+            return Box::pin(verify::run(&load()?, args, output, again.as_deref())).await;
+        }
         Command::Backfill(args) => {
             return Box::pin(backfill::run(&load()?, args, output, stop)).await;
         }

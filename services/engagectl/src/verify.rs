@@ -6,8 +6,10 @@ mod args;
 mod progress;
 
 use ::verify::{
-    Error, KafkaSource, Options, PostgresSource, ReceiverSource, RedisSource, Report, Sources,
+    Error, KafkaSource, Lacking, Options, PostgresSource, ReceiverSource, RedisSource, Report,
+    Sink, Sources,
 };
+use serde_json::Value;
 use service::{Exit, Failure};
 use stream::settings::KafkaSettings;
 
@@ -19,7 +21,7 @@ use crate::pipeline::Addresses;
 pub use args::VerifyArgs;
 use progress::Line;
 
-/// Compares and prints.
+/// Compares and prints, and says what brings back what is lacking. `again`: options that the next command needs, too.
 ///
 /// # Errors
 /// A range without events (64). A store that cannot be read (69), is not what it should be (78), or refuses what is asked of it (70).
@@ -27,6 +29,7 @@ pub(crate) async fn run(
     config: &Config,
     args: &VerifyArgs,
     output: Output,
+    again: Option<&str>,
 ) -> Result<Outcome, Failure> {
     let wanted = args.options(service::clock::now())?;
     let sources = sources(config, args);
@@ -44,15 +47,30 @@ pub(crate) async fn run(
     if let (Output::Table, Some(to)) = (output, options.to) {
         crate::cli::print(&format!("events before {to} (--to now: all of them)\n"));
     }
-    crate::cli::print(&render(&report, output));
+    crate::cli::print(&rendered(&report, output, next(&report, again).as_deref()));
     Ok(Outcome(exit(&report)))
+}
+
+/// The backfill that brings ClickHouse what it lacks; not while its sink is behind, for it may be on its way.
+fn next(report: &Report, again: Option<&str>) -> Option<String> {
+    let sink = report.sink(Sink::Clickhouse)?;
+    let Lacking { from, to } = sink.lacking.filter(|_| sink.behind == 0)?;
+    let again = again.map_or_else(String::new, |again| format!("{again} "));
+    Some(format!(
+        "engagectl {again}backfill --start {from} --end {to} --sinks clickhouse"
+    ))
 }
 
 /// The report as it is printed.
 pub(crate) fn render(report: &Report, output: Output) -> String {
-    match output {
-        Output::Table => report.to_string(),
-        Output::Json => format!("{}\n", json(report)),
+    rendered(report, output, None)
+}
+
+fn rendered(report: &Report, output: Output, next: Option<&str>) -> String {
+    match (output, next) {
+        (Output::Table, None) => report.to_string(),
+        (Output::Table, Some(next)) => format!("{report}next: {next}\n"),
+        (Output::Json, _) => format!("{:#}\n", json(report, next)),
     }
 }
 
@@ -65,10 +83,11 @@ pub(crate) fn exit(report: &Report) -> Option<Exit> {
     }
 }
 
-fn json(report: &Report) -> String {
+fn json(report: &Report, next: Option<&str>) -> Value {
     let mut value = serde_json::to_value(report).unwrap_or_default();
     value["equal"] = report.is_equal().into();
-    format!("{value:#}")
+    value["next"] = next.into();
+    value
 }
 
 pub(crate) fn failure(error: Error) -> Failure {
@@ -134,6 +153,8 @@ impl From<&Addresses> for Sources {
 
 #[cfg(test)]
 mod tests {
+    use engagement::event::Micros;
+
     use super::*;
 
     fn report(missing: u64, behind: u64) -> Report {
@@ -155,8 +176,30 @@ mod tests {
 
     #[test]
     fn the_json_says_in_one_field_whether_all_is_equal() {
-        let value: serde_json::Value = serde_json::from_str(&json(&report(1, 0))).unwrap();
+        let value = json(&report(1, 0), None);
         assert_eq!(value["equal"], false);
         assert_eq!(value["sinks"][0]["sink"], "redis");
+        assert!(value["next"].is_null());
+    }
+
+    #[test]
+    fn the_report_ends_with_the_backfill_that_brings_what_clickhouse_lacks() {
+        let mut report = report(1, 0);
+        assert_eq!(next(&report, None), None, "Redis has no backfill");
+        report.sinks[0].sink = Sink::Clickhouse;
+        report.sinks[0].lacking = Some(Lacking {
+            from: Micros(60_000_000),
+            to: Micros(120_500_000),
+        });
+        let command = next(&report, Some("--config a.toml")).unwrap();
+        assert_eq!(
+            command,
+            "engagectl --config a.toml backfill --start 1970-01-01T00:01:00Z --end 1970-01-01T00:02:00.500Z --sinks clickhouse"
+        );
+        let text = rendered(&report, Output::Table, Some(&command));
+        assert!(text.ends_with(&format!("\nnext: {command}\n")), "{text}");
+        assert_eq!(json(&report, Some(&command))["next"], command);
+        report.sinks[0].behind = 1;
+        assert_eq!(next(&report, None), None, "it may be on its way");
     }
 }

@@ -18,7 +18,8 @@ const ON_THEIR_WAY: i64 = 60_000_000;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 It reads only: one read-only transaction in Postgres, read-only queries in ClickHouse, reading commands in Redis, no
-consumer group in Kafka. Memory does not grow with the number of events.
+consumer group in Kafka. Memory does not grow with the number of events. Where ClickHouse has too few events, the report ends with the
+backfill that brings them.
 
 Exit codes: 0 every sink holds exactly what it should; 78 something is missing, surplus or changed and nothing is under
 way any more; 75 the same while a sink is still behind: compare again later, or use --within; 69 a store cannot be
