@@ -87,7 +87,7 @@ pub(crate) async fn status(output: Output) -> Result<Outcome, Failure> {
     let (mut lines, mut is_well): (Vec<(String, String)>, _) = (Vec::new(), true);
     for server in Stack::status(dir)
         .into_iter()
-        .filter(|server| !SERVICES.contains(&server.name.as_str()))
+        .filter(|server| !of_the_pipeline(&server.name))
     {
         let port = server
             .ports
@@ -100,23 +100,35 @@ pub(crate) async fn status(output: Output) -> Result<Outcome, Failure> {
         is_well &= server.pid.is_some();
         lines.push((server.name, state));
     }
-    for name in SERVICES {
-        let state = match (
-            supervisor.find(name),
-            Measure::ready_at(documented_admin(name)).await,
-        ) {
-            (Some(process), Ok(())) => Ok(format!("ready (pid {})", process.pid())),
-            (None, _) => Err("not running".to_owned()),
-            (Some(process), Err(reason)) => {
-                Err(format!("not ready (pid {}): {reason}", process.pid()))
-            }
-        };
+    for name in SERVICES.into_iter().chain([RECEIVER]) {
+        let state = state(&supervisor, name).await;
         is_well &= state.is_ok();
         let (Ok(state) | Err(state)) = state;
         lines.push((name.to_owned(), state));
     }
     crate::cli::print(&render(&lines, output));
     Ok(Outcome((!is_well).then_some(Exit::Unavailable)))
+}
+
+/// Whether it is looked for by name, so that it is shown where it does not run, too.
+fn of_the_pipeline(name: &str) -> bool {
+    name == RECEIVER || SERVICES.contains(&name)
+}
+
+/// How a process of the pipeline does; the error is what is not well with it.
+async fn state(supervisor: &Supervisor, name: &str) -> Result<String, String> {
+    let Some(process) = supervisor.find(name) else {
+        return Err("not running".to_owned());
+    };
+    let pid = process.pid();
+    if name == RECEIVER {
+        // it depends on nobody, and so is ready as long as it runs
+        return Ok(format!("running (pid {pid})"));
+    }
+    match Measure::ready_at(documented_admin(name)).await {
+        Ok(()) => Ok(format!("ready (pid {pid})")),
+        Err(reason) => Err(format!("not ready (pid {pid}): {reason}")),
+    }
 }
 
 fn documented_admin(name: &str) -> std::net::SocketAddr {

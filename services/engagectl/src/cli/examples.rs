@@ -89,6 +89,9 @@ Example:
   engagectl down";
 
 pub(super) const STATUS: &str = "\
+Everything is the servers, the services and the webhook receiver. The generator of `up --rate` is shown while it runs, and not counted: it
+may have been stopped.
+
 Exit codes: 0 everything runs and is ready; 69 something does not, or is not.
 
 Examples:

@@ -149,6 +149,23 @@ fn with_json_every_error_is_the_last_line_on_standard_error() {
 }
 
 #[test]
+fn the_status_of_what_never_ran_names_every_process_and_is_69() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = tool()
+        .current_dir(&dir)
+        .args(["-o", "json", "status"])
+        .output()
+        .unwrap();
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(69), "{out}{err}");
+    let states: serde_json::Value = serde_json::from_str(&out).unwrap();
+    for name in ["enricher", "webhook-forwarder", "receiver"] {
+        assert_eq!(states[name], "not running", "{out}");
+    }
+    assert!(states["generator"].is_null(), "{out}");
+}
+
+#[test]
 fn a_broker_that_is_not_there_is_69_with_the_next_command() {
     for words in [&["tail", "enriched"][..], &["lag"]] {
         let output = tool()
