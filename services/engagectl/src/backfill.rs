@@ -26,7 +26,7 @@ mod whole;
 use std::time::Duration;
 
 use ::verify::{Options, Sink};
-use service::Failure;
+use service::{Exit, Failure};
 use stream::backfill::Addressee;
 use tokio_util::sync::CancellationToken;
 
@@ -75,15 +75,31 @@ pub(crate) async fn run(
     let notes = plan.begin().await?;
     let spec = plan.run.spec.clone();
     let carried_out = async {
-        let session = Session::open(config, args, plan, notes, stop).await?;
-        session.carry_out().await?;
-        if !spec.sinks.contains(&Addressee::Clickhouse) {
-            return Ok(Outcome(None));
-        }
-        compare(config, spec.range, output).await
+        let session = Session::open(config, args, plan, notes, stop.clone()).await?;
+        session.carry_out().await
     };
-    let ended = carried_out.await;
-    ended.map_err(|failure| failure.next(resume_command(spec.run)))
+    let carried_out = carried_out.await;
+    let left_out = carried_out.map_err(|failure| failure.next(resume_command(spec.run)))?;
+    let mut outcome = Outcome(None);
+    if spec.sinks.contains(&Addressee::Clickhouse) {
+        let compared = stop.run_until_cancelled(compare(config, spec.range, output));
+        outcome = compared
+            .await
+            .unwrap_or_else(|| Err(not_compared(spec.range)))?;
+    }
+    Ok(Outcome(outcome.0.or(incomplete(&spec.sinks, left_out))))
+}
+
+/// Webhooks are not compared: rows that were left out are missing there, and nothing else says so.
+fn incomplete(sinks: &[Addressee], left_out: u64) -> Option<Exit> {
+    (left_out > 0 && sinks.contains(&Addressee::Webhook)).then_some(Exit::Repair)
+}
+
+fn not_compared(range: Range) -> Failure {
+    let Range { start, end } = range;
+    Failure::try_again("interrupted: everything is written, and not compared").next(format!(
+        "engagectl verify --sinks clickhouse --from {start} --to {end} --within 60s"
+    ))
 }
 
 /// Looks, plans, shows, asks, and takes the lock. `None`: nothing is to be written.
@@ -143,4 +159,19 @@ async fn confirmed(rows: u64, stop: &CancellationToken) -> Result<bool, Failure>
             .remedy("read the plan above, then give the same command with --yes"));
     }
     confirm::confirmed(&format!("write these {rows} rows?"), stop).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_webhooks_did_not_get_are_no_success() {
+        let (clickhouse, webhook) = (Addressee::Clickhouse, Addressee::Webhook);
+        assert_eq!(incomplete(&[webhook], 0), None);
+        assert_eq!(incomplete(&[webhook], 1), Some(Exit::Repair));
+        assert_eq!(incomplete(&[clickhouse, webhook], 1), Some(Exit::Repair));
+        // the comparison says whether it has them
+        assert_eq!(incomplete(&[clickhouse], 1), None);
+    }
 }

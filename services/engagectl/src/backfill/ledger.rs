@@ -79,6 +79,11 @@ impl Runs {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn of(run: Run) -> Self {
+        Self([(run.spec.run, run)].into())
+    }
+
     fn planned(&mut self, run: RunId) -> Result<&mut Run, &'static str> {
         self.0.get_mut(&run).ok_or("its run has no plan")
     }
@@ -161,6 +166,12 @@ impl Run {
     #[must_use]
     pub(super) fn rows(&self) -> u64 {
         self.notes.values().map(|note| note.rows).sum()
+    }
+
+    /// Those among them that are too large for a record, and were not written.
+    #[must_use]
+    pub(super) fn left_out(&self) -> u64 {
+        self.notes.values().map(|note| note.left_out).sum()
     }
 
     /// A partition of the lane topic that ends before what the notes say is in it: it is another topic. `ends`: where each one ends.

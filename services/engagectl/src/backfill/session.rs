@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use engagement::event::Micros;
 use service::Failure;
-use stream::backfill::Addressee;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +22,7 @@ use super::notes::Notes;
 use super::pace::{LOOK, Pace};
 use super::plan::Plan;
 use super::source::{Read, Snapshot, Source};
-use super::view::Progress;
+use super::view::{self, Progress};
 use crate::config::Config;
 
 /// Ranges that are read at the same time.
@@ -88,11 +87,12 @@ impl Session {
         })
     }
 
-    /// Writes what is left, waits until those that it is for have read it, and notes that the run has ended.
+    /// Writes what is left, waits until those that it is for have read it, and notes that the run has ended. Answers how many rows
+    /// are too large for a record, and were left out.
     ///
     /// # Errors
     /// Told to stop (75), or one of them reads nothing (75); a server does not answer, or refuses. What was noted stays.
-    pub(super) async fn carry_out(mut self) -> Result<(), Failure> {
+    pub(super) async fn carry_out(mut self) -> Result<u64, Failure> {
         let written = self.write().await;
         let done = match written {
             Ok(true) => self.drain().await,
@@ -107,7 +107,8 @@ impl Session {
                 "stopped between two pages; everything up to there is noted",
             ));
         }
-        self.end().await
+        self.end().await?;
+        Ok(self.run.left_out())
     }
 
     async fn end(&self) -> Result<(), Failure> {
@@ -116,7 +117,7 @@ impl Session {
             seconds: self.begun.elapsed().as_secs_f64(),
             written: self.emitter.written,
         };
-        say_end(&self.run, &end);
+        eprint!("{}", view::ended(&self.run, &end));
         self.notes.end(&self.run, end).await
     }
 
@@ -275,16 +276,4 @@ impl Session {
 fn next(queue: &Queue) -> Option<Work> {
     let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
     queue.pop_front()
-}
-
-fn say_end(run: &Run, end: &Finished) {
-    eprintln!(
-        "{} rows written in {:.1} s, {} in all; read by the sinks",
-        end.written, end.seconds, end.rows
-    );
-    if run.spec.sinks.contains(&Addressee::Webhook) {
-        eprintln!(
-            "what a receiver has got no group says; `engagectl verify --sinks webhook --receiver URL --historical --within 60s` compares it"
-        );
-    }
 }

@@ -10,7 +10,7 @@ use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 use serde_json::json;
 use stream::backfill::Addressee;
 
-use super::ledger::{Run, Runs};
+use super::ledger::{Finished, Run, Runs};
 use super::throttle::Why;
 use crate::cli::Output;
 
@@ -118,17 +118,18 @@ pub(super) fn list(runs: &Runs, output: Output) -> String {
         return format!("{:#}\n", json!(all));
     }
     let mut text = format!(
-        "{:<14} {:<9} {:>12} {:<40} SINKS\n",
-        "RUN", "STATE", "ROWS", "EVENTS OF"
+        "{:<14} {:<9} {:>12} {:>8} {:<40} SINKS\n",
+        "RUN", "STATE", "ROWS", "LEFT OUT", "EVENTS OF"
     );
     for run in runs.iter() {
         let sinks: Vec<&str> = run.spec.sinks.iter().map(|sink| sink.name()).collect();
         let _ = writeln!(
             text,
-            "{:<14} {:<9} {:>12} {:<40} {}",
+            "{:<14} {:<9} {:>12} {:>8} {:<40} {}",
             run.spec.run,
             state(run),
             run.rows(),
+            run.left_out(),
             run.spec.range.to_string(),
             sinks.join(",")
         );
@@ -141,12 +142,35 @@ fn one_json(run: &Run) -> serde_json::Value {
         "run": run.spec.run,
         "state": state(run),
         "rows": run.rows(),
+        "left_out": run.left_out(),
         "start": run.spec.range.start,
         "end": run.spec.range.end,
         "content_id": run.spec.content_id,
         "ranges": run.spec.ranges.len(),
         "ranges_left": run.work().len(),
     })
+}
+
+/// What is said when all is written and read.
+pub(super) fn ended(run: &Run, end: &Finished) -> String {
+    let mut text = format!(
+        "{} rows written in {:.1} s, {} in all; read by the sinks\n",
+        end.written, end.seconds, end.rows
+    );
+    if run.left_out() > 0 {
+        // writing to a String cannot fail
+        let _ = writeln!(
+            text,
+            "{} of these rows were left out: they are larger than {} takes; raise its max.message.bytes and the producer's \
+             message.max.bytes, then backfill that time again",
+            run.left_out(),
+            run.spec.topic
+        );
+    }
+    if run.spec.sinks.contains(&Addressee::Webhook) {
+        text += "what a receiver has got no group says; `engagectl verify --sinks webhook --receiver URL --historical --within 60s` compares it\n";
+    }
+    text
 }
 
 fn state(run: &Run) -> &'static str {
@@ -358,5 +382,22 @@ mod tests {
         )
         .unwrap();
         assert!(list(&runs, Output::Table).contains("1767882112123  open"));
+    }
+
+    #[test]
+    fn rows_that_were_left_out_are_counted_in_the_list_and_at_the_end() {
+        let mut run = run();
+        let end = Finished {
+            rows: 4000,
+            seconds: 2.0,
+            written: 4000,
+        };
+        assert!(!ended(&run, &end).contains("left out"));
+        run.leave_out(0, 3);
+        let said = ended(&run, &end);
+        assert!(said.contains("3 of these rows were left out"), "{said}");
+        assert_eq!(one_json(&run)["left_out"], 3);
+        let line = list(&Runs::of(run), Output::Table);
+        assert!(line.contains("         4000        3 1970"), "{line}");
     }
 }

@@ -123,6 +123,7 @@ fn rows_that_are_left_out_stay_noted_and_are_not_written_where_there_are_none() 
     run.leave_out(0, 1);
     let note = run.advance(&page, Some(vec![]));
     assert_eq!((note.rows, note.left_out), (10, 3));
+    assert_eq!((run.rows(), run.left_out()), (10, 3));
     let text = String::from_utf8(json(&Entry::Note(note.clone()))).unwrap();
     assert_eq!(
         serde_json::from_str::<Entry>(&text).unwrap(),
