@@ -21,7 +21,7 @@ partition is written with a position some minutes before that, and redis-aggrega
 leaderboards are recomputed by itself, from the topic. Killed half-way, run it again: what is made stays, what is not is begun anew.
 
 Exit codes: 0 planned, or made, or nothing to do; 75 redis-aggregator is at work: stop it; 78 something must be repaired first, by the
-command named; 69 a server cannot be reached.
+command named, or a state is there that only --replace drops; 69 a server cannot be reached.
 
 Examples:
   engagectl rebuild redis                                             the plan
@@ -50,8 +50,8 @@ For a table that was emptied, made anew, or restored from an older copy. Where t
 clickhouse-sink reads it again; rows that the table has are not written twice. Where it does not, the sink reads what is left, and the
 rest comes from Postgres, by the command that the plan ends with.
 
-Exit codes: 0 planned, or begun; 75 clickhouse-sink is at work: stop it; 78 something must be repaired first; 69 a server cannot be
-reached.
+Exit codes: 0 planned, or begun; 75 clickhouse-sink is at work: stop it; 78 something must be repaired first, or the
+table was not lost and there is nothing to rebuild; 69 a server cannot be reached.
 
 Examples:
   engagectl rebuild clickhouse                                        the plan: from where, why, and what it costs
