@@ -31,6 +31,8 @@ async fn a_row_deleted_by_a_mutation_is_missing_by_name() {
         let found = world.found(Sink::Clickhouse).await;
         assert_eq!((found.missing, found.surplus, found.changed), (1, 0, 0));
         assert_eq!(names(&found), [(Kind::Missing, id)]);
+        let lacking = found.lacking.unwrap();
+        assert_eq!(lacking.to.0 - lacking.from.0, 60_000_000, "its minute");
     }
 }
 

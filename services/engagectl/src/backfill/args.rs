@@ -21,7 +21,8 @@ A row's content is that of now, also where it had another title when the event c
 --as-of-lsn.
 
 Exit codes: 0 ClickHouse holds what Postgres holds in that time; 78 it does not, or rows for webhooks are too large for a record and
-were left out; 75 stopped, or something is still under way: resume; 69 a server cannot be reached, or does not take what is written; 64 what is asked for cannot be.
+were left out; 75 stopped, or something is still under way: resume; 69 a server cannot be reached, or does not take what is written; 64
+what is asked for cannot be.
 
 Examples:
   engagectl backfill --start 2026-01-08T09:00:00 --end 2026-01-08T12:00:00 --dry-run
