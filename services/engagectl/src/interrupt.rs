@@ -44,7 +44,7 @@ impl Command {
         match self {
             Self::Check(_) | Self::Doctor(_) | Self::Access(_) | Self::Verify(_) => true,
             Self::Trace(_) | Self::Tail(_) | Self::Lag(_) | Self::Top(_) | Self::Status => true,
-            Self::Config(_) | Self::Completions(_) => true,
+            Self::Config(_) | Self::Completions(_) | Self::Healthcheck(_) => true,
             Self::Init(args) => args.dry_run,
             Self::Backfill(args) => args.list,
             Self::Lineage(LineageCommand::Show(_)) => true,
