@@ -123,12 +123,10 @@ impl Failure {
     /// The next command with one more option, if it is one of this program's.
     #[must_use]
     pub fn next_with(mut self, program: &str, option: &str) -> Self {
-        if let Some(verb) = self
-            .next
-            .as_deref()
-            .and_then(|next| next.strip_prefix(program))
+        if let Some(next) = &mut self.next
+            && next.starts_with(program)
         {
-            self.next = Some(format!("{program} {option}{verb}"));
+            *next += &format!(" {option}");
         }
         self
     }

@@ -55,9 +55,9 @@ pub(crate) async fn run(
 fn next(report: &Report, again: Option<&str>) -> Option<String> {
     let sink = report.sink(Sink::Clickhouse)?;
     let Lacking { from, to } = sink.lacking.filter(|_| sink.behind == 0)?;
-    let again = again.map_or_else(String::new, |again| format!("{again} "));
+    let again = again.map_or_else(String::new, |again| format!(" {again}"));
     Some(format!(
-        "engagectl {again}backfill --start {from} --end {to} --sinks clickhouse"
+        "engagectl backfill --start {from} --end {to} --sinks clickhouse{again}"
     ))
 }
 
@@ -194,7 +194,7 @@ mod tests {
         let command = next(&report, Some("--config a.toml")).unwrap();
         assert_eq!(
             command,
-            "engagectl --config a.toml backfill --start 1970-01-01T00:01:00Z --end 1970-01-01T00:02:00.500Z --sinks clickhouse"
+            "engagectl backfill --start 1970-01-01T00:01:00Z --end 1970-01-01T00:02:00.500Z --sinks clickhouse --config a.toml"
         );
         let text = rendered(&report, Output::Table, Some(&command));
         assert!(text.ends_with(&format!("\nnext: {command}\n")), "{text}");
