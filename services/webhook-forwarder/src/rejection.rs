@@ -13,11 +13,14 @@ use crate::outcome::{Outcome, Verdict};
 
 pub use stream::dead_letter::ENDPOINT;
 
+/// The step of a record that is no event.
+pub(crate) const DECODE: &str = "decode";
+
 /// A record that cannot be read.
 #[must_use]
 pub fn poison(endpoint: &Endpoint, reason: &str) -> Reject {
     let message = format!("endpoint {}: {reason}", endpoint.name);
-    Reject::new("malformed", "decode", "engagement::wire", message)
+    Reject::new("malformed", DECODE, "engagement::wire", message)
 }
 
 /// A message that its endpoint does not take.

@@ -17,7 +17,7 @@ use crate::outcome::Outcome;
 use crate::rejection;
 use crate::traced::Sender;
 
-/// Records over which the share of dead letters is judged: above half of them the endpoint stops.
+/// Records over which the share of dead letters is judged: above half of them the endpoint, or the partition, stops.
 const JUDGED_RECORDS: usize = 100;
 
 /// One endpoint at work.
@@ -39,8 +39,9 @@ pub struct Runtime {
     /// Attempts and dead letters under way at once, per partition.
     pub most_under_way: usize,
     dead_letters: DeadLetters,
-    /// By topic: what a backfill brings says nothing about the stream, and the other way round.
-    budgets: Mutex<BTreeMap<Arc<str>, RejectBudget>>,
+    /// By topic: what a backfill brings says nothing about the stream, and the other way round. Records that are no events are
+    /// judged by partition (`Some`), because they say nothing about the endpoint.
+    budgets: Mutex<BTreeMap<(Arc<str>, Option<i32>), RejectBudget>>,
 }
 
 impl Runtime {
@@ -89,21 +90,31 @@ impl Runtime {
 
     /// Notes the delivery of a record.
     pub fn taken(&self, record: &Record) {
-        // a delivery cannot use the budget up
-        let _ = self.budget(record, |budget| budget.note(false));
+        // a delivery cannot use a budget up
+        for partition in [None, Some(record.partition)] {
+            let _ = self.budget(record, partition, |budget| budget.note(false));
+        }
     }
 
     /// Notes a dead letter.
     ///
     /// # Errors
-    /// `Stop`, when most records become dead letters: the endpoint's configuration is wrong, not its records.
+    /// `Stop`, when most records become dead letters: the endpoint's configuration is wrong, or the partition's writer is, not
+    /// its records.
     pub fn spend(&self, record: &Record, reject: &Reject) -> Result<(), LaneError> {
-        self.budget(record, |budget| budget.spend(record, reject))
+        let is_no_event = reject.stage == rejection::DECODE;
+        let partition = is_no_event.then_some(record.partition);
+        self.budget(record, partition, |budget| budget.spend(record, reject))
     }
 
-    fn budget<T>(&self, record: &Record, change: impl FnOnce(&mut RejectBudget) -> T) -> T {
+    fn budget<T>(
+        &self,
+        record: &Record,
+        partition: Option<i32>,
+        change: impl FnOnce(&mut RejectBudget) -> T,
+    ) -> T {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let budget = budgets.entry(Arc::clone(&record.topic));
+        let budget = budgets.entry((Arc::clone(&record.topic), partition));
         change(budget.or_insert_with(|| RejectBudget::new(JUDGED_RECORDS)))
     }
 }

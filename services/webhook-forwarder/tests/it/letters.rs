@@ -165,6 +165,30 @@ async fn an_endpoint_that_refuses_most_records_stops_instead_of_flooding_the_dea
     assert!((100..=120).contains(&letters), "{letters} dead letters");
 }
 
+/// What is no event is read ahead of the deliveries, and says nothing about the endpoint.
+#[tokio::test]
+async fn what_is_no_event_stops_its_own_partition_and_only_where_it_is_most_of_it() {
+    let topics = Topics::new("letters-rubbish", 3).await;
+    let receiver = Receiver::start().await;
+    for (partition, count) in [(0, 60), (1, 60), (2, 150)] {
+        for _ in 0..count {
+            let key = Some(format!("content-{partition}"));
+            topics.write_raw(partition, key, Some(b"\xff"), &[]).await;
+        }
+    }
+    let forwarder = Forwarder::start(config(&topics, vec![endpoint("crm", &receiver.url())]));
+    let said = forwarder.wait_for_complaint("were rejected").await;
+    assert!(said.contains("partition 2 "), "{said}");
+    eventually("the other partitions go on", async || {
+        match topics.committed("letters-rubbish.enriched.crm")[..] {
+            [Some(60), Some(60), _] => Ok(()),
+            ref other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    forwarder.stop().await;
+}
+
 #[tokio::test]
 async fn a_backfill_that_the_endpoint_refuses_stops_alone_and_says_so_and_the_live_stream_goes_on()
 {
