@@ -20,6 +20,10 @@ use crate::traced::Sender;
 /// Records over which the share of dead letters is judged: above half of them the endpoint, or the partition, stops.
 const JUDGED_RECORDS: usize = 100;
 
+/// Shares of dead letters: by topic, because what a backfill brings says nothing about the stream, and the other way round. Records
+/// that are no events are judged by partition (`Some`), because they say nothing about the endpoint.
+type Budgets = BTreeMap<(Arc<str>, Option<i32>), RejectBudget>;
+
 /// One endpoint at work.
 pub struct Runtime {
     /// Its configuration.
@@ -39,9 +43,7 @@ pub struct Runtime {
     /// Attempts and dead letters under way at once, per partition.
     pub most_under_way: usize,
     dead_letters: DeadLetters,
-    /// By topic: what a backfill brings says nothing about the stream, and the other way round. Records that are no events are
-    /// judged by partition (`Some`), because they say nothing about the endpoint.
-    budgets: Mutex<BTreeMap<(Arc<str>, Option<i32>), RejectBudget>>,
+    budgets: Mutex<Budgets>,
 }
 
 impl Runtime {
